@@ -1,0 +1,21 @@
+"""The safety net itself: poisoned memory is on where it should be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def test_unwritten_memory_reads_as_nan() -> None:
+    like = torch.ones(3, dtype=torch.bfloat16)
+    for unwritten in (torch.empty(3), torch.empty_like(like), like.new_empty(3), torch.empty_strided((3,), (1,))):
+        assert unwritten.isnan().all()
+
+
+@pytest.mark.timing
+def test_timed_tests_run_without_the_fill() -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_data_root_is_a_folder(data_root: Path) -> None:
+    assert data_root.is_dir()
