@@ -1,0 +1,1 @@
+"""Values and laws: layouts, masks, biases, calls, verbs, state."""

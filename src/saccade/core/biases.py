@@ -1,0 +1,119 @@
+"""Biases added to the scores: values for pairs of base tokens, zero on keys appended later (which always come last).
+
+LowRank   phi_q phi_k^T, r columns; kernels fold it into q and k, no n x m tensor
+PerKey    one value per key
+Dense     all values; the flagged fall-back
+BiasSum   the sum of several
+A `BiasRule` makes a bias from layouts, between steps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.core.layout import Layout
+
+
+class Bias:
+    """Base: `materialize(n, m)` gives the values; `+` adds."""
+
+    def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
+        """All values, zero on appended keys; for tests and dense fall-backs."""
+        raise NotImplementedError
+
+    def __add__(self, other: "Bias") -> "Bias":
+        if isinstance(self, LowRank) and isinstance(other, LowRank):
+            return self.concatenated(other)
+        return BiasSum(_terms(self) + _terms(other))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank(Bias):
+    """bias[i, j] = sum_r phi_q[i, r] phi_k[j, r]; batch and heads broadcast."""
+
+    phi_q: Float[Tensor, "#b #h n r"]
+    phi_k: Float[Tensor, "#b #h m r"]
+
+    def __post_init__(self) -> None:
+        if self.phi_q.shape[-1] != self.phi_k.shape[-1]:
+            raise ValueError(
+                f"phi_q has {self.phi_q.shape[-1]} columns and phi_k {self.phi_k.shape[-1]}; they must have as many (the rank)"
+            )
+        try:
+            torch.broadcast_shapes(self.phi_q.shape[:2], self.phi_k.shape[:2])
+        except RuntimeError:
+            raise ValueError(
+                f"phi_q {tuple(self.phi_q.shape)} and phi_k {tuple(self.phi_k.shape)} must broadcast in their first two dimensions (b h)"
+            ) from None
+
+    @property
+    def rank(self) -> int:
+        """Number of columns r."""
+        return self.phi_q.shape[-1]
+
+    def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
+        return _grow(self.phi_q @ self.phi_k.transpose(-1, -2), n, m)
+
+    def concatenated(self, other: "LowRank") -> "LowRank":
+        """The sum, as one pair of factors."""
+        columns = [_beside(a, b) for a, b in ((self.phi_q, other.phi_q), (self.phi_k, other.phi_k))]
+        return LowRank(*columns)
+
+
+@dataclass(frozen=True, eq=False)
+class PerKey(Bias):
+    """bias[i, j] = values[j]."""
+
+    values: Float[Tensor, "#b #h m"]
+
+    def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
+        b, h, base = self.values.shape
+        return _grow(self.values[:, :, None, :].expand(b, h, n, base), n, m)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBias(Bias):
+    """All values at once: n x m memory."""
+
+    values: Float[Tensor, "#b #h n m"]
+
+    def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
+        return _grow(self.values, n, m)
+
+
+@dataclass(frozen=True, eq=False)
+class BiasSum(Bias):
+    """The sum of terms of different kinds."""
+
+    terms: tuple[Bias, ...]
+
+    def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
+        first, *others = (t.materialize(n, m) for t in self.terms)
+        return sum(others, start=first)
+
+
+class BiasRule:
+    """What a system plans when it wants a bias; bound once per layout, outside graphs."""
+
+    def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
+        """The bias for these tokens and this many heads."""
+        raise NotImplementedError
+
+
+def _terms(bias: Bias) -> tuple[Bias, ...]:
+    return bias.terms if isinstance(bias, BiasSum) else (bias,)
+
+
+def _beside(a: Tensor, b: Tensor) -> Tensor:
+    shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
+    return torch.cat((a.expand(*shape, *a.shape[2:]), b.expand(*shape, *b.shape[2:])), dim=-1)
+
+
+def _grow(values: Tensor, n: int, m: int) -> Tensor:
+    if values.shape[2] != n or values.shape[3] > m:
+        raise ValueError(
+            f"a bias over {tuple(values.shape[2:])} pairs does not fit a call of {n} x {m}; build it for this layout"
+        )
+    return torch.nn.functional.pad(values, (0, m - values.shape[3]))

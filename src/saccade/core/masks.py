@@ -1,0 +1,283 @@
+"""Masks as an open-world algebra: a mask forbids only pairs of tokens it names.
+
+Every mask is two predicates on (batch, head, query, key): which pairs it *names*, and which of those it *permits*. A pair it does
+not name stays open, so keys appended later (memory, pooled, references) are never cut off by accident.
+
+    a & b      a pair passes if both let it pass
+    a | b      a pair passes if either lets it pass (so a pair one of them does not name stays open)
+    inverse()  permits what was refused and refuses what was permitted, among the named pairs; twice gives the mask back
+
+`bind` ties a mask to layouts and a device; the `Bound` answers by token, by block and in exact counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from saccade.core.blocks import Bound
+from saccade.core.layout import Layout
+
+Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Rule = tuple[Predicate, Predicate]  # names, permits
+Device = torch.device | str | None
+
+
+class Mask:
+    """Base of the algebra. Leaves implement `rule`; `extent` tells how many batch rows and heads it distinguishes."""
+
+    extent: ClassVar[Any] = (1, 1)
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        """The predicates `names` and `permits` on (b, h, q, k) index tensors that broadcast."""
+        raise NotImplementedError
+
+    def __and__(self, other: "Mask") -> "Mask":
+        return And(self, other)
+
+    def __or__(self, other: "Mask") -> "Mask":
+        return Or(self, other)
+
+    def inverse(self) -> "Mask":
+        """The same pairs named, with the verdict turned round."""
+        return Inverse(self)
+
+    def bind(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bound:
+        """Tie the mask to the tokens of two layouts."""
+        names, permits = self.rule(layout_q, layout_k, device)
+        batch, heads = self.extent
+        return Bound(
+            lambda b, h, q, k: ~names(b, h, q, k) | permits(b, h, q, k),
+            n=layout_q.n, m=layout_k.n, batch=batch, heads=heads, device=torch.device(device or "cpu"),
+        )  # fmt: skip
+
+    def materialize(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bool[Tensor, "b h n m"]:
+        """The whole map; for tests and small sequences."""
+        return self.bind(layout_q, layout_k, device).token()
+
+
+def _both(a: Mask, b: Mask) -> tuple[int, int]:
+    return max(a.extent[0], b.extent[0]), max(a.extent[1], b.extent[1])
+
+
+@dataclass(frozen=True)
+class And(Mask):
+    """Both masks must let a pair pass."""
+
+    a: Mask
+    b: Mask
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return _both(self.a, self.b)
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        (na, pa), (nb, pb) = (m.rule(layout_q, layout_k, device) for m in (self.a, self.b))
+        return (
+            lambda *at: na(*at) | nb(*at),
+            lambda *at: (~na(*at) | pa(*at)) & (~nb(*at) | pb(*at)),
+        )
+
+
+@dataclass(frozen=True)
+class Or(Mask):
+    """Either mask may let a pair pass; a pair only one of them names is open."""
+
+    a: Mask
+    b: Mask
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return _both(self.a, self.b)
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        (na, pa), (nb, pb) = (m.rule(layout_q, layout_k, device) for m in (self.a, self.b))
+        return (lambda *at: na(*at) & nb(*at), lambda *at: pa(*at) | pb(*at))
+
+
+@dataclass(frozen=True)
+class Inverse(Mask):
+    """The named pairs with the verdict turned round."""
+
+    inner: Mask
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.inner.extent
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        names, permits = self.inner.rule(layout_q, layout_k, device)
+        return names, lambda *at: ~permits(*at)
+
+    def inverse(self) -> Mask:
+        return self.inner
+
+
+@dataclass(frozen=True)
+class Among(Mask):
+    """`inner`, restricted to queries `q` and keys `k`, each a segment kind or name."""
+
+    q: str
+    k: str
+    inner: Mask
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.inner.extent
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        in_q, in_k = member(layout_q, self.q, device), member(layout_k, self.k, device)
+        names, permits = self.inner.rule(layout_q, layout_k, device)
+        return lambda b, h, q, k: in_q[q] & in_k[k] & names(b, h, q, k), permits
+
+
+@dataclass(frozen=True)
+class Forbid(Mask):
+    """No query of `q` sees a key of `k`."""
+
+    q: str
+    k: str
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        in_q, in_k = member(layout_q, self.q, device), member(layout_k, self.k, device)
+        return lambda b, h, q, k: in_q[q] & in_k[k], lambda b, h, q, k: (in_q[q] & in_k[k]) & False
+
+
+@dataclass(frozen=True)
+class OnHeads(Mask):
+    """`inner` on some of `count` heads; the others stay open."""
+
+    inner: Mask
+    heads: tuple[int, ...]
+    count: int
+
+    def __post_init__(self) -> None:
+        if bad := [h for h in self.heads if not 0 <= h < self.count]:
+            raise ValueError(f"heads={bad} must lie in 0..{self.count - 1} at this site")
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.inner.extent[0], self.count
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        chosen = torch.zeros(self.count, dtype=torch.bool, device=device)
+        chosen[list(self.heads)] = True
+        names, permits = self.inner.rule(layout_q, layout_k, device)
+        return lambda b, h, q, k: chosen[h] & names(b, h, q, k), permits
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Mask):
+    """Verdicts between classes of tokens: block patterns, groups, documents, regions, all in one.
+
+    label_q (b? n) and label_k (b? m) number each token's class, -1 for tokens it does not name; allow (b? h? Q K) holds the verdicts.
+    Keys past the end of `label_k` (appended later) are not named.
+    """
+
+    label_q: Int[Tensor, "*b n"]
+    label_k: Int[Tensor, "*b m"]
+    allow: Bool[Tensor, "*bh Q K"]
+
+    def __post_init__(self) -> None:
+        q, k = (int(label.max()) if label.numel() else -1 for label in (self.label_q, self.label_k))
+        if q >= self.allow.shape[-2] or k >= self.allow.shape[-1]:
+            raise ValueError(
+                f"labels up to ({q}, {k}) exceed the table allow {tuple(self.allow.shape)}; it needs a row and a column per label"
+            )
+
+    @cached_property
+    def extent(self) -> tuple[int, int]:
+        allow = self.allow[(None,) * (4 - self.allow.ndim)]
+        return max(allow.shape[0], _rows(self.label_q), _rows(self.label_k)), allow.shape[1]
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        allow = self.allow[(None,) * (4 - self.allow.ndim)].to(device)
+        label_q = _labels(self.label_q, layout_q.n, device)
+        label_k = _labels(self.label_k, layout_k.n, device)
+
+        def names(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return (_pick(label_q, b, q) >= 0) & (_pick(label_k, b, k) >= 0)
+
+        def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            row, column = _pick(label_q, b, q).clamp(min=0), _pick(label_k, b, k).clamp(min=0)
+            return allow[b * (allow.shape[0] > 1), h * (allow.shape[1] > 1), row, column]
+
+        return names, permits
+
+
+@dataclass(frozen=True, eq=False)
+class KeyPadding(Mask):
+    """Keys with keep = False are seen by nobody: a host's padding mask (b m)."""
+
+    keep: Bool[Tensor, "b m"]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.keep.shape[0], 1
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        keep = _labels(self.keep, layout_k.n, device, fill=True)
+        return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: _pick(keep, b, k)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered(Mask):
+    """A mask bound to its layouts, with room for what kernels prepare; made between steps, used inside graphs."""
+
+    mask: Mask
+    layout_q: Layout
+    layout_k: Layout
+    bound: Bound
+    ready: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.mask.extent
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        return self.mask.rule(layout_q, layout_k, device)
+
+
+def lower(mask: Mask | None, layout_q: Layout, layout_k: Layout, device: Device = None) -> Lowered | None:
+    """Bind a fixed mask; None where it lets every pair pass. Not for use inside a graph."""
+    if mask is None:
+        return None
+    bound = mask.bind(layout_q, layout_k, device)
+    return None if bound.pairs() == bound.total else Lowered(mask, layout_q, layout_k, bound)
+
+
+def among(q: str, k: str, inner: Mask) -> Mask:
+    """Apply `inner` only from queries `q` to keys `k` (segment kinds or names)."""
+    return Among(q, k, inner)
+
+
+def forbid(q: str, k: str) -> Mask:
+    """Cut all pairs from queries `q` to keys `k` (segment kinds or names)."""
+    return Forbid(q, k)
+
+
+def member(layout: Layout, which: str, device: Device = None) -> Bool[Tensor, " n"]:
+    """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
+    parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
+    return torch.cat(parts)
+
+
+def _rows(label: Tensor) -> int:
+    return label.shape[0] if label.ndim > 1 else 1
+
+
+def _labels(label: Tensor, n: int, device: Device, fill: int | bool = -1) -> Tensor:
+    """(b? n0) -> (b|1, n), tokens past the end filled with the open value."""
+    label = label.to(device) if label.ndim > 1 else label.to(device)[None]
+    extra = n - label.shape[1]
+    if extra < 0:
+        raise ValueError(f"a mask over {label.shape[1]} tokens does not fit a layout of {n}; build it for this layout")
+    return torch.nn.functional.pad(label, (0, extra), value=fill) if extra else label
+
+
+def _pick(label: Tensor, b: Tensor, i: Tensor) -> Tensor:
+    return label[b * (label.shape[0] > 1), i]

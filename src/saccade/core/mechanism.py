@@ -1,0 +1,97 @@
+"""Systems decide, between steps; mechanisms act, inside the call.
+
+A system's `plan` is asked once per site and step, outside any graph, and returns what holds there: masks, bias rules and mechanisms.
+Equal plans share one preparation and one graph, so a system returns equal (better: the same) objects for the same phase.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from saccade.core.biases import Bias, BiasRule
+from saccade.core.call import AttentionCall
+from saccade.core.clock import Clock
+from saccade.core.groups import KeyGroups
+from saccade.core.layout import Kind, Layout, Segment
+from saccade.core.masks import Mask
+from saccade.core.partial import Parts
+from saccade.core.site import Site
+from saccade.core.state import Memory
+
+Verb = Literal["operands", "keys", "pairs", "blend", "observe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appended:
+    """Keys a mechanism will append: a segment, and the kinds (or names) of queries that may see it."""
+
+    segment: Segment
+    seen_by: tuple[str, ...] = ("image",)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """What a selector chose from the final q and k: each field is added to what is there already."""
+
+    mask: Mask | None = None
+    bias: Bias | None = None
+    groups: KeyGroups | None = None
+
+
+class Mechanism:
+    """Five optional verbs; subclasses are frozen dataclasses, know no step, and never branch on data.
+
+    needs: host items asked of the site ("host.rotary", "rows.source"), and "lse"; checked when attached.
+    acts_on: which blend pass `blend` belongs to.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    acts_on: ClassVar[Literal["attention", "output"]] = "attention"
+
+    def appends(self, layout: Layout) -> tuple[Appended, ...]:
+        """The segments `keys` will append for these tokens; told beforehand so that masks can be prepared."""
+        return ()
+
+    def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
+        """Change q, k, v or scale; same shapes."""
+        return call
+
+    def keys(self, call: AttentionCall, mem: Memory) -> AttentionCall:
+        """Append the segments told by `appends`."""
+        return call
+
+    def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:
+        """Choose mask, bias or groups from the final operands."""
+        return Pairs()
+
+    def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
+        """Rework the output."""
+        return parts
+
+    def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
+        """Read; write only to `mem`."""
+
+
+PlanItem = Mask | BiasRule | Mechanism
+
+
+@runtime_checkable
+class System(Protocol):
+    """A paper's door: frozen options and a plan. `name` is its key in errors, reports and state."""
+
+    @property
+    def name(self) -> str: ...
+
+    def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
+        """What holds at this site and step; empty where the system does nothing."""
+        ...
+
+
+def uses(mechanism: Mechanism, verb: Verb | Literal["appends"]) -> bool:
+    """Whether a mechanism defines the verb itself."""
+    return getattr(type(mechanism), verb) is not getattr(Mechanism, verb)
+
+
+def kinds_not_in(layout: Layout, seen_by: tuple[str, ...]) -> tuple[Kind, ...]:
+    """Kinds of tokens in the layout that are not among `seen_by`, by kind or name."""
+    outside = [s.kind for s in layout.segments if s.kind not in seen_by and s.name not in seen_by]
+    return tuple(dict.fromkeys(outside))

@@ -1,0 +1,63 @@
+"""Where a call happens, and how sites are chosen by data."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from saccade.core.clock import Clock
+
+SiteKind = Literal["joint", "self", "cross"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One attention module of a host: `index` of `count` in order of execution."""
+
+    name: str
+    index: int = 0
+    count: int = 1
+    kind: SiteKind = "self"
+    heads: int = 1
+
+    @property
+    def depth(self) -> float:
+        """Place in the model, 0 for the first site and 1 for the last."""
+        return self.index / max(self.count - 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Sites by name pattern and kind, heads, and a span of progress; build it with `at`."""
+
+    pattern: str = "*"
+    kinds: tuple[SiteKind, ...] = ("joint", "self")
+    heads: tuple[int, ...] | None = None
+    during: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.during
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"during={self.during} must be a rising pair within [0, 1], in shares of the steps")
+
+    def covers(self, site: Site) -> bool:
+        """Whether the site is chosen, at any time."""
+        return site.kind in self.kinds and fnmatchcase(site.name, self.pattern)
+
+    def active(self, clock: Clock) -> bool:
+        """Whether this step lies within `during`."""
+        return self.during[0] <= clock.progress < self.during[1]
+
+
+EVERYWHERE = Where()
+
+
+def at(
+    pattern: str = "*",
+    *,
+    kind: SiteKind | None = None,
+    heads: tuple[int, ...] | None = None,
+    during: tuple[float, float] = (0.0, 1.0),
+) -> Where:
+    """Choose sites: `at("*single*", heads=(3, 7), during=(0.0, 0.4))`. Cross-attention only if asked by `kind`."""
+    kinds: tuple[SiteKind, ...] = ("joint", "self") if kind is None else (kind,)
+    return Where(pattern=pattern, kinds=kinds, heads=heads, during=during)

@@ -1,0 +1,108 @@
+"""State has one owner, the run: a `Memory` per (system, site, branch), and tapes of other passes.
+
+A memory is double-buffered: `get` reads what the last step put, `put` shows at the next tick. So recomputing a forward, or visiting
+sites in another order, cannot change what a mechanism reads.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from saccade.core.errors import StateError
+
+
+@dataclass(eq=False)
+class Memory:
+    """What one system keeps at one site of one branch. `forward` grows over the sites of one forward; `run` lives as long as the run."""
+
+    owner: str = "no owner"
+    now: dict[str, Any] = field(default_factory=dict)
+    coming: dict[str, Any] = field(default_factory=dict)
+    forward: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def has(self, key: str) -> bool:
+        """Whether the last step, or an earlier one, put `key`."""
+        return key in self.now
+
+    def get(self, key: str, *, shape: tuple[int, ...] | None = None) -> Any:
+        """What was put under `key` before this step; `shape` guards tensors against reuse with another sequence."""
+        if key not in self.now:
+            raise StateError(f"{self.owner} reads '{key}' before any step put it; let a step that puts it run first")
+        value = self.now[key]
+        if shape is not None and isinstance(value, Tensor) and tuple(value.shape) != tuple(shape):
+            raise StateError(
+                f"{self.owner} kept '{key}' of shape {tuple(value.shape)}, this call needs {tuple(shape)}; clear the run between sizes"
+            )
+        return value
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep `value`; it can be read from the next step on."""
+        self.coming[key] = value
+
+    def tick(self) -> None:
+        """A step is over: what it put becomes readable."""
+        self.now.update(self.coming)
+        self.coming.clear()
+
+    def clear(self) -> None:
+        """Forget everything of this memory."""
+        self.now.clear()
+        self.coming.clear()
+
+
+@dataclass(eq=False)
+class MemoryBank:
+    """All memories of one run, made on demand and cleared at its end."""
+
+    memories: dict[tuple[str, str, str], Memory] = field(default_factory=dict)
+    forward: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, system: str, site: str, branch: str = "main") -> Memory:
+        """The memory of a system at a site in a branch."""
+        key = (system, site, branch)
+        if key not in self.memories:
+            forward, run = (shared.setdefault(system, {}) for shared in (self.forward, self.run))
+            self.memories[key] = Memory(f"'{system}' at '{site}' ({branch})", forward=forward, run=run)
+        return self.memories[key]
+
+    def begin_forward(self) -> None:
+        """Empty what grows over the sites of one forward."""
+        for shared in self.forward.values():
+            shared.clear()
+
+    def tick(self) -> None:
+        """A step is over for every memory."""
+        for memory in self.memories.values():
+            memory.tick()
+
+    def clear(self) -> None:
+        """Forget everything; the run has ended."""
+        for memory in self.memories.values():
+            memory.clear()
+        for shared in (*self.forward.values(), *self.run.values()):
+            shared.clear()
+
+
+@dataclass(eq=False)
+class Tape:
+    """Values of another pass, keyed by (sigma, site); `plan` hands a mechanism its slice."""
+
+    entries: dict[tuple[float, str], Any] = field(default_factory=dict)
+    digits: int = 6
+
+    def record(self, sigma: float, site: str, value: Any) -> None:
+        """Keep a value of this noise level and site."""
+        self.entries[(round(sigma, self.digits), site)] = value
+
+    def at(self, sigma: float, site: str) -> Any:
+        """The value recorded at this noise level and site."""
+        key = (round(sigma, self.digits), site)
+        if key not in self.entries:
+            levels = sorted({s for s, name in self.entries if name == site})
+            raise StateError(
+                f"the tape has nothing at sigma={sigma} for site '{site}'; it holds sigmas {levels}: use the same schedule"
+            )
+        return self.entries[key]
