@@ -1,0 +1,28 @@
+"""Synthetic scenes with full ground truth: pictures of coloured shapes, their captions, boxes and masks, from a seed.
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> scene = sample(rng)
+>>> picture, prompt = render(scene, 64), describe(scene, rng)
+>>> picture.shape
+(64, 64, 3)
+"""
+
+from saccade.data.scenes.raster import masks as masks
+from saccade.data.scenes.raster import render as render
+from saccade.data.scenes.sampling import Split as Split
+from saccade.data.scenes.sampling import sample as sample
+from saccade.data.scenes.sampling import split_of as split_of
+from saccade.data.scenes.shapes import SHAPES as SHAPES
+from saccade.data.scenes.words import RELATIONS as RELATIONS
+from saccade.data.scenes.words import Prompt as Prompt
+from saccade.data.scenes.words import Want as Want
+from saccade.data.scenes.words import describe as describe
+from saccade.data.scenes.words import prompts as prompts
+from saccade.data.scenes.words import vocabulary as vocabulary
+from saccade.data.scenes.world import BACKGROUNDS as BACKGROUNDS
+from saccade.data.scenes.world import COLOURS as COLOURS
+from saccade.data.scenes.world import PLACES as PLACES
+from saccade.data.scenes.world import SIZES as SIZES
+from saccade.data.scenes.world import Scene as Scene
+from saccade.data.scenes.world import Thing as Thing
