@@ -47,7 +47,7 @@ def _packages() -> Iterator[str]:
             yield module.name
 
 
-@pytest.mark.parametrize("package", _packages())
+@pytest.mark.parametrize("package", list(_packages()))
 def test_public_names_are_sorted_and_importable(package: str) -> None:
     module = importlib.import_module(package)
     names = list(getattr(module, "__all__", ()))
