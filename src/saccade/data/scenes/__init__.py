@@ -10,10 +10,16 @@
 
 from saccade.data.scenes.raster import masks as masks
 from saccade.data.scenes.raster import render as render
+from saccade.data.scenes.reading import Parsed as Parsed
+from saccade.data.scenes.reading import Seen as Seen
+from saccade.data.scenes.reading import parse as parse
 from saccade.data.scenes.sampling import Split as Split
 from saccade.data.scenes.sampling import sample as sample
 from saccade.data.scenes.sampling import split_of as split_of
 from saccade.data.scenes.shapes import SHAPES as SHAPES
+from saccade.data.scenes.verdict import Verdict as Verdict
+from saccade.data.scenes.verdict import judge as judge
+from saccade.data.scenes.verdict import rates as rates
 from saccade.data.scenes.words import RELATIONS as RELATIONS
 from saccade.data.scenes.words import Prompt as Prompt
 from saccade.data.scenes.words import Want as Want

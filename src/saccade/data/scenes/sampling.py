@@ -1,7 +1,7 @@
 """Random scenes: one to three things that never touch, and the split that keeps some combinations out of training.
 
-A scene is held out if any two of its things form a held-out pair of (colour, shape), or if it is a single thing held out
-by colour, shape, size and place. Membership is a fixed hash of those words, the same for every seed.
+A scene is held out if any two of its things form a held-out pair of (colour, shape), or if it is one thing held out by
+colour, shape, size and place. Membership is a fixed hash of those words, the same for every seed.
 """
 
 from hashlib import blake2b

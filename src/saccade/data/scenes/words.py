@@ -3,8 +3,8 @@
     a large red circle at the top left and a blue square on a gray background
     an orange cross left of a cyan triangle
 
-Colour and shape are always named; size, place, background and relations are named at random. Whatever is said holds with
-a clear margin, and a sentence that can be read in two ways is used only where both readings hold.
+Colour and shape are always named; size, place, background and relations are named at random. Whatever is said holds
+with a clear margin, and a sentence that can be read in two ways is used only where both readings hold.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ RELATIONS: dict[str, tuple[float, float]] = {  # direction from the second thing
     "above": (0, -1),
     "below": (0, 1),
 }
-MOTION_WORDS = ("moving", "staying", "still", "up", "down", "bouncing", "starts", "ends", "it", "then")
+MOTION_WORDS = ("moving", "staying", "still", "up", "down", "starts", "ends", "it", "then")
 _JOINTS = ("a", "an", "and", "at", "the", "on", "background")
 
 Relation = tuple[int, str, int]
@@ -106,7 +106,7 @@ def _want(thing: Thing, rng: np.random.Generator, *, full: bool, placed: float) 
 
 
 def _relation(things: tuple[Thing, ...], rng: np.random.Generator) -> tuple[str | None, range, range]:
-    """A relation to say (None half of the time), and the things on either side of it: of three, one and two or two and one."""
+    """A relation to say, None half of the time, and the things before and after it: one and two, or two and one."""
     cut = 1 if len(things) < 3 else int(rng.integers(1, 3))
     first, second = range(cut), range(cut, len(things))
     centres = [(thing.x, thing.y) for thing in things]
