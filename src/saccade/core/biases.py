@@ -39,13 +39,15 @@ class LowRank(Bias):
     def __post_init__(self) -> None:
         if self.phi_q.shape[-1] != self.phi_k.shape[-1]:
             raise ValueError(
-                f"phi_q has {self.phi_q.shape[-1]} columns and phi_k {self.phi_k.shape[-1]}; they must have as many (the rank)"
+                f"phi_q has {self.phi_q.shape[-1]} columns and phi_k {self.phi_k.shape[-1]}; "
+                "they must have as many (the rank)"
             )
         try:
             torch.broadcast_shapes(self.phi_q.shape[:2], self.phi_k.shape[:2])
         except RuntimeError:
             raise ValueError(
-                f"phi_q {tuple(self.phi_q.shape)} and phi_k {tuple(self.phi_k.shape)} must broadcast in their first two dimensions (b h)"
+                f"phi_q {tuple(self.phi_q.shape)} and phi_k {tuple(self.phi_k.shape)} "
+                "must broadcast in their first two dimensions (b h)"
             ) from None
 
     @property

@@ -1,7 +1,7 @@
 """Masks as an open-world algebra: a mask forbids only pairs of tokens it names.
 
-Every mask is two predicates on (batch, head, query, key): which pairs it *names*, and which of those it *permits*. A pair it does
-not name stays open, so keys appended later (memory, pooled, references) are never cut off by accident.
+Every mask is two predicates on (batch, head, query, key): which pairs it *names*, and which of those it *permits*.
+A pair it does not name stays open, so keys appended later (memory, pooled, references) are never cut off by accident.
 
     a & b      a pair passes if both let it pass
     a | b      a pair passes if either lets it pass (so a pair one of them does not name stays open)
@@ -174,8 +174,8 @@ class OnHeads(Mask):
 class Table(Mask):
     """Verdicts between classes of tokens: block patterns, groups, documents, regions, all in one.
 
-    label_q (b? n) and label_k (b? m) number each token's class, -1 for tokens it does not name; allow (b? h? Q K) holds the verdicts.
-    Keys past the end of `label_k` (appended later) are not named.
+    label_q (b? n) and label_k (b? m) number each token's class, -1 for tokens it does not name; allow (b? h? Q K)
+    holds the verdicts. Keys past the end of `label_k` (appended later) are not named.
     """
 
     label_q: Int[Tensor, "*b n"]
@@ -186,7 +186,8 @@ class Table(Mask):
         q, k = (int(label.max()) if label.numel() else -1 for label in (self.label_q, self.label_k))
         if q >= self.allow.shape[-2] or k >= self.allow.shape[-1]:
             raise ValueError(
-                f"labels up to ({q}, {k}) exceed the table allow {tuple(self.allow.shape)}; it needs a row and a column per label"
+                f"labels up to ({q}, {k}) exceed the table allow {tuple(self.allow.shape)}; "
+                "it needs a row and a column per label"
             )
 
     @cached_property

@@ -1,7 +1,7 @@
 """Systems decide, between steps; mechanisms act, inside the call.
 
-A system's `plan` is asked once per site and step, outside any graph, and returns what holds there: masks, bias rules and mechanisms.
-Equal plans share one preparation and one graph, so a system returns equal (better: the same) objects for the same phase.
+A system's `plan` is asked once per site and step, outside any graph, and returns what holds there: masks, bias rules
+and mechanisms. Equal plans share one preparation and one graph, so a system returns equal objects for the same phase.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
 from saccade.core.groups import KeyGroups
-from saccade.core.layout import Kind, Layout, Segment
+from saccade.core.layout import Layout, Segment
 from saccade.core.masks import Mask
 from saccade.core.partial import Parts
 from saccade.core.site import Site
@@ -91,7 +91,6 @@ def uses(mechanism: Mechanism, verb: Verb | Literal["appends"]) -> bool:
     return getattr(type(mechanism), verb) is not getattr(Mechanism, verb)
 
 
-def kinds_not_in(layout: Layout, seen_by: tuple[str, ...]) -> tuple[Kind, ...]:
-    """Kinds of tokens in the layout that are not among `seen_by`, by kind or name."""
-    outside = [s.kind for s in layout.segments if s.kind not in seen_by and s.name not in seen_by]
-    return tuple(dict.fromkeys(outside))
+def blind_to(layout: Layout, seen_by: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the segments that are not among `seen_by`, by kind or name."""
+    return tuple(s.name for s in layout.segments if s.kind not in seen_by and s.name not in seen_by)

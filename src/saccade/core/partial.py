@@ -1,7 +1,8 @@
 """Attention in pieces: `(out, lse)` partials and their merge, and outputs split over groups of keys.
 
-merge is associative and commutative and has the identity (0, -inf), so windows, global tokens, memory and references are merges of one
-operation. `Parts` holds one output per key group with the softmax mass that fell on it: out = sum_g mass_g out_g + extra.
+merge is associative and commutative and has the identity (0, -inf), so windows, global tokens, memory and references
+are merges of one operation. `Parts` holds one output per key group with the softmax mass that fell on it:
+out = sum_g mass_g out_g + extra.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """Attention over some of the keys: `out` normalised over them, `lse` the log of their summed exp scores (None if not asked for)."""
+    """Attention over some of the keys: `out` normalised over them, `lse` the log of their summed exp scores.
+
+    `lse` is None where it was not asked for.
+    """
 
     out: Float[Tensor, "b h n d"]
     lse: Float[Tensor, "b h n"] | None = None
@@ -40,7 +44,10 @@ def _share(part: Tensor | None, whole: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """One output and one mass per key group. Masses need not sum to one after a blend; None stands for one group of mass one."""
+    """One output and one mass per key group; masses None stands for one group of mass one.
+
+    Masses need not sum to one after a blend.
+    """
 
     outs: Float[Tensor, "g b h n d"]
     masses: Float[Tensor, "g b h n"] | None = None

@@ -1,4 +1,4 @@
-"""Masks over places: discs, bands, causal order. Each names only pairs of the same image grid (or any pair, where it says so)."""
+"""Masks over places: discs, bands, causal order. Discs and bands name only pairs of the same image grid."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ AXES = {"t": 0, "y": 1, "x": 2}
 
 @dataclass(frozen=True)
 class Disc(Mask):
-    """Image tokens see image tokens at a distance below `radius`: dt^2 + dy^2 + dx^2 < radius^2, strictly, in tokens."""
+    """Image tokens see image tokens nearer than `radius`, in tokens: dt^2 + dy^2 + dx^2 < radius^2, strictly."""
 
     radius: float
 
@@ -26,8 +26,8 @@ class Disc(Mask):
         q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
 
         def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            square = sum((q_at[a][q] - k_at[a][k]) ** 2 for a in range(3))
-            return square < self.radius**2
+            dt, dy, dx = (q_at[axis][q] - k_at[axis][k] for axis in range(3))
+            return dt**2 + dy**2 + dx**2 < self.radius**2
 
         return _same_grid(q_at, k_at), permits
 
@@ -51,7 +51,7 @@ class Band(Mask):
 
 @dataclass(frozen=True)
 class Causal(Mask):
-    """Every query sees the keys at or before its own place, counted from the end when there are more keys than queries."""
+    """Every query sees the keys at or before its own place; places count from the end when keys outnumber queries."""
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         ahead = layout_k.n - layout_q.n

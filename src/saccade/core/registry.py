@@ -57,7 +57,8 @@ def system(
     def register(cls: T) -> T:
         if name in _ENTRIES and _ENTRIES[name].make.__qualname__ != cls.__qualname__:
             raise ValueError(
-                f"a system named '{name}' is registered already ({_ENTRIES[name].make.__qualname__}); choose another name"
+                f"a system named '{name}' is registered already ({_ENTRIES[name].make.__qualname__}); "
+                "choose another name"
             )
         _ENTRIES[name] = Entry(name=name, paper=paper, kind=kind, seam=seam, status=status, hosts=hosts, make=cls)
         return cls

@@ -1,7 +1,8 @@
 """A stack of systems at one site: planned between steps, run inside the call.
 
-Order is the stack's: every mechanism's `operands`, then `keys`, then fixed masks and biases, then `pairs`, one attend, `blend` on the
-attention, `blend` on the output, `observe`. Two systems that change one operand, or append a segment of one name, are a conflict.
+Order is the stack's: every mechanism's `operands`, then `keys`, then fixed masks and biases, then `pairs`, one attend,
+`blend` on the attention, `blend` on the output, `observe`. Two systems that change one operand, or append a segment of
+one name, are a conflict.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import Conflict
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, forbid, lower
-from saccade.core.mechanism import Appended, Mechanism, PlanItem, kinds_not_in, uses
+from saccade.core.mechanism import Appended, Mechanism, PlanItem, blind_to, uses
 from saccade.core.partial import Parts
 from saccade.core.site import Site
 from saccade.core.state import Memory
@@ -79,7 +80,7 @@ def make_plan(
 
 
 def run_plan(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory], attend: Attend) -> Parts:
-    """The staged verbs. `attend(call, want_lse)` is the kernel side; the call's own mask (a host's padding) is kept as the first."""
+    """The staged verbs; `attend(call, want_lse)` is the kernel side. The call's own mask, a host's padding, stays."""
     call = _operands(plan, call, memories)
     call = _keys(plan, call, memories)
     call = call.replace(mask=_all(call.mask, plan.mask), bias=_plus(call.bias, plan.bias))
@@ -116,7 +117,8 @@ def _keys(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> At
             raise Conflict(f"'{name}' changed q or scale in `keys` at '{plan.site.name}'; use `operands` for that")
     if call.k.shape[2] != plan.layout_k.n:
         raise ValueError(
-            f"keys at '{plan.site.name}' hold {call.k.shape[2]} tokens, the plan says {plan.layout_k.n}; `appends` must tell what `keys` appends"
+            f"keys at '{plan.site.name}' hold {call.k.shape[2]} tokens, the plan says {plan.layout_k.n}; "
+            "`appends` must tell what `keys` appends"
         )
     return call
 
@@ -124,7 +126,8 @@ def _keys(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> At
 def _claim(changed_by: dict[str, str], field: str, name: str, site: Site) -> None:
     if field in changed_by and changed_by[field] != name:
         raise Conflict(
-            f"'{changed_by[field]}' and '{name}' both change {field} at site '{site.name}'; give them different sites or drop one"
+            f"'{changed_by[field]}' and '{name}' both change {field} at site '{site.name}'; "
+            "give them different sites or drop one"
         )
     changed_by[field] = name
 
@@ -144,7 +147,7 @@ def _appended(acts: list[Act], layout: Layout) -> tuple[Appended, ...]:
 
 
 def _veils(appended: tuple[Appended, ...], layout_q: Layout) -> list[Mask]:
-    return [forbid(kind, a.segment.name) for a in appended for kind in kinds_not_in(layout_q, a.seen_by)]
+    return [forbid(name, a.segment.name) for a in appended for name in blind_to(layout_q, a.seen_by)]
 
 
 def _conjunction(masks: list[Mask]) -> Mask | None:

@@ -1,7 +1,7 @@
 """State has one owner, the run: a `Memory` per (system, site, branch), and tapes of other passes.
 
-A memory is double-buffered: `get` reads what the last step put, `put` shows at the next tick. So recomputing a forward, or visiting
-sites in another order, cannot change what a mechanism reads.
+A memory is double-buffered: `get` reads what the last step put, `put` shows at the next tick. So recomputing a forward,
+or visiting sites in another order, cannot change what a mechanism reads.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,10 @@ from saccade.core.errors import StateError
 
 @dataclass(eq=False)
 class Memory:
-    """What one system keeps at one site of one branch. `forward` grows over the sites of one forward; `run` lives as long as the run."""
+    """What one system keeps at one site of one branch.
+
+    `forward` grows over the sites of one forward and `run` lives as long as the run; a system's sites share them.
+    """
 
     owner: str = "no owner"
     now: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +36,8 @@ class Memory:
         value = self.now[key]
         if shape is not None and isinstance(value, Tensor) and tuple(value.shape) != tuple(shape):
             raise StateError(
-                f"{self.owner} kept '{key}' of shape {tuple(value.shape)}, this call needs {tuple(shape)}; clear the run between sizes"
+                f"{self.owner} kept '{key}' of shape {tuple(value.shape)}, this call needs {tuple(shape)}; "
+                "clear the run between sizes"
             )
         return value
 
@@ -103,6 +107,7 @@ class Tape:
         if key not in self.entries:
             levels = sorted({s for s, name in self.entries if name == site})
             raise StateError(
-                f"the tape has nothing at sigma={sigma} for site '{site}'; it holds sigmas {levels}: use the same schedule"
+                f"the tape has nothing at sigma={sigma} for site '{site}'; "
+                f"it holds sigmas {levels}: use the same schedule"
             )
         return self.entries[key]

@@ -1,18 +1,18 @@
 """Attention split over key groups, by any kernel: one softmax, its output and mass told apart by group."""
 
 import torch
+from saccade.ops.dispatch import attend
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Parts, whole
-from saccade.ops.dispatch import attend
 
 
 def attend_parts(call: AttentionCall, want_lse: bool = False) -> Parts:
     """Run the call; with groups, two launches per group: v with other groups' rows zeroed, and the group's indicator.
 
-    All launches share q, k, mask and bias, hence one softmax: sum_g mass_g out_g is the plain output, with gradients. A group that
-    got no mass has out 0. Cost: 2 groups + 1 launches.
+    All launches share q, k, mask and bias, hence one softmax: sum_g mass_g out_g is the plain output, with gradients.
+    A group that got no mass has out 0. Cost: 2 groups + 1 launches.
     """
     partial = attend(call, want_lse=want_lse)
     if call.groups is None:
