@@ -22,7 +22,7 @@ LAYOUT = Layout.joint(text=2, grid=(1, 3, 3))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 
 
-def attend(call: AttentionCall, want_lse: bool) -> Parts:
+def attend(call: AttentionCall, want_lse: bool, kernel: str | None = None) -> Parts:
     scores = call.scale * call.q @ call.k.mT
     if call.bias is not None:
         scores = scores + call.bias.materialize(*scores.shape[-2:])

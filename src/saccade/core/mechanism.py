@@ -71,7 +71,14 @@ class Mechanism:
         """Read; write only to `mem`."""
 
 
-PlanItem = Mask | BiasRule | Mechanism
+@dataclass(frozen=True)
+class KernelChoice:
+    """What a system plans when one kernel must run it, by name. A kernel changes cost and rounding, never the formulation."""
+
+    kernel: str
+
+
+PlanItem = Mask | BiasRule | Mechanism | KernelChoice
 
 
 @runtime_checkable

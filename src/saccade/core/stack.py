@@ -15,13 +15,13 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import Conflict
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, forbid, lower
-from saccade.core.mechanism import Appended, Mechanism, PlanItem, blind_to, uses
+from saccade.core.mechanism import Appended, KernelChoice, Mechanism, PlanItem, blind_to, uses
 from saccade.core.partial import Parts
 from saccade.core.site import Site
 from saccade.core.state import Memory
 
 Act = tuple[str, Mechanism]
-Attend = Callable[[AttentionCall, bool], Parts]  # (call, want_lse)
+Attend = Callable[[AttentionCall, bool, str | None], Parts]  # (call, want_lse, kernel)
 OPERANDS = ("q", "k", "v", "scale")
 
 
@@ -43,6 +43,7 @@ class Plan:
     output: tuple[Act, ...] = ()
     observe: tuple[Act, ...] = ()
     want_lse: bool = False
+    kernel: str | None = None  # None: dispatch chooses
 
     @property
     def empty(self) -> bool:
@@ -76,6 +77,7 @@ def make_plan(
         output=tuple(a for a in blends if a[1].acts_on == "output"),
         observe=tuple(a for a in acts if uses(a[1], "observe")),
         want_lse=any("lse" in mechanism.needs for _, mechanism in acts),
+        kernel=_kernel(named, site),
     )
 
 
@@ -88,7 +90,7 @@ def run_plan(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory], at
         chosen = mechanism.pairs(call, memories[name])
         groups = _single(call.groups, chosen.groups, name)
         call = call.replace(mask=_all(call.mask, chosen.mask), bias=_plus(call.bias, chosen.bias), groups=groups)
-    parts = attend(call, plan.want_lse)
+    parts = attend(call, plan.want_lse, plan.kernel)
     for name, mechanism in (*plan.attention, *plan.output):
         parts = mechanism.blend(call, parts, memories[name])
     for name, mechanism in plan.observe:
@@ -130,6 +132,14 @@ def _claim(changed_by: dict[str, str], field: str, name: str, site: Site) -> Non
             "give them different sites or drop one"
         )
     changed_by[field] = name
+
+
+def _kernel(named: list[tuple[str, PlanItem]], site: Site) -> str | None:
+    chosen = {item.kernel: name for name, item in named if isinstance(item, KernelChoice)}
+    if len(chosen) > 1:
+        (a, first), (b, second), *_ = chosen.items()
+        raise Conflict(f"'{first}' wants kernel '{a}' and '{second}' kernel '{b}' at site '{site.name}'; drop one of them")
+    return next(iter(chosen), None)
 
 
 def _appended(acts: list[Act], layout: Layout) -> tuple[Appended, ...]:
