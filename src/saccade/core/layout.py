@@ -7,7 +7,7 @@ Visual tokens are one segment of kind "image" with a grid (t, h, w) in raster or
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
@@ -53,18 +53,18 @@ class Layout:
             raise ValueError(f"segment names {names} must differ; rename the repeated one")
 
     @classmethod
-    def joint(cls, *, text: int, grid: Grid, text_first: bool = True) -> Self:
+    def joint(cls, *, text: int, grid: Grid, text_first: bool = True) -> "Layout":
         """Text and one image grid in one sequence, as in FLUX (text first) or SD3 (text last)."""
         words, picture = Segment("text", "text", text), Segment("image", "image", _volume(grid), grid)
         return cls((words, picture) if text_first else (picture, words))
 
     @classmethod
-    def image_only(cls, grid: Grid) -> Self:
+    def image_only(cls, grid: Grid) -> "Layout":
         """One image grid and nothing else."""
         return cls((Segment("image", "image", _volume(grid), grid),))
 
     @classmethod
-    def plain(cls, n: int, kind: Kind = "text") -> Self:
+    def plain(cls, n: int, kind: Kind = "text") -> "Layout":
         """`n` tokens of one kind, without a grid."""
         return cls((Segment(kind, kind, n),))
 

@@ -1,7 +1,7 @@
 """What each batch row is: which branch of guidance or editing, and of which sample."""
 
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 Role = Literal["cond", "uncond", "weak", "source", "target"]
 
@@ -24,7 +24,7 @@ class Rows:
             raise ValueError(f"roles {sorted(unknown)} must be among {get_args(Role)}")
 
     @classmethod
-    def of(cls, *roles: Role, samples: int = 1) -> Self:
+    def of(cls, *roles: Role, samples: int = 1) -> "Rows":
         """Each role in turn for all samples, as pipelines stack them."""
         return cls(tuple(r for r in roles for _ in range(samples)), tuple(range(samples)) * len(roles))
 

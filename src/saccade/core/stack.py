@@ -138,7 +138,9 @@ def _kernel(named: list[tuple[str, PlanItem]], site: Site) -> str | None:
     chosen = {item.kernel: name for name, item in named if isinstance(item, KernelChoice)}
     if len(chosen) > 1:
         (a, first), (b, second), *_ = chosen.items()
-        raise Conflict(f"'{first}' wants kernel '{a}' and '{second}' kernel '{b}' at site '{site.name}'; drop one of them")
+        raise Conflict(
+            f"'{first}' wants kernel '{a}' and '{second}' kernel '{b}' at site '{site.name}'; drop one of them"
+        )
     return next(iter(chosen), None)
 
 
