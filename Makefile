@@ -7,7 +7,6 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
-CHECKED := --jaxtyping-packages='saccade,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))'
 ALONE := compile or timing  # torch.compile cannot trace runtime shape checks; a clock tolerates no neighbour
 
 help:

@@ -16,6 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import config as runtime_checks
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // WORKERS))
@@ -44,6 +45,14 @@ def poisoned_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def unchecked_bad_input(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test of our error messages breaks shapes that the run-time checks would stop first."""
+    runtime_checks.update("jaxtyping_disable", request.node.get_closest_marker("bad_input") is not None)
+    yield
+    runtime_checks.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -19,3 +20,12 @@ def test_timed_tests_run_without_the_fill() -> None:
 
 def test_data_root_is_a_folder(data_root: Path) -> None:
     assert data_root.is_dir()
+
+
+@pytest.mark.bad_input
+def test_bad_input_passes_the_runtime_checks() -> None:
+    assert jaxtyping.config.jaxtyping_disable
+
+
+def test_other_input_does_not_pass_the_runtime_checks() -> None:
+    assert not jaxtyping.config.jaxtyping_disable
