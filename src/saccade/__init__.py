@@ -6,13 +6,31 @@ Importing the package imports nothing heavy: each public name is loaded when it 
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saccade import core, data, hosts, mechanisms, metrics, models, ops, systems, train
+    from saccade.attach import attach
+    from saccade.compare import compare
 
 __version__ = "0.1.0"
 
-_FUNCTIONS = {"attach": "saccade.attach", "compare": "saccade.compare"}  # name -> the module that defines it
-_PACKAGES = ("analysis", "data", "hosts", "mechanisms", "metrics", "models", "nn", "ops", "runs", "systems", "train")
+__all__ = [
+    "__version__",
+    "attach",
+    "compare",
+    "core",
+    "data",
+    "hosts",
+    "mechanisms",
+    "metrics",
+    "models",
+    "ops",
+    "systems",
+    "train",
+]
 
-__all__ = sorted(("__version__", *_FUNCTIONS, *_PACKAGES))
+_FUNCTIONS = {"attach": "saccade.attach", "compare": "saccade.compare"}  # name -> the module that defines it
 
 
 class _Package(ModuleType):
@@ -27,7 +45,7 @@ class _Package(ModuleType):
 def __getattr__(name: str) -> object:
     if name in _FUNCTIONS:
         return getattr(import_module(_FUNCTIONS[name]), name)
-    if name in _PACKAGES:
+    if name in __all__:
         return import_module(f"saccade.{name}")
     raise AttributeError(f"module 'saccade' has no attribute {name!r}; it has {', '.join(__all__)}")
 
