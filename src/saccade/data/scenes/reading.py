@@ -1,32 +1,27 @@
 """Read a picture back: which things it shows, of what colour, shape and size, where, and on what background.
 
-Every pixel is explained as a mixture of background and one colour; pixels more than half covered are split by colour
-into connected pieces. A piece gets the shape whose outline of the same area and centre of mass overlaps it best. Nothing is
+A piece of one colour gets the shape whose outline of the same area and centre of mass overlaps it best. Nothing is
 assumed about how many things there are, and what fits no word reads as None rather than as the nearest word.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from PIL import Image
 
+from saccade.data.scenes.pieces import OFF_COLOUR, STRANGE, Mask, explain, pieces
 from saccade.data.scenes.raster import coverage
 from saccade.data.scenes.shapes import SHAPES, area, centroid_drop
 from saccade.data.scenes.world import BACKGROUNDS, COLOURS, RGB, SIZES, Box, nearest_place
 
 Picture = np.ndarray | Image.Image
-Mask = Bool[np.ndarray, "n n"]
 
 MIN_SIDE, MAX_SIDE = 48, 512
-OFF_COLOUR = 60.0  # RGB distance from which a colour is none of the known ones
 MIN_FIT = 0.75  # overlap (intersection over union) below which a piece has no known shape
 MAX_STRETCH = 1.4  # ratio of radii from which a thing is neither small nor large
-MIN_AREA = 0.15 * area("triangle") * SIZES["small"] ** 2  # share of the picture; smaller pieces are specks
 EDGES = (1.0, 3.0)  # widths in pixels of the outlines tried: sharp and blurred
-REACH = 2 / 64  # a speck this near to a piece belongs to its outline
-_NAMES, _TONES = tuple(COLOURS), np.array(list(COLOURS.values()), np.float32)
-_STRANGE = len(_NAMES)  # label of foreground that no colour explains
+_NAMES = tuple(COLOURS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +58,8 @@ def parse(image: Picture) -> Parsed:
     """
     pixels = _pixels(image)
     ground = _ground(pixels)
-    labels = _labels(pixels, ground)
-    things = [_read(pixels, ground, mask, _name(label)) for label, mask in _pieces(labels)]
+    found = pieces(explain(pixels, ground))
+    things = [_read(pixels, ground, mask, None if tone == STRANGE else _NAMES[tone]) for tone, mask in found]
     background = _nearest(ground, BACKGROUNDS)
     return Parsed(things=tuple(sorted(things, key=lambda seen: (seen.y, seen.x))), background=background)
 
@@ -90,43 +85,6 @@ def _ground(pixels: Float[np.ndarray, "n n 3"]) -> Float[np.ndarray, "3"]:
     """Colour of the background: the median of the border, which no thing reaches."""
     border = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     return np.median(np.concatenate(border), axis=0)
-
-
-def _labels(pixels: Float[np.ndarray, "n n 3"], ground: Float[np.ndarray, "3"]) -> Int[np.ndarray, "n n"]:
-    """Colour index of each pixel more than half covered by a thing, `_STRANGE` where no colour explains it, else -1."""
-    tones, lift = _TONES - ground, pixels - ground
-    power = (tones * tones).sum(1)
-    share = np.clip(lift @ tones.T / power, 0, 1)  # (n n colours)
-    miss = (lift * lift).sum(-1)[..., None] - 2 * share * (lift @ tones.T) + share * share * power  # squared distance
-    best = miss.argmin(-1)
-    least, covered = (np.take_along_axis(values, best[..., None], -1)[..., 0] for values in (miss, share))
-    strange = least > OFF_COLOUR**2
-    return np.where(strange, _STRANGE, np.where(covered > 0.5, best, -1))
-
-
-def _pieces(labels: Int[np.ndarray, "n n"]) -> list[tuple[int, Mask]]:
-    """Connected pieces of one label; specks join the piece they touch, and are dropped where they touch none."""
-    from scipy import ndimage
-
-    least, ids, found = MIN_AREA * labels.size, np.zeros(labels.shape, int), []
-    for label in np.unique(labels[labels >= 0]):
-        parts = np.asarray(ndimage.label(labels == label)[0])
-        for part in np.flatnonzero(np.bincount(parts.ravel())[1:] >= least) + 1:
-            found.append(int(label))
-            ids[parts == part] = len(found)
-    if not found:
-        return []
-    ids = np.where(labels >= 0, _spread(ids, REACH * len(labels)), 0)
-    return [(label, ids == i + 1) for i, label in enumerate(found)]
-
-
-def _spread(ids: Int[np.ndarray, "n n"], reach: float) -> Int[np.ndarray, "n n"]:
-    """Each pixel's nearest id above zero, 0 if that is more than `reach` pixels away."""
-    from scipy import ndimage
-
-    row, column = np.asarray(ndimage.distance_transform_edt(ids == 0, return_distances=False, return_indices=True))
-    own_row, own_column = np.indices(ids.shape)
-    return np.where(np.hypot(row - own_row, column - own_column) <= reach, ids[row, column], 0)
 
 
 def _read(pixels: np.ndarray, ground: np.ndarray, mask: Mask, colour: str | None) -> Seen:
@@ -183,10 +141,6 @@ def _box(mask: Mask) -> Box:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x0, y0, x1, y1 = (float(edge) / len(mask) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
     return x0, y0, x1, y1
-
-
-def _name(label: int) -> str | None:
-    return None if label == _STRANGE else _NAMES[label]
 
 
 def _nearest(colour: Float[np.ndarray, "3"], known: dict[str, RGB]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from saccade.data.scenes.shapes import SHAPES
-from saccade.data.scenes.world import BACKGROUNDS, COLOURS, PLACES, SIZES, Box, Scene, Thing
+from saccade.data.scenes.world import BACKGROUNDS, COLOURS, PLACES, SIZES, Box, Scene, Thing, check_word
 
 Split = Literal["train", "held-out"]
 
@@ -24,8 +24,8 @@ MAX_COUNT = len(COUNT_WEIGHTS)
 
 def sample(rng: np.random.Generator, *, count: int | None = None, split: Split = "train") -> Scene:
     """A random scene of `count` things (1 to 3; None: drawn) that belongs to `split`."""
-    check_draw(count, split)
-    number = count or 1 + int(np.searchsorted(np.cumsum(COUNT_WEIGHTS[:-1]), rng.random(), side="right"))
+    check_word(get_args(Split), split=split)
+    number = draw_count(rng, count)
     while True:
         scene = _draw(rng, number)
         if scene is not None and split_of(scene) == split:
@@ -46,12 +46,13 @@ def apart(a: Box, b: Box, gap: float = GAP) -> bool:
     return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3]) >= gap
 
 
-def check_draw(count: int | None, split: str) -> None:
-    """Raise `ValueError` for a count or split that no scene has."""
-    if count is not None and not 1 <= count <= MAX_COUNT:
+def draw_count(rng: np.random.Generator, count: int | None) -> int:
+    """`count`, checked, or a random number of things where it is None."""
+    if count is None:
+        return 1 + int(np.searchsorted(np.cumsum(COUNT_WEIGHTS[:-1]), rng.random(), side="right"))
+    if not 1 <= count <= MAX_COUNT:
         raise ValueError(f"count={count} must be 1 to {MAX_COUNT}, or None to draw it")
-    if split not in get_args(Split):
-        raise ValueError(f"split='{split}' is unknown; choose one of {', '.join(get_args(Split))}")
+    return count
 
 
 def _draw(rng: np.random.Generator, number: int) -> Scene | None:

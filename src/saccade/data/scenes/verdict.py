@@ -38,7 +38,7 @@ class Verdict:
 def judge(image: Picture | Parsed, prompt: Prompt) -> Verdict:
     """Judge a picture (anything `parse` takes, or what it returned) by its caption."""
     seen = image if isinstance(image, Parsed) else parse(image)
-    matched = _match(seen.things, prompt.wants)
+    matched = match(seen.things, prompt.wants)
     kept = {name: _share([_keeps(thing, want, name) for thing, want in matched]) for name in _WEIGHTS}
     kept["background"] = _share([None if prompt.background is None else seen.background == prompt.background])
     kept["relation"] = _share([_shown(relation, matched) for relation in prompt.relations])
@@ -53,7 +53,7 @@ def rates(verdicts: Sequence[Verdict]) -> dict[str, float]:
     return {name: float(np.nanmean(values)) if np.isfinite(values).any() else nan for name, values in columns.items()}
 
 
-def _match(things: tuple[Seen, ...], wants: tuple[Want, ...]) -> list[tuple[Seen | None, Want]]:
+def match(things: tuple[Seen, ...], wants: tuple[Want, ...]) -> list[tuple[Seen | None, Want]]:
     """Each want with its thing, None where there are too few, by the assignment that keeps most."""
     from scipy.optimize import linear_sum_assignment
 

@@ -23,7 +23,7 @@ RELATIONS: dict[str, tuple[float, float]] = {  # direction from the second thing
     "above": (0, -1),
     "below": (0, 1),
 }
-MOTION_WORDS = ("moving", "staying", "still", "up", "down", "starts", "ends", "it", "then")
+MOTION_WORDS = ("moving", "staying", "still", "up", "down", "then", "starts", "ends", "it")
 _JOINTS = ("a", "an", "and", "at", "the", "on", "background")
 
 Relation = tuple[int, str, int]
@@ -62,7 +62,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> Prompt:
     full = len(scene.things) == 1 and split_of(scene) == "held-out"
     relation, first, second = _relation(scene.things, rng)
     while True:
-        wants = tuple(_want(thing, rng, full=full, placed=0.25 if relation else 0.6) for thing in scene.things)
+        wants = tuple(promise(thing, rng, full=full, placed=0.25 if relation else 0.6) for thing in scene.things)
         background = scene.background if rng.random() < 0.6 else None
         text = _text(wants, background, relation, len(first))
         if len(text.split()) <= MAX_WORDS:
@@ -93,13 +93,20 @@ def holds(relation: str, a: tuple[float, float], b: tuple[float, float], margin:
     return along_x * (a[0] - b[0]) + along_y * (a[1] - b[1]) >= margin
 
 
-def noun(want: Want) -> str:
-    """`a large red circle`."""
+def phrase(want: Want) -> str:
+    """`a large red circle at the top`, without what is not wanted."""
     words = " ".join(word for word in (want.size, want.colour, want.shape) if word)
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    article = "an" if words[0] in "aeiou" else "a"
+    return f"{article} {words} at the {want.place}" if want.place else f"{article} {words}"
 
 
-def _want(thing: Thing, rng: np.random.Generator, *, full: bool, placed: float) -> Want:
+def on_background(text: str, background: str | None) -> str:
+    """The text, with the background named if there is one to name."""
+    return f"{text} on a {background} background" if background else text
+
+
+def promise(thing: Thing, rng: np.random.Generator, *, full: bool, placed: float) -> Want:
+    """What to say of a thing: all of it if `full`, else its size at random, and its place with probability `placed`."""
     size = thing.size if full or rng.random() < 0.6 else None
     place = thing.place if full or rng.random() < placed else None
     return Want(colour=thing.colour, shape=thing.shape, size=size, place=place)
@@ -117,7 +124,7 @@ def _relation(things: tuple[Thing, ...], rng: np.random.Generator) -> tuple[str 
 
 
 def _text(wants: tuple[Want, ...], background: str | None, relation: str | None, cut: int) -> str:
-    phrases = [noun(want) + (f" at the {want.place}" if want.place else "") for want in wants]
+    phrases = [phrase(want) for want in wants]
     joints = [relation if relation and i == cut else "and" for i in range(1, len(wants))]
-    text = phrases[0] + "".join(f" {joint} {phrase}" for joint, phrase in zip(joints, phrases[1:], strict=True))
-    return f"{text} on a {background} background" if background else text
+    text = phrases[0] + "".join(f" {joint} {more}" for joint, more in zip(joints, phrases[1:], strict=True))
+    return on_background(text, background)

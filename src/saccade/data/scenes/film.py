@@ -1,0 +1,143 @@
+"""Films: scenes whose things move on straight lines at constant speed and turn back at the picture's edge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from saccade.data.scenes.raster import masks, render
+from saccade.data.scenes.sampling import Split, apart, draw_count, sample
+from saccade.data.scenes.shapes import extents
+from saccade.data.scenes.world import Scene, Thing, check_word
+
+DIRECTIONS: dict[str, tuple[int, int]] = {
+    "still": (0, 0),
+    "left": (-1, 0),
+    "right": (1, 0),
+    "up": (0, -1),
+    "down": (0, 1),
+}
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+STILL = "staying still"
+TRAVEL = (0.3, 0.6)  # share of the side covered from the first frame to the last
+CLEAR_LEG = 0.15  # least way before and after a turn
+STILL_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """A straight way: `direction` at the start, `travel` the share of the side covered by the whole film."""
+
+    direction: str
+    travel: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_word(DIRECTIONS, direction=self.direction)
+        if self.travel < 0 or (self.travel > 0) != (self.direction != "still"):
+            raise ValueError(f"travel={self.travel} must be above 0 for what moves and 0 for what is still")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """`scene` is the first of `frames` frames; `motions[i]` moves thing i."""
+
+    scene: Scene
+    motions: tuple[Motion, ...]
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        if len(self.motions) != len(self.scene.things):
+            raise ValueError(f"{len(self.motions)} motions for {len(self.scene.things)} things; give each thing one")
+        if self.frames < 2:
+            raise ValueError(f"frames={self.frames} must be at least 2; a single frame is a scene")
+
+    def at(self, frame: int) -> Scene:
+        """The scene that one frame shows."""
+        if not 0 <= frame < self.frames:
+            raise ValueError(f"frame={frame} must be 0 to {self.frames - 1}")
+        moved = zip(self.scene.things, self.motions, strict=True)
+        return replace(self.scene, things=tuple(_move(thing, way, frame / (self.frames - 1)) for thing, way in moved))
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self.at(frame) for frame in range(self.frames))
+
+    def boxes(self) -> Float[np.ndarray, "t things 4"]:
+        """Boxes of all things in every frame."""
+        return np.stack([scene.boxes() for scene in self])
+
+    def motion_words(self, i: int) -> str:
+        """How thing `i` moves: "staying still", "moving left", or "moving left then right" where it turns."""
+        before, after = _legs(self.scene.things[i], self.motions[i])
+        return motion_name(self.motions[i].direction, turns=after > 0) if before > 0 else STILL
+
+
+def sample_film(
+    rng: np.random.Generator, *, count: int | None = None, frames: int = 16, split: Split = "train"
+) -> Film:
+    """A random film in which something moves, nothing touches, and every turn is plain to see."""
+    number = draw_count(rng, count)
+    while True:
+        scene = sample(rng, count=number, split=split)
+        film = Film(scene=scene, motions=tuple(_draw(rng) for _ in scene.things), frames=frames)
+        if any(motion.travel for motion in film.motions) and _plain(film) and _apart(film):
+            return film
+
+
+def render_film(film: Film, size: int = 64) -> UInt8[np.ndarray, "t n n 3"]:
+    """Draw every frame."""
+    return np.stack([render(scene, size) for scene in film])
+
+
+def film_masks(film: Film, size: int = 64) -> Bool[np.ndarray, "t things n n"]:
+    """Which pixels each thing owns in every frame."""
+    return np.stack([masks(scene, size) for scene in film])
+
+
+def motion_name(direction: str, *, turns: bool) -> str:
+    """`moving left` or `moving left then right`."""
+    return f"moving {direction} then {OPPOSITE[direction]}" if turns else f"moving {direction}"
+
+
+def _draw(rng: np.random.Generator) -> Motion:
+    if rng.random() < STILL_SHARE:
+        return Motion(direction="still")
+    return Motion(direction=tuple(OPPOSITE)[rng.integers(len(OPPOSITE))], travel=float(rng.uniform(*TRAVEL)))
+
+
+def _move(thing: Thing, motion: Motion, progress: float) -> Thing:
+    along_x, along_y = DIRECTIONS[motion.direction]
+    way = motion.travel * progress
+    half_width, half_height = (thing.radius * extent for extent in extents(thing.shape))
+    x = _fold(thing.x + along_x * way, half_width) if along_x else thing.x
+    y = _fold(thing.y + along_y * way, half_height) if along_y else thing.y
+    return replace(thing, x=x, y=y)
+
+
+def _fold(position: float, half: float) -> float:
+    """A position on the line, reflected into [half, 1 - half]."""
+    span = 1 - 2 * half
+    return half + span - abs((position - half) % (2 * span) - span)
+
+
+def _legs(thing: Thing, motion: Motion) -> tuple[float, float]:
+    """The ways before and after the first turn."""
+    along_x, along_y = DIRECTIONS[motion.direction]
+    x0, y0, x1, y1 = thing.box
+    room = {-1: x0, 1: 1 - x1}[along_x] if along_x else {-1: y0, 0: 0.0, 1: 1 - y1}[along_y]
+    before = min(room, motion.travel)
+    return before, motion.travel - before
+
+
+def _plain(film: Film) -> bool:
+    """Whether every thing moves straight on, or turns once with a clear way on either side."""
+    for thing, motion in zip(film.scene.things, film.motions, strict=True):
+        before, after = _legs(thing, motion)
+        if after > 0 and min(before, after) < CLEAR_LEG:
+            return False
+    return True
+
+
+def _apart(film: Film) -> bool:
+    return all(apart(a.box, b.box) for scene in film for a, b in combinations(scene.things, 2))
