@@ -1,0 +1,275 @@
+"""Put attention systems on a model that exists: `attach(pipe, Clear(radius=16))`, as a context manager or a handle."""
+
+import itertools
+import threading
+from functools import partial
+from typing import Any, NoReturn, Self
+
+import torch
+from torch import Tensor, nn
+
+from saccade.core.clock import Clock
+from saccade.core.errors import SaccadeError, SelectorError, StateError
+from saccade.core.layout import Layout
+from saccade.core.mechanism import System
+from saccade.core.rows import Rows
+from saccade.core.site import EVERYWHERE, Site, Where
+from saccade.core.state import Memory, MemoryBank
+from saccade.hosts.catch import Catcher
+from saccade.hosts.explain import explain, probe
+from saccade.hosts.family import Inputs, rows_of
+from saccade.hosts.guards import check_need, check_port, check_seen, refuse_in_graph, refuse_in_place
+from saccade.hosts.mount import Mount, family_of, mount, sites_of
+from saccade.hosts.planner import Planner, named, needs
+from saccade.hosts.port import Port
+from saccade.hosts.report import Report
+from saccade.hosts.schedule import Schedule, largest
+from saccade.hosts.tally import Tally
+
+MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
+_numbers = itertools.count(1)
+
+
+def attach(
+    target: Any,
+    *systems: System,
+    where: Where = EVERYWHERE,
+    layout: Layout | None = None,
+    heads: int | None = None,
+    rows: Rows | None = None,
+    schedule: Any = None,
+    timing: bool = False,
+) -> "Run":
+    """Attach systems to a pipeline, a transformer of a known family, or any module whose `layout` is given by hand.
+
+    where     which sites and heads, and in which share of the steps
+    heads     number of heads of a plain module that does not tell
+    rows      what the batch rows are, where the host cannot tell
+    schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
+    timing    measure attention seconds per site (eager only)
+    Raises SelectorError (nothing chosen), Missing (the host lacks something), SilentSite (a site cannot be reached), SaccadeError
+    (attached already, or compiled in place). After any error the model is as it was.
+    """
+    run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
+    try:
+        run._begin(layout, heads)
+    except BaseException:
+        run.detach()
+        raise
+    return run
+
+
+class Run:
+    """The handle of an attachment: it owns plans, state and counts. `detach`, or leaving `with`, puts the model back as it was."""
+
+    def __init__(
+        self, target: Any, systems: tuple[System, ...], *, where: Where, rows: Rows | None, schedule: Any, timing: bool
+    ) -> None:
+        self.target, self.where, self.timing = target, where, timing
+        self.name = f"run {next(_numbers)} ({', '.join(s.name for s in systems) or 'no systems'})"
+        self.planner, self.state, self.tally = Planner(named(systems), where), MemoryBank(), Tally()
+        self.clock: Clock | None = None
+        scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
+        self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._rows, self._nth = rows, 0
+        self._mounts: list[Mount] = []
+        self._hooks: list[Any] = []
+        self._catcher = Catcher()
+        self._memories: dict[Any, dict[str, Memory]] = {}
+        self._lock, self._thread = threading.Lock(), None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.detach()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        raise SaccadeError(f"the model is attached by {self.name}; detach before copying it")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The attached sites in order of execution."""
+        return tuple(port.site for m in self._mounts for port in m.ports)
+
+    def detach(self) -> None:
+        """Put everything back, forget all state; the report stays. Harmless when repeated."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._catcher.remove()
+        for mounted in self._mounts:
+            mounted.undo()
+        self.state.clear()
+        self.planner.clear()
+        self._memories.clear()
+        self._thread = None
+
+    def report(self) -> Report:
+        """What ran where so far."""
+        return self.tally.report(self._mounts)
+
+    def explain(self, num_steps: int = 28) -> str:
+        """What the stack would do at every site over a schedule of `num_steps`; raises now what a plan would raise then."""
+        return explain(self.planner, self.sites, num_steps)
+
+    def _begin(self, layout: Layout | None, heads: int | None) -> None:
+        for outer, prefix in _models(self.target):
+            model: nn.Module = getattr(outer, "_orig_mod", outer)
+            refuse_in_place(model)
+            if self.timing and outer is not model:
+                raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
+            family = family_of(model, layout)
+            self._mounts.append(mount(outer, family, self.name, self._wanted, heads, prefix))
+        self._check_selectors(heads, layout)
+        probe(self.planner, (port for m in self._mounts for port in m.ports))
+        for m in self._mounts:
+            self._hooks += [
+                m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
+                m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
+            ]
+
+    def _wanted(self, site: Site) -> bool:
+        return self.where.covers(site)
+
+    def _check_selectors(self, heads: int | None, layout: Layout | None) -> None:
+        if not self.sites:
+            known = [site.name for outer, _ in _models(self.target) for site, _ in _all_sites(outer, layout, heads)]
+            raise SelectorError(
+                f"where={self.where} matches no site; there are {', '.join(known) or 'no attention sites'}"
+            )
+        for name, system in self.planner.systems.items():
+            own = getattr(system, "where", None)
+            if isinstance(own, Where) and not any(own.covers(site) for site in self.sites):
+                raise SelectorError(f"where={own} of '{name}' matches no attached site; there are {_names(self.sites)}")
+        for site in self.sites:
+            if bad := [h for h in self.where.heads or () if not 0 <= h < site.heads]:
+                raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
+
+    def _enter(self, mounted: Mount, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            refuse_in_graph()
+        self._claim()
+        try:
+            self._plan(mounted, args, kwargs)
+        except BaseException:
+            self._thread = None
+            raise
+
+    def _leave(self, mounted: Mount, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        self._thread = None
+        for port in mounted.ports:
+            port.view.forget()
+            if output is not None:  # None: the forward raised, and that error is on its way
+                check_seen(mounted, port)
+
+    def _claim(self) -> None:
+        with self._lock:
+            mine = threading.get_ident()
+            if self._thread not in (None, mine):
+                raise StateError(
+                    f"{self.name} is in a forward in another thread; attach one model per thread, or take turns"
+                )
+            self._thread = mine
+
+    def _plan(self, mounted: Mount, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.tally.forwards += 1
+        if not self.planner.systems:
+            for port in mounted.ports:
+                port.through = self.timing
+                self.tally.count(port)
+            return
+        inputs = mounted.inputs(args, kwargs)
+        mounted.family.check(inputs)
+        sample = mounted.sample(inputs)
+        clock, rows = self._moment(mounted, inputs, sample.shape[0])
+        self.clock = clock
+        layouts = {
+            kind: mounted.family.layout(mounted.model, inputs, kind) for kind in {p.site.kind for p in mounted.ports}
+        }
+        for port in mounted.ports:
+            port.layout_q, port.layout_k = layouts[port.site.kind]
+            self._prepare(mounted, port, inputs, clock, rows, sample.device)
+
+    def _prepare(
+        self, mounted: Mount, port: Port, inputs: Inputs, clock: Clock, rows: Rows | None, device: torch.device
+    ) -> None:
+        assert port.layout_q is not None and port.layout_k is not None
+        skipped = mounted.family.skipped(inputs, port.site.name)
+        items = {} if skipped else self.planner.items(port.site, clock)
+        port.plan = plan = self.planner.plan(port.site, items, port.layout_q, port.layout_k, device)
+        port.through, port.seen, port.rows = plan is not None or self.timing, False, rows
+        self.tally.count(port)
+        if plan is None:
+            return
+        check_port(mounted, port)
+        asked = needs(plan)
+        for need in asked:
+            check_need(port, need, rows)
+            self._catcher.ensure(port.view, need)
+        if {"host.rotary", "host.raw"} & asked and mounted.family.rotary is not None:
+            port.view.table = mounted.family.rotary(mounted.model, inputs, port.layout_q)
+        port.memories = self._memories_of(port.site.name, clock.branch, plan.systems)
+
+    def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
+        key = (site, branch, systems)
+        if key not in self._memories:
+            self._memories[key] = {name: self.state.of(name, site, branch) for name in systems}
+        return self._memories[key]
+
+    def _moment(self, mounted: Mount, inputs: Inputs, batch: int) -> tuple[Clock, Rows | None]:
+        """Clock and rows of this forward; state ticks where a step begins and is cleared where a generation does."""
+        family = mounted.family
+        weak = family.weak(inputs)
+        clock = self._read(mounted, inputs)  # forgets self.clock where a new generation begins
+        before = self.clock
+        begins = before is None or self._schedule is None or clock.step != before.step
+        self._nth = 0 if begins else self._nth + (not weak)
+        if begins:
+            self.state.tick()
+            self.tally.steps += 1
+        self.state.begin_forward()
+        guided = getattr(self.target, "do_classifier_free_guidance", None)
+        branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
+        if self._rows is not None and self._rows.n != batch:
+            raise ValueError(f"rows of {self._rows.n} were given to attach, this forward has {batch} batch rows")
+        return Clock(
+            step=clock.step, num_steps=clock.num_steps, timestep=clock.timestep, sigma=clock.sigma, branch=branch
+        ), self._rows or rows
+
+    def _read(self, mounted: Mount, inputs: Inputs) -> Clock:
+        given = inputs.get(mounted.family.time_name)
+        if self._schedule is None or given is None:
+            if self.where.during != (0.0, 1.0):
+                raise ValueError(
+                    f"during={self.where.during} needs the step of a forward; attach the pipeline, or give schedule="
+                )
+            return Clock(timestep=None if given is None else largest(given))
+        if self._schedule.refresh():
+            self.state.clear()
+            self.clock = None
+        return self._schedule.clock(given, mounted.family.time_scale)
+
+
+def _models(target: Any) -> list[tuple[nn.Module, str]]:
+    if isinstance(target, nn.Module):
+        return [(target, "")]
+    found = [(name, getattr(target, name, None)) for name in MODELS]
+    models = [(m, "" if name == MODELS[0] else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
+    if not models:
+        raise TypeError(
+            f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
+        )
+    return models
+
+
+def _all_sites(outer: nn.Module, layout: Layout | None, heads: int | None) -> list[tuple[Site, nn.Module]]:
+    model: nn.Module = getattr(outer, "_orig_mod", outer)
+    return sites_of(model, family_of(model, layout), heads)
+
+
+def _names(sites: tuple[Site, ...]) -> str:
+    return ", ".join(site.name for site in sites)
+
+
+__all__ = ["Run", "attach"]

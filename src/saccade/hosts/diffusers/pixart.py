@@ -1,0 +1,42 @@
+"""PixArt and DiT: image self-attention, and in PixArt cross-attention to the caption. No rotary."""
+
+from typing import Any
+
+from torch import nn
+
+from saccade.core.layout import Layout
+from saccade.core.site import SiteKind
+from saccade.hosts.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.hosts.diffusers.sd3 import NO_ROTARY
+from saccade.hosts.routes import diffusers_routes
+
+NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of your own"
+
+
+def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
+    image = Layout.image_only((1, height, width))
+    return (image, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if kind == "cross" else joint_layouts(image)
+
+
+PIXART = Family(
+    name="PixArt",
+    classes=("PixArtTransformer2DModel",),
+    sites={"transformer_blocks.*.attn1": "self", "transformer_blocks.*.attn2": "cross"},
+    layout=_layout,
+    routes=diffusers_routes,
+    lacks={"rotary": NO_ROTARY, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    project=project_heads,
+    guidance=Guidance(roles=("uncond", "cond"), stacked=True),
+)
+
+DIT = Family(
+    name="DiT",
+    classes=("DiTTransformer2DModel",),
+    sites={"transformer_blocks.*.attn1": "self"},
+    layout=_layout,
+    routes=diffusers_routes,
+    lacks={"rotary": NO_ROTARY, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    project=project_heads,
+    guidance=Guidance(roles=("cond", "uncond"), stacked=True),
+)

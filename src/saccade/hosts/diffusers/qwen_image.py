@@ -1,0 +1,55 @@
+"""Qwen-Image: text first, padded, then one grid per image (references follow in editing); rotary counts from the middle."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.core.layout import Grid, Layout, Segment
+from saccade.core.site import SiteKind
+from saccade.hosts.diffusers.pixart import NO_BLOCK
+from saccade.hosts.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.hosts.rotary import Rotary
+from saccade.hosts.routes import diffusers_routes
+
+
+def _grids(inputs: Inputs) -> list[Grid]:
+    """Grids of the first sample's images; all samples of a batch share them."""
+    first = inputs["img_shapes"][0]
+    return [tuple(g) for g in first] if isinstance(first, list) else [tuple(first)]
+
+
+def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+    parts = [Segment("text", "text", inputs["encoder_hidden_states"].shape[1])]
+    for i, (t, h, w) in enumerate(_grids(inputs)):
+        parts.append(Segment(f"reference{i}" if i else "image", "extra" if i else "image", t * h * w, (t, h, w)))
+    return joint_layouts(Layout(tuple(parts)))
+
+
+def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
+    device, grids = inputs["hidden_states"].device, _grids(inputs)
+    start = max(max(h // 2, w // 2) for _, h, w in grids)
+    text = torch.arange(start, start + layout.text_n, device=device).float()
+    ids = torch.cat((text[:, None].expand(-1, 3), *(_centred(i, g, device) for i, g in enumerate(grids))))
+    return Rotary(ids=ids, theta=model.pos_embed.theta, axes_dim=tuple(model.pos_embed.axes_dim))
+
+
+def _centred(index: int, grid: Grid, device: torch.device) -> Tensor:
+    """(t, y, x) with y and x counted from the middle and t from the image's number."""
+    frames, height, width = (torch.arange(side, device=device) for side in grid)
+    middle = lambda side: side - (len(side) - len(side) // 2)  # noqa: E731
+    return torch.cartesian_prod(frames + index, middle(height), middle(width)).float()
+
+
+QWEN_IMAGE = Family(
+    name="Qwen-Image",
+    classes=("QwenImageTransformer2DModel",),
+    sites={"transformer_blocks.*.attn": "joint"},
+    layout=_layout,
+    routes=diffusers_routes,
+    rotary=_rotary,
+    project=project_heads,
+    lacks={"stream": NO_BLOCK, "enter": NO_BLOCK},
+    guidance=Guidance(roles=("cond", "uncond"), stacked=False),
+    time_scale=1000,
+)

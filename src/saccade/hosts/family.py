@@ -1,0 +1,116 @@
+"""A host family as data: where its attention is, what its tokens are, and what it offers. A new family is a few lines."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from saccade.core.layout import Layout
+from saccade.core.rows import Role, Rows
+from saccade.core.site import Site, SiteKind
+from saccade.hosts.rotary import Rotary
+from saccade.hosts.shadow import Route
+
+Inputs = Mapping[str, Any]  # the arguments of the model's forward, by name
+Layouts = tuple[Layout, Layout]  # of queries and keys
+ITEMS = ("hidden", "stream", "enter", "project", "rotary", "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other."""
+
+    roles: tuple[Role, ...]
+    stacked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One model family.
+
+    classes      class names of the model, newest first
+    sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
+    layout       the tokens of a site of one kind, from the forward's arguments
+    routes       the functions its attention code calls
+    bypass       glob -> why those attention modules are left alone
+    lacks        item of ITEMS -> what to do instead; everything else is offered at joint and self sites
+    time_scale   the schedule's timestep is `time_scale` times what the model receives
+    check        raises ValueError for arguments the host would silently ignore
+    skipped      whether the arguments tell the host not to run this block
+    weak         whether this forward is a weakened branch of its own (skipped layers)
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    sites: Mapping[str, SiteKind]
+    layout: Callable[[nn.Module, Inputs, SiteKind], Layouts]
+    routes: Callable[[], tuple[Route, ...]]
+    text_first: bool = True
+    bypass: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    rotary: Callable[[nn.Module, Inputs, Layout], Rotary] | None = None
+    project: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]] | None = None
+    enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
+    guidance: Guidance | None = None
+    time_scale: float = 1.0
+    time_name: str = "timestep"
+    main_input: str = "hidden_states"
+    bind: Literal["processor", "methods"] = "processor"
+    check: Callable[[Inputs], None] = lambda inputs: None
+    skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
+    weak: Callable[[Inputs], bool] = lambda inputs: False
+
+    def missing(self, item: str, kind: SiteKind) -> str | None:
+        """Why `item` is not to be had at sites of this kind and what to do instead; None if it is offered."""
+        if item in self.lacks:
+            return self.lacks[item]
+        if kind == "cross" and item not in ("hidden",):
+            return "cross-attention sites offer hidden only; choose joint or self sites"
+        return None
+
+    def kind(self, name: str) -> SiteKind | None:
+        """The kind of the attention module of this name, None if it is no site."""
+        return next((kind for pattern, kind in self.sites.items() if fnmatchcase(name, pattern)), None)
+
+
+def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """k and v by `to_k`, `norm_k`, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
+    k, v = (linear(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for linear in (module.to_k, module.to_v))
+    return k if module.norm_k is None else module.norm_k(k), v
+
+
+def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where the norm acts across heads."""
+    k, v = module.norm_k(module.to_k(x)), module.to_v(x)
+    return tuple(t.unflatten(-1, (module.heads, -1)).transpose(1, 2) for t in (k, v))  # type: ignore[return-value]
+
+
+def joint_layouts(layout: Layout) -> Layouts:
+    """Queries and keys are the same tokens."""
+    return layout, layout
+
+
+def grid_ids(layout: Layout, device: torch.device) -> Tensor:
+    """(n 3) float places (t, y, x) of image tokens, 0 0 0 for all others, which rotary then leaves unturned."""
+    return layout.coords(device).clamp(min=0).float()
+
+
+def rows_of(
+    guidance: Guidance | None, batch: int, guided: bool | None, nth: int, weak: bool
+) -> tuple[str, Rows | None]:
+    """(branch, rows) of the nth forward of a step; rows are None where nobody can tell.
+
+    `guided`: whether the pipeline stacks its branches now, None if it does not say. `weak`: a forward of the weak branch alone.
+    """
+    if weak:
+        return "weak", Rows.of("weak", samples=batch)
+    if guidance is None or (guidance.stacked and guided is None):
+        return "main", None
+    if not guidance.stacked:
+        role = guidance.roles[nth % len(guidance.roles)]
+        return role, Rows.of(role, samples=batch)
+    roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
+    return "main", Rows.of(*roles, samples=batch // len(roles))

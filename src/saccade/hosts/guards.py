@@ -1,0 +1,94 @@
+"""What is checked before a forward, outside any graph, so that nothing is lost without a word."""
+
+import warnings
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from saccade.core.errors import Missing, SaccadeError, SilentSite
+from saccade.core.rows import Rows
+from saccade.hosts.mount import Mount
+from saccade.hosts.port import Port
+from saccade.hosts.shadow import calls
+
+IN_GRAPH = "saccade: the attached model was compiled afterwards; attach(torch.compile(model), ...) instead"
+
+
+@torch.compiler.disable(reason=IN_GRAPH)
+def refuse_in_graph() -> NoReturn:
+    """Raised while a compiler traces the outer hook: rows and steps must be read outside the graph."""
+    raise SaccadeError(IN_GRAPH)
+
+
+def refuse_in_place(model: nn.Module) -> None:
+    """`model.compile()` puts the whole call, hooks included, into one graph."""
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        raise SaccadeError(
+            f"{type(model).__name__}.compile() compiles in place, so its step cannot be read outside the graph; "
+            "use attach(torch.compile(model), ...) instead"
+        )
+
+
+def check_port(mount: Mount, port: Port) -> None:
+    """The site is still ours and no other back end was chosen for it."""
+    if other := mount.replaced(port):
+        raise SilentSite(
+            f"site '{port.site.name}' got another processor ({other}) after attach, so its calls are not seen; "
+            "choose or fuse processors first, then attach"
+        )
+    processor = getattr(port.view.module, "processor", None)
+    if processor is None:
+        return
+    if getattr(processor, "_parallel_config", None) is not None:
+        raise SaccadeError(f"site '{port.site.name}' runs context parallel, which saccade does not split; disable it")
+    chosen = getattr(processor, "_attention_backend", None) or _active()
+    name = str(getattr(chosen, "value", chosen))
+    if name != "native":
+        _other_backend(port, name, asked=_asks(processor))
+
+
+def _other_backend(port: Port, name: str, asked: bool) -> None:
+    if asked:
+        raise SaccadeError(
+            f"attention back end '{name}' is selected at site '{port.site.name}', which would run the systems' attention elsewhere; "
+            "select 'native' (reset_attention_backend does not undo the process-wide choice)"
+        )
+    warnings.warn(
+        f"attention back end '{name}' is selected, but {port.view.family.name} never asks for one: its plain attention runs as before",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def check_need(port: Port, need: str, rows: Rows | None) -> None:
+    """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not."""
+    family, site = port.view.family, port.site
+    source, _, item = need.partition(".")
+    if source == "host" and (mend := family.missing(item, site.kind)):
+        raise Missing(host=family.name, site=site.name, item=item, mend=mend)
+    if source == "rows" and (rows is None or item not in rows.roles):
+        mend = f"the rows are {rows.roles if rows else 'unknown'}; pass rows=Rows.of(...) to attach, or drive it by a run that has such rows"
+        raise Missing(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
+
+
+def check_seen(mount: Mount, port: Port) -> None:
+    """A planned site whose attention module ran let its call pass through us."""
+    if port.plan is None or port.seen:
+        return
+    raise SilentSite(
+        f"site '{port.site.name}' had a plan ({', '.join(port.plan.systems)}) and its call was not seen in this forward; its block was "
+        "skipped, or its code took another way to attention: run the default processor, or leave the site out with where=at(...)"
+    )
+
+
+def _active() -> object:
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    return _AttentionBackendRegistry.get_active_backend()[0]
+
+
+def _asks(processor: object) -> bool:
+    from saccade.hosts.routes import diffusers_routes
+
+    return calls(type(processor), diffusers_routes()[1:]) > 0

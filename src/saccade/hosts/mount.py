@@ -1,0 +1,153 @@
+"""One model with ports at its attention sites: found, bound, and put back."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from saccade.core.errors import SaccadeError, SilentSite
+from saccade.core.layout import Layout
+from saccade.core.site import Site
+from saccade.hosts.diffusers import FAMILIES
+from saccade.hosts.family import Family, Inputs
+from saccade.hosts.port import Port
+from saccade.hosts.shadow import Shadow, Undo, calls, port_of, rebind_methods, rebind_processor
+from saccade.hosts.torch import heads_of, plain
+from saccade.hosts.view import HostView
+
+
+@dataclass(eq=False)
+class Mount:
+    """`outer` is what is called (compiled or not), `model` the module inside, `alone` the attention left alone and why."""
+
+    outer: nn.Module
+    model: nn.Module
+    family: Family
+    ports: list[Port] = field(default_factory=list)
+    alone: dict[str, str] = field(default_factory=dict)
+    undos: list[Undo] = field(default_factory=list)
+    bound: dict[str, object] = field(default_factory=dict)
+
+    def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """The arguments of this forward by name."""
+        return inspect.signature(self.model.forward).bind(*args, **kwargs).arguments
+
+    def sample(self, inputs: Inputs) -> Tensor:
+        """The tensor that tells batch size and device: the family's main input, or the first tensor given."""
+        given = inputs.get(self.family.main_input)
+        return given if isinstance(given, Tensor) else next(v for v in inputs.values() if isinstance(v, Tensor))
+
+    def undo(self) -> None:
+        """Put every object back, last bound first."""
+        while self.undos:
+            self.undos.pop()()
+
+    def replaced(self, port: Port) -> str | None:
+        """The class of a processor somebody put in the place of ours, None while ours is there."""
+        now = getattr(port.view.module, "processor", None)
+        return None if port.site.name not in self.bound or now is self.bound[port.site.name] else type(now).__name__
+
+
+def family_of(model: nn.Module, layout: Layout | None = None) -> Family:
+    """The family of a model: by class name, or by hand where a layout is given."""
+    if layout is not None:
+        return plain(model, layout)
+    names = [cls.__name__ for cls in type(model).__mro__]
+    for family in FAMILIES:
+        if set(family.classes) & set(names):
+            return family
+    known = ", ".join(c for f in FAMILIES for c in f.classes)
+    raise ValueError(
+        f"no host family knows {type(model).__name__}; known: {known}. A module that calls F.scaled_dot_product_attention "
+        "can be attached with layout=Layout(...)"
+    )
+
+
+def sites_of(
+    model: nn.Module, family: Family, heads: int | None = None, prefix: str = ""
+) -> list[tuple[Site, nn.Module]]:
+    """Every attention site of a model in order of execution."""
+    found = [(name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))]
+    found = [entry for entry in found if entry[1] is not None]
+    return [
+        (
+            Site(
+                name=prefix + (name or "self"), index=i, count=len(found), kind=kind, heads=_heads(name, module, heads)
+            ),
+            module,
+        )
+        for i, (name, module, kind) in enumerate(found)
+    ]
+
+
+def mount(
+    outer: nn.Module,
+    family: Family,
+    owner: str,
+    wanted: Callable[[Site], bool],
+    heads: int | None = None,
+    prefix: str = "",
+) -> Mount:
+    """Bind a port at every wanted site; on any error everything is put back before it is raised."""
+    model: nn.Module = getattr(outer, "_orig_mod", outer)
+    mounted = Mount(outer, model, family)
+    try:
+        for site, module in sites_of(model, family, heads, prefix):
+            refuse_if_attached(site, module, owner)
+            if wanted(site):
+                _bind(mounted, site, module, owner)
+            else:
+                mounted.alone[site.name] = "not chosen by `where`"
+    except BaseException:
+        mounted.undo()
+        raise
+    mounted.alone.update({prefix + name: why for name, why in _bypassed(model, family)})
+    return mounted
+
+
+def refuse_if_attached(site: Site, module: nn.Module, owner: str) -> None:
+    """Two runs at one site would hide one another; SaccadeError naming the first."""
+    if (other := port_of(module)) is not None:
+        raise SaccadeError(
+            f"site '{site.name}' is attached already by {other.owner}; detach that run first, or pass both systems to one attach"
+        )
+
+
+def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str) -> None:
+    family = mounted.family
+    view = HostView(family, site, module, _parent(mounted.model, module))
+    port = Port(site=site, view=view, owner=owner)
+    shadow = Shadow(port, family.routes())
+    by_processor = family.bind == "processor"
+    target = type(module.processor) if by_processor else type(module)
+    port.asides = calls(target, shadow.routes) > 1
+    try:
+        mounted.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
+    except ValueError as error:
+        raise SilentSite(
+            f"site '{site.name}' cannot be reached: {error}; put the host's default processor back (set_attn_processor) and attach again"
+        ) from None
+    if by_processor:
+        mounted.bound[site.name] = module.processor
+    mounted.ports.append(port)
+
+
+def _heads(name: str, module: nn.Module, given: int | None) -> int:
+    heads = given or heads_of(module)
+    if heads is None:
+        raise ValueError(
+            f"the number of heads of '{name or type(module).__name__}' is not among its attributes; give heads="
+        )
+    return heads
+
+
+def _parent(model: nn.Module, module: nn.Module) -> nn.Module:
+    return next((p for p in model.modules() if any(child is module for child in p.children())), model)
+
+
+def _bypassed(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
+    for name, _ in model.named_modules():
+        yield from ((name, why) for pattern, why in family.bypass.items() if fnmatchcase(name, pattern))

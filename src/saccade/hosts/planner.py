@@ -1,0 +1,84 @@
+"""Systems asked between steps, their answers prepared once and shared by every site and step that got the same answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from saccade.core.clock import Clock
+from saccade.core.layout import Layout
+from saccade.core.mechanism import Mechanism, PlanItem, System
+from saccade.core.site import Site, Where
+from saccade.core.stack import Plan, make_plan
+
+Items = Mapping[str, tuple[PlanItem, ...]]
+Systems = Mapping[str, System]
+
+
+@dataclass(eq=False)
+class Planner:
+    """Plans by what was answered: equal answers over equal tokens share masks, biases and, per site, the very plan object."""
+
+    systems: Systems
+    where: Where
+    shared: dict[Any, Plan] = field(default_factory=dict)
+    plans: dict[Any, Plan] = field(default_factory=dict)
+
+    def items(self, site: Site, clock: Clock) -> Items:
+        """What each system wants here and now; systems that want nothing are left out."""
+        if not (self.where.covers(site) and self.where.active(clock)):
+            return {}
+        asked = {name: tuple(system.plan(site, clock)) for name, system in self.systems.items()}
+        return {name: items for name, items in asked.items() if items}
+
+    def plan(self, site: Site, items: Items, layout_q: Layout, layout_k: Layout, device: torch.device) -> Plan | None:
+        """The prepared plan, None where it comes to nothing (all masks open, no mechanism)."""
+        if not items:
+            return None
+        key = (_key(items), layout_q, layout_k, str(device), site.heads)
+        if key not in self.shared:
+            self.shared[key] = make_plan(items, site, layout_q, layout_k, device)
+        own = (key, site.name)
+        if own not in self.plans:
+            self.plans[own] = replace(self.shared[key], site=site)
+        return None if idle(self.plans[own]) else self.plans[own]
+
+    def clear(self) -> None:
+        """Forget all preparations."""
+        self.shared.clear()
+        self.plans.clear()
+
+
+def idle(plan: Plan) -> bool:
+    """Whether running the plan would be plain dense attention."""
+    return plan.mask is None and plan.bias is None and plan.kernel is None and not mechanisms(plan)
+
+
+def mechanisms(plan: Plan) -> tuple[Mechanism, ...]:
+    """Every mechanism of a plan, once."""
+    acts = (*plan.operands, *plan.keys, *plan.pairs, *plan.attention, *plan.output, *plan.observe)
+    return tuple({id(m): m for _, m in acts}.values())
+
+
+def needs(plan: Plan) -> frozenset[str]:
+    """What the mechanisms of a plan ask of their site."""
+    return frozenset(need for m in mechanisms(plan) for need in m.needs)
+
+
+def named(systems: tuple[System, ...]) -> Systems:
+    """Systems by name; a repeated name is numbered, so that each keeps its own state."""
+    found: dict[str, System] = {}
+    for system in systems:
+        same = sum(name.split("#")[0] == system.name for name in found)
+        found[f"{system.name}#{same + 1}" if same else system.name] = system
+    return found
+
+
+def _key(items: Items) -> Any:
+    answer = tuple(items.items())
+    try:
+        hash(answer)
+    except TypeError:  # an item that cannot be hashed is known by identity
+        return tuple((name, tuple(id(i) for i in chosen)) for name, chosen in items.items())
+    return answer

@@ -1,0 +1,148 @@
+"""Where the calls of one site pass: the host's arguments become an `AttentionCall`, the plan runs, the output goes back in its shape.
+
+The run sets `plan`, layouts, rows and memories between steps; everything else here happens inside the graph.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.layout import Layout
+from saccade.core.rows import Rows
+from saccade.core.site import Site
+from saccade.core.stack import Plan, run_plan
+from saccade.core.state import Memory
+from saccade.hosts.given import given
+from saccade.hosts.view import HostView
+from saccade.ops.parts import attend_parts
+
+Original = Callable[..., Tensor]
+
+
+@dataclass(eq=False)
+class Port:
+    """One attached site.
+
+    through    False while the host's own function gets its own arguments, as with an empty plan
+    asides     the host's code calls attention more than once here; calls over other keys are its own business
+    seen       whether a call passed in the running forward
+    seconds    attention time so far, None unless timing was asked for
+    """
+
+    site: Site
+    view: HostView
+    owner: str
+    asides: bool = False
+    through: bool = False
+    seen: bool = False
+    plan: Plan | None = None
+    layout_q: Layout | None = None
+    layout_k: Layout | None = None
+    rows: Rows | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    seconds: float | None = None
+
+    def dispatch(
+        self,
+        original: Original,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        attention_kwargs: dict[str, Any] | None = None,
+        **where: Any,
+    ) -> Tensor:
+        """A call of diffusers' dispatcher: tensors (b n h d). `where` (back end, parallel group) was checked before the forward."""
+        if attention_kwargs:
+            raise ValueError(
+                f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
+            )
+        q, k, v = (t.transpose(1, 2) for t in (query, key, value))
+        out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
+        if out is None:
+            return self._host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
+        return out.transpose(1, 2)
+
+    def sdpa(
+        self,
+        original: Original,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """A call of `F.scaled_dot_product_attention`: tensors (b h n d)."""
+        out = self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        if out is None:
+            return self._host(
+                original, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        return out
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        dropout_p: float,
+        is_causal: bool,
+        scale: float | None,
+    ) -> Tensor | None:
+        """The planned attention (b h n d), or None for a call that is the host's own business."""
+        plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
+        if plan is None or layout_q is None or layout_k is None:
+            return None
+        if (q.shape[2], k.shape[2]) != (layout_q.n, layout_k.n):
+            if self.asides:
+                return None
+            raise ValueError(
+                f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} and "
+                f"{layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+            )
+        if dropout_p > 0:
+            raise ValueError(
+                f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
+            )
+        own_mask, own_bias = given(mask, is_causal, self.site, layout_q.n, layout_k.n)
+        call = AttentionCall(
+            q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
+            site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
+        )  # fmt: skip
+        return self._run(plan, call).to(q.dtype)
+
+    def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
+        start = self._start(call.q)
+        total = run_plan(plan, call, self.memories, attend_parts).total
+        return self._stop(start, total)
+
+    def _host(self, original: Original, query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        start = self._start(query)
+        return self._stop(start, original(query, *args, **kwargs))
+
+    def _start(self, x: Tensor) -> float:
+        return 0.0 if self.seconds is None else _now(x)
+
+    def _stop(self, start: float, out: Tensor) -> Tensor:
+        if self.seconds is not None:
+            self.seconds += _now(out) - start
+        return out
+
+
+def _now(x: Tensor) -> float:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()

@@ -1,0 +1,44 @@
+"""The functions that stand where a host calls attention.
+
+Templates: a shadow rebuilds each over its own globals, where `_saccade_port` is the port of one site and `_saccade_<name>` what the
+host would have called. Without a plan the host's function gets the host's arguments.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from saccade.hosts.shadow import Route
+
+_saccade_port: Any = None  # each shadow carries its own
+_saccade_scaled_dot_product_attention: Any = None
+_saccade_dispatch_attention_fn: Any = None
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    port = _saccade_port
+    port.seen = True
+    if port.through:
+        return port.sdpa(_saccade_scaled_dot_product_attention, query, key, value, *args, **kwargs)
+    return _saccade_scaled_dot_product_attention(query, key, value, *args, **kwargs)
+
+
+def _dispatch(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    port = _saccade_port
+    port.seen = True
+    if port.through:
+        return port.dispatch(_saccade_dispatch_attention_fn, query, key, value, *args, **kwargs)
+    return _saccade_dispatch_attention_fn(query, key, value, *args, **kwargs)
+
+
+def torch_routes() -> tuple[Route, ...]:
+    """`F.scaled_dot_product_attention`, tensors (b h n d)."""
+    return (Route(name="scaled_dot_product_attention", original=scaled_dot_product_attention, template=_sdpa),)
+
+
+def diffusers_routes() -> tuple[Route, ...]:
+    """The same, and diffusers' `dispatch_attention_fn`, tensors (b n h d); which of them a processor calls is its own choice."""
+    from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+    return (*torch_routes(), Route(name="dispatch_attention_fn", original=dispatch_attention_fn, template=_dispatch))

@@ -1,0 +1,57 @@
+"""Counts of a run, kept from plans between forwards; reading them costs the forward nothing."""
+
+from dataclasses import dataclass, field
+
+from saccade.core.stack import Plan
+from saccade.hosts.mount import Mount
+from saccade.hosts.port import Port
+from saccade.hosts.report import Report, SiteReport
+
+
+@dataclass(eq=False)
+class Tally:
+    """Forwards seen, and per site how often a plan ran and how dense it was."""
+
+    forwards: int = 0
+    steps: int = 0
+    planned: dict[str, list[Plan]] = field(default_factory=dict)  # distinct plans by site
+    calls: dict[str, int] = field(default_factory=dict)
+    dense: dict[str, float] = field(default_factory=dict)  # sum of densities over forwards
+    chosen: set[str] = field(default_factory=set)  # sites where a selector decides inside the call
+
+    def count(self, port: Port) -> None:
+        """One forward is about to pass this port."""
+        name, plan = port.site.name, port.plan
+        self.dense[name] = self.dense.get(name, 0.0) + (1.0 if plan is None else density(plan))
+        if plan is None:
+            return
+        self.calls[name] = self.calls.get(name, 0) + 1
+        plans = self.planned.setdefault(name, [])
+        if not any(p is plan for p in plans):
+            plans.append(plan)
+        if plan.pairs:
+            self.chosen.add(name)
+
+    def report(self, mounts: list[Mount]) -> Report:
+        """All sites, in order, those left alone last."""
+        ports = [self._site(port) for m in mounts for port in m.ports]
+        alone = [SiteReport(name=n, kind="-", note=why) for m in mounts for n, why in m.alone.items()]
+        host = " + ".join(dict.fromkeys(m.family.name for m in mounts))
+        return Report(host=host, forwards=self.forwards, steps=self.steps, sites=(*ports, *alone))
+
+    def _site(self, port: Port) -> SiteReport:
+        name = port.site.name
+        plans = self.planned.get(name, [])
+        return SiteReport(
+            name=name,
+            kind=port.site.kind,
+            calls=self.calls.get(name, 0),
+            systems=tuple(dict.fromkeys(s for p in plans for s in p.systems)),
+            density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
+            seconds=port.seconds,
+        )
+
+
+def density(plan: Plan) -> float:
+    """Share of pairs its fixed mask leaves."""
+    return 1.0 if plan.mask is None else plan.mask.bound.density()

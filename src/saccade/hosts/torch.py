@@ -1,0 +1,45 @@
+"""Any module that calls `F.scaled_dot_product_attention`: what its tokens are is given by hand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from saccade.core.layout import Layout
+from saccade.core.site import SiteKind
+from saccade.hosts.family import Family, Inputs, Layouts, joint_layouts
+from saccade.hosts.routes import torch_routes
+from saccade.hosts.shadow import calls
+
+BY_HAND = "a plain module is known by its layout alone; write a Family for it to offer more"
+HEADS = ("heads", "num_heads", "n_heads", "num_attention_heads", "n_head")
+
+
+def plain(model: nn.Module, layout: Layout) -> Family:
+    """The family of one module: every submodule whose own code calls attention is a self-attention site over `layout`."""
+
+    def layouts(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
+        return joint_layouts(layout)
+
+    kind: SiteKind = "joint" if layout.text_n and layout.of("image") else "self"
+    return Family(
+        name=type(model).__name__,
+        classes=(type(model).__name__,),
+        sites={name: kind for name in attending(model)},
+        layout=layouts,
+        routes=torch_routes,
+        lacks=dict.fromkeys(("hidden", "stream", "enter", "project", "rotary", "raw"), BY_HAND),
+        bind="methods",
+    )
+
+
+def attending(model: nn.Module) -> Iterator[str]:
+    """Names of the submodules whose own code calls `F.scaled_dot_product_attention`, in order."""
+    routes = torch_routes()
+    return (name for name, module in model.named_modules() if calls(type(module), routes))
+
+
+def heads_of(module: Any) -> int | None:
+    """Number of heads by the usual attribute names."""
+    found = (getattr(module, name, None) for name in HEADS)
+    return next((h for h in found if isinstance(h, int)), None)
