@@ -23,6 +23,7 @@ EVERYTHING = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 TREES = {path: ast.parse(path.read_text(), str(path)) for path in EVERYTHING}
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
+TEXTS = ("*.md", "*.toml", "*.yml", "*.txt", "docs/**/*.md", ".ci/run", "Makefile")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
 HEAVY = ("diffusers", "transformers", "timm", "accelerate", "matplotlib", "skimage", "scipy", "torchmetrics", "triton")
@@ -138,6 +139,12 @@ def test_modules_are_named_after_their_subject() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [path for path in SOURCES if TREES[path].body and ast.get_docstring(TREES[path]) is None]
     assert [str(path.relative_to(ROOT)) for path in silent] == []
+
+
+def test_nothing_depends_on_a_folder_of_one_machine() -> None:
+    absolute = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|opt|work|mnt|Users)/\w")
+    texts = [*EVERYTHING, *(path for name in TEXTS for path in ROOT.glob(name))]
+    assert [str(path.relative_to(ROOT)) for path in texts if absolute.search(path.read_text())] == []
 
 
 def test_one_version_everywhere() -> None:
