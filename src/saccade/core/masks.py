@@ -7,7 +7,8 @@ A pair it does not name stays open, so keys appended later (memory, pooled, refe
     a | b      a pair passes if either lets it pass (so a pair one of them does not name stays open)
     inverse()  permits what was refused and refuses what was permitted, among the named pairs; twice gives the mask back
 
-`bind` ties a mask to layouts and a device; the `Bound` answers by token, by block and in exact counts.
+`bind` ties a mask to layouts and a device; the `Bound` answers by token, by block and in exact counts. For long
+sequences a mask may offer two shortcuts: `coarse` judges whole blocks, `tally` counts two segments in closed form.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from saccade.core.blocks import Bound
-from saccade.core.layout import Layout
+from saccade.core.coarse import Coarse, Verdict, always, both, unknown
+from saccade.core.layout import Layout, Segment
 
 Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Rule = tuple[Predicate, Predicate]  # names, permits
+CoarseRule = tuple[Coarse, Coarse]  # the same two for whole blocks
 Device = torch.device | str | None
 
 
@@ -35,6 +38,16 @@ class Mask:
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         """The predicates `names` and `permits` on (b, h, q, k) index tensors that broadcast."""
         raise NotImplementedError
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        """What is surely true of whole blocks; nothing, unless the mask says so."""
+        return unknown, unknown
+
+    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        """Pairs let through between two segments, in closed form; None where that is not known."""
+        names, permits = self.coarse(layout_q, layout_k, None)
+        verdict = ~names(_block(layout_q, q), _block(layout_k, k)) | permits(_block(layout_q, q), _block(layout_k, k))
+        return q.n * k.n if verdict.every.all() else None if verdict.some.any() else 0
 
     def __and__(self, other: "Mask") -> "Mask":
         return And(self, other)
@@ -48,12 +61,19 @@ class Mask:
 
     def bind(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bound:
         """Tie the mask to the tokens of two layouts."""
-        names, permits = self.rule(layout_q, layout_k, device)
         batch, heads = self.extent
         return Bound(
-            lambda b, h, q, k: ~names(b, h, q, k) | permits(b, h, q, k),
+            _allowed(self.rule(layout_q, layout_k, device)),
             n=layout_q.n, m=layout_k.n, batch=batch, heads=heads, device=torch.device(device or "cpu"),
+            coarse=_allowed(self.coarse(layout_q, layout_k, device)),
+            closed=self._closed(layout_q, layout_k),
         )  # fmt: skip
+
+    def _closed(self, layout_q: Layout, layout_k: Layout) -> int | None:
+        if self.extent != (1, 1):
+            return None
+        counts = [self.tally(layout_q, layout_k, q, k) for q in _filled(layout_q) for k in _filled(layout_k)]
+        return None if None in counts else sum(n for n in counts if n is not None)
 
     def materialize(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bool[Tensor, "b h n m"]:
         """The whole map; for tests and small sequences."""
@@ -62,6 +82,25 @@ class Mask:
 
 def _both(a: Mask, b: Mask) -> tuple[int, int]:
     return max(a.extent[0], b.extent[0]), max(a.extent[1], b.extent[1])
+
+
+# The algebra itself, on predicates of pairs and on verdicts over blocks alike.
+def _allowed(rule: Any) -> Any:
+    names, permits = rule
+    return lambda *at: ~names(*at) | permits(*at)
+
+
+def _conjoin(a: Any, b: Any) -> Any:
+    open_a, open_b = _allowed(a), _allowed(b)
+    return (lambda *at: a[0](*at) | b[0](*at), lambda *at: open_a(*at) & open_b(*at))
+
+
+def _disjoin(a: Any, b: Any) -> Any:
+    return (lambda *at: a[0](*at) & b[0](*at), lambda *at: a[1](*at) | b[1](*at))
+
+
+def _opposite(rule: Any) -> Any:
+    return rule[0], lambda *at: ~rule[1](*at)
 
 
 @dataclass(frozen=True)
@@ -76,11 +115,16 @@ class And(Mask):
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        (na, pa), (nb, pb) = (m.rule(layout_q, layout_k, device) for m in (self.a, self.b))
-        return (
-            lambda *at: na(*at) | nb(*at),
-            lambda *at: (~na(*at) | pa(*at)) & (~nb(*at) | pb(*at)),
-        )
+        return _conjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        return _conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
+
+    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        a, b = (m.tally(layout_q, layout_k, q, k) for m in (self.a, self.b))
+        if a == 0 or b == 0:
+            return 0
+        return a if b == q.n * k.n else b if a == q.n * k.n else None
 
 
 @dataclass(frozen=True)
@@ -95,8 +139,10 @@ class Or(Mask):
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        (na, pa), (nb, pb) = (m.rule(layout_q, layout_k, device) for m in (self.a, self.b))
-        return (lambda *at: na(*at) & nb(*at), lambda *at: pa(*at) | pb(*at))
+        return _disjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        return _disjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
 
 @dataclass(frozen=True)
@@ -110,8 +156,10 @@ class Inverse(Mask):
         return self.inner.extent
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        names, permits = self.inner.rule(layout_q, layout_k, device)
-        return names, lambda *at: ~permits(*at)
+        return _opposite(self.inner.rule(layout_q, layout_k, device))
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        return _opposite(self.inner.coarse(layout_q, layout_k, device))
 
     def inverse(self) -> Mask:
         return self.inner
@@ -134,6 +182,15 @@ class Among(Mask):
         names, permits = self.inner.rule(layout_q, layout_k, device)
         return lambda b, h, q, k: in_q[q] & in_k[k] & names(b, h, q, k), permits
 
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        chosen = both(member(layout_q, self.q, device), member(layout_k, self.k, device))
+        names, permits = self.inner.coarse(layout_q, layout_k, device)
+        return lambda q, k: chosen(q, k) & names(q, k), permits
+
+    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        chosen = self.q in (q.kind, q.name) and self.k in (k.kind, k.name)
+        return self.inner.tally(layout_q, layout_k, q, k) if chosen else q.n * k.n
+
 
 @dataclass(frozen=True)
 class Forbid(Mask):
@@ -145,6 +202,10 @@ class Forbid(Mask):
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         in_q, in_k = member(layout_q, self.q, device), member(layout_k, self.k, device)
         return lambda b, h, q, k: in_q[q] & in_k[k], lambda b, h, q, k: (in_q[q] & in_k[k]) & False
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        chosen = both(member(layout_q, self.q, device), member(layout_k, self.k, device))
+        return chosen, lambda q, k: ~always(q, k)
 
 
 @dataclass(frozen=True)
@@ -168,6 +229,11 @@ class OnHeads(Mask):
         chosen[list(self.heads)] = True
         names, permits = self.inner.rule(layout_q, layout_k, device)
         return lambda b, h, q, k: chosen[h] & names(b, h, q, k), permits
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        names, permits = self.inner.coarse(layout_q, layout_k, device)
+        chosen = torch.tensor([h in self.heads for h in range(self.count)], device=device)[:, None, None]
+        return lambda q, k: Verdict(chosen, chosen) & names(q, k), permits
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +275,20 @@ class Table(Mask):
 
         return names, permits
 
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        """Blocks of a single class on either side are judged by its verdict."""
+        _, permits = self.rule(layout_q, layout_k, device)
+        label_q = _labels(self.label_q, layout_q.n, device)
+        label_k = _labels(self.label_k, layout_k.n, device)
+
+        def verdict(q: Tensor, k: Tensor) -> Verdict:
+            batch, heads = (torch.arange(n, device=device) for n in self.extent)
+            at = (batch[:, None, None, None], heads[:, None, None], q[:, :1], k[:, 0])
+            one = _one_class(label_q[:, q])[:, None, :, None] & _one_class(label_k[:, k])[:, None, None]
+            return Verdict(permits(*at) | ~one, permits(*at) & one)
+
+        return both(label_q >= 0, label_k >= 0), verdict
+
 
 @dataclass(frozen=True, eq=False)
 class KeyPadding(Mask):
@@ -223,6 +303,10 @@ class KeyPadding(Mask):
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         keep = _labels(self.keep, layout_k.n, device, fill=True)
         return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: _pick(keep, b, k)
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        keep = _labels(self.keep, layout_k.n, device, fill=True)
+        return always, both(torch.ones(layout_q.n, dtype=torch.bool, device=device), keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +325,12 @@ class Lowered(Mask):
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return self.mask.rule(layout_q, layout_k, device)
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        return self.mask.coarse(layout_q, layout_k, device)
+
+    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        return self.mask.tally(layout_q, layout_k, q, k)
 
 
 def lower(mask: Mask | None, layout_q: Layout, layout_k: Layout, device: Device = None) -> Lowered | None:
@@ -265,6 +355,20 @@ def member(layout: Layout, which: str, device: Device = None) -> Bool[Tensor, " 
     """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
     parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
     return torch.cat(parts)
+
+
+def _filled(layout: Layout) -> tuple[Segment, ...]:
+    return tuple(s for s in layout.segments if s.n)
+
+
+def _block(layout: Layout, segment: Segment) -> Int[Tensor, "1 n"]:
+    """A whole segment as one block."""
+    span = layout.span(segment.name)
+    return torch.arange(span.start, span.stop)[None]
+
+
+def _one_class(label: Int[Tensor, "*b B s"]) -> Bool[Tensor, "*b B"]:
+    return label.amin(-1) == label.amax(-1)
 
 
 def _rows(label: Tensor) -> int:

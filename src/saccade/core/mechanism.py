@@ -73,7 +73,7 @@ class Mechanism:
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """What a system plans when one kernel must run it, by name. A kernel changes cost and rounding, never the formulation."""
+    """The kernel, by name, that must run a site. It changes cost and rounding, never what is computed."""
 
     kernel: str
 

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from saccade.core.layout import Layout
-from saccade.core.masks import Device, Mask, Rule
+from saccade.core.coarse import Coarse, Verdict, always, both
+from saccade.core.layout import Grid, Layout, Segment
+from saccade.core.masks import CoarseRule, Device, Mask, Rule
 
 AXES = {"t": 0, "y": 1, "x": 2}
+FAR = 1 << 13  # beyond any grid; its square, three times, fits 32 bits
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,25 @@ class Disc(Mask):
 
         def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             dt, dy, dx = (q_at[axis][q] - k_at[axis][k] for axis in range(3))
-            return dt**2 + dy**2 + dx**2 < self.radius**2
+            return dt * dt + dy * dy + dx * dx < self.radius**2
 
         return _same_grid(q_at, k_at), permits
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
+
+        def verdict(q: Tensor, k: Tensor) -> Verdict:
+            near, far = _apart(_box(q_at, q), _box(k_at, k))  # (3 Q K), steps along each axis
+            limit = self.radius**2
+            return Verdict(((near**2).sum(0) < limit)[None, None], ((far**2).sum(0) < limit)[None, None])
+
+        return _on_one_grid(q_at, k_at), verdict
+
+    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        if q.grid is None or k.grid is None or not q.kind == k.kind == "image":
+            return q.n * k.n
+        same = _number(layout_q, q) == _number(layout_k, k)
+        return count_within(q.grid, k.grid, self.radius) if same else q.n * k.n
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,15 @@ class Band(Mask):
         q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
         line_q, line_k = q_at[AXES[self.axis]], k_at[AXES[self.axis]]
         return _same_grid(q_at, k_at), lambda b, h, q, k: (line_q[q] - line_k[k]).abs() < self.width
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        q_at, k_at, axis = grid_places(layout_q, device), grid_places(layout_k, device), AXES[self.axis]
+
+        def verdict(q: Tensor, k: Tensor) -> Verdict:
+            near, far = _apart(_box(q_at, q), _box(k_at, k))
+            return Verdict((near[axis] < self.width)[None, None], (far[axis] < self.width)[None, None])
+
+        return _on_one_grid(q_at, k_at), verdict
 
 
 @dataclass(frozen=True)
@@ -71,3 +99,48 @@ def grid_places(layout: Layout, device: Device) -> Tensor:
 
 def _same_grid(q_at: Tensor, k_at: Tensor):  # noqa: ANN202
     return lambda b, h, q, k: (q_at[3][q] >= 0) & (q_at[3][q] == k_at[3][k])
+
+
+def count_within(grid_q: Grid, grid_k: Grid, radius: float) -> int:
+    """Pairs of places nearer than `radius`, strictly, between two grids that share their origin; counted by offset."""
+    dt, dy, dx = (torch.arange(1 - k, q) for q, k in zip(grid_q, grid_k, strict=True))
+    at_t, at_y, at_x = (_overlap(d, q, k) for d, q, k in zip((dt, dy, dx), grid_q, grid_k, strict=True))
+    near = dt[:, None, None] ** 2 + dy[:, None] ** 2 + dx**2 < radius**2
+    return int((near * at_t[:, None, None] * at_y[:, None] * at_x).sum())
+
+
+def _overlap(d: Int[Tensor, " o"], q: int, k: int) -> Int[Tensor, " o"]:
+    """How many pairs i < q, j < k have i - j = d."""
+    return (d + k).clamp(max=q) - d.clamp(min=0)
+
+
+def _box(at: Int[Tensor, "4 n"], block: Int[Tensor, "B s"]) -> tuple[Tensor, Tensor]:
+    """(low, high), each (3 B): the box round the tokens of a block that lie on a grid; inside out where none does."""
+    places, on_grid = at[:3, block], at[3, block] >= 0
+    low = places.masked_fill(~on_grid, FAR).amin(-1)
+    return low, places.masked_fill(~on_grid, -FAR).amax(-1)
+
+
+def _apart(q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest distance between two boxes along each axis, each (3 Q K)."""
+    (low_q, high_q), (low_k, high_k) = ((low[:, :, None], high[:, :, None]) for low, high in (q, k))
+    right, left = low_k.mT - high_q, low_q - high_k.mT
+    return torch.maximum(right, left).clamp(min=0), torch.maximum(high_q - low_k.mT, high_k.mT - low_q)
+
+
+def _on_one_grid(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"]) -> Coarse:
+    """Whether some, or all, pairs of a block lie on the same image grid."""
+    numbers = range(int(max(q_at[3].max(), k_at[3].max())) + 1)
+    grids = [both(q_at[3] == g, k_at[3] == g) for g in numbers]
+
+    def verdict(q: Tensor, k: Tensor) -> Verdict:
+        found = ~always(q, k)
+        for grid in grids:
+            found = found | grid(q, k)
+        return found
+
+    return verdict
+
+
+def _number(layout: Layout, segment: Segment) -> int:
+    return layout.of("image").index(segment)
