@@ -23,6 +23,7 @@ OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 STILL = "staying still"
 TRAVEL = (0.3, 0.6)  # share of the side covered from the first frame to the last
 CLEAR_LEG = 0.15  # least way before and after a turn
+TURN_FRAMES = 8  # fewer frames may step over a turn
 STILL_SHARE = 0.25
 
 
@@ -69,8 +70,13 @@ class Film:
 
     def motion_words(self, i: int) -> str:
         """How thing `i` moves: "staying still", "moving left", or "moving left then right" where it turns."""
-        before, after = _legs(self.scene.things[i], self.motions[i])
-        return motion_name(self.motions[i].direction, turns=after > 0) if before > 0 else STILL
+        thing, motion = self.scene.things[i], self.motions[i]
+        if not _is_plain(thing, motion, self.frames):
+            raise ValueError(
+                f"motion {i} ({motion}) has no words: it must cover {CLEAR_LEG} of the side, turn at most once, in a "
+                f"film of {TURN_FRAMES} frames or more, and cover {CLEAR_LEG} both before and after the turn"
+            )
+        return motion_name(motion.direction, turns=_legs(thing, motion)[1] > 0) if motion.travel else STILL
 
 
 def sample_film(
@@ -81,7 +87,9 @@ def sample_film(
     while True:
         scene = sample(rng, count=number, split=split)
         film = Film(scene=scene, motions=tuple(_draw(rng) for _ in scene.things), frames=frames)
-        if any(motion.travel for motion in film.motions) and _plain(film) and _apart(film):
+        ways = zip(scene.things, film.motions, strict=True)
+        moves = any(motion.travel for motion in film.motions)
+        if moves and all(_is_plain(thing, motion, frames) for thing, motion in ways) and _apart(film):
             return film
 
 
@@ -118,6 +126,8 @@ def _move(thing: Thing, motion: Motion, progress: float) -> Thing:
 def _fold(position: float, half: float) -> float:
     """A position on the line, reflected into [half, 1 - half]."""
     span = 1 - 2 * half
+    if half <= position <= 1 - half:
+        return position
     return half + span - abs((position - half) % (2 * span) - span)
 
 
@@ -130,13 +140,13 @@ def _legs(thing: Thing, motion: Motion) -> tuple[float, float]:
     return before, motion.travel - before
 
 
-def _plain(film: Film) -> bool:
-    """Whether every thing moves straight on, or turns once with a clear way on either side."""
-    for thing, motion in zip(film.scene.things, film.motions, strict=True):
-        before, after = _legs(thing, motion)
-        if after > 0 and min(before, after) < CLEAR_LEG:
-            return False
-    return True
+def _is_plain(thing: Thing, motion: Motion, frames: int) -> bool:
+    """Whether a thing stays, moves straight on, or turns once with a clear way before and after, in enough frames."""
+    before, after = _legs(thing, motion)
+    x0, y0, x1, y1 = thing.box
+    wall_to_wall = 1 - (x1 - x0 if DIRECTIONS[motion.direction][0] else y1 - y0)
+    turns = frames >= TURN_FRAMES and CLEAR_LEG <= after <= wall_to_wall
+    return motion.travel == 0 or (before >= CLEAR_LEG and (after == 0 or turns))
 
 
 def _apart(film: Film) -> bool:

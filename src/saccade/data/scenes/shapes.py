@@ -10,7 +10,7 @@ from math import hypot, pi
 import numpy as np
 from jaxtyping import Float
 
-Plane = Float[np.ndarray, "*grid"]
+Plane = Float[np.ndarray, "*#grid"]
 
 HALF_SQUARE = 0.9
 HALF_BASE, HALF_HEIGHT = 1.14, 1.08
