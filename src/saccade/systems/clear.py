@@ -1,0 +1,129 @@
+"""Linear-cost attention for trained transformers: each image token sees all text and a disc around itself (CLEAR).
+
+r -> radius             Euclidean, in tokens, with a strict "<"
+d -> pool               side of the patches of pooled keys (the released variants (16, 4) and (8, 4)); None for none
+w -> weights            d x d pooling weights by site, `clear.trainable(sites)`
+T0 -> trained_tokens    keys at training, text included: 64^2 + 512
+log_T0(n) -> proportional, n = N, or 10 N with pooled keys
+NTK factor -> ntk       on the rotary base of every axis
+Differs: see PAPER.deviations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from saccade.core.clock import Clock
+from saccade.core.layout import Layout
+from saccade.core.masks import OnHeads
+from saccade.core.mechanism import Mechanism, PlanItem
+from saccade.core.places import Disc
+from saccade.core.registry import Paper, system
+from saccade.core.site import EVERYWHERE, Site, Where
+from saccade.core.stack import make_plan
+from saccade.mechanisms.log_scale import LogScale
+from saccade.mechanisms.pooled_keys import PooledKeys, PoolingWeights
+from saccade.mechanisms.rotary_theta import RotaryTheta
+
+PAPER = Paper(
+    title="CLEAR: Conv-Like Linearization Revs Pre-Trained Diffusion Transformers Up",
+    year=2024,
+    arxiv="2412.16112",
+    bibtex="""@inproceedings{liu2025clear,
+  title     = {{CLEAR}: Conv-Like Linearization Revs Pre-Trained Diffusion Transformers Up},
+  author    = {Liu, Songhua and Tan, Zhenxiong and Wang, Xinchao},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2025}
+}""",
+    claims=(
+        "FLUX.1-dev at 8192 x 8192: 99.5 % less attention computation, 6.3x faster generation",
+        "10 000 steps of distillation on 10 000 self-generated pictures bring the quality back to the teacher's",
+        "the distilled projections transfer to sibling models and plugins without further training",
+    ),
+    deviations=(
+        "the distillation is not part of this system yet: what `Clear` does to a model is zero-shot",
+        "tokens may be reordered by the kernel; the official code keeps the raster and touches 2 to 4 times the blocks",
+        "text may stand first or last, or be absent: it comes from the host's layout, never from a constant",
+        "on films the disc becomes a ball in (t, y, x), and pooling works frame by frame: extensions, not in the paper",
+        "padding a host masks stays masked; a causal host stays causal",
+        "the NTK factor is an extra rotation of q and k by the difference of the angles",
+    ),
+)
+POOLED_STRETCH = 10.0  # each key counts ten times in the proportional scale of the pooled variant (official code)
+
+
+@system(
+    "clear",
+    paper=PAPER,
+    kind="static sparse mask",
+    seam="call",
+    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "torch"),
+)
+@dataclass(frozen=True, kw_only=True)
+class Clear:
+    """Image tokens see all text and the image tokens nearer than `radius`; text stays dense.
+
+    radius          in tokens, above 0; 1 leaves an image token itself and the text
+    pool            append keys and values averaged over pool x pool patches, seen by image tokens
+    proportional    scale by sqrt(log n / log trained_tokens): for resolutions above the training's
+    trained_tokens  keys at training, text included
+    ntk             factor on the rotary base, for higher resolutions; 1 leaves it
+    weights         trainable pooling weights, by site
+    where           sites, heads and share of the steps; cross-attention is never touched
+    """
+
+    radius: float
+    pool: int | None = None
+    proportional: bool = False
+    trained_tokens: int = 64**2 + 512
+    ntk: float = 1.0
+    weights: PoolingWeights | None = None
+    where: Where = EVERYWHERE
+
+    def __post_init__(self) -> None:
+        _ = self._disc, self._acts  # made here once, so that bad options are told at once
+        if self.weights is not None and self.pool is None:
+            raise ValueError(f"weights={self.weights} have nothing to pool; give pool={self.weights.size} too")
+        if self.where.heads is not None and self._acts:
+            raise ValueError(
+                f"where.heads={self.where.heads} can choose heads for the disc alone; drop pool, proportional and ntk, "
+                "or the heads"
+            )
+
+    @property
+    def name(self) -> str:
+        return "clear"
+
+    def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
+        if site.kind == "cross" or not (self.where.covers(site) and self.where.active(clock)):
+            return ()
+        disc = self._disc if self.where.heads is None else OnHeads(self._disc, self.where.heads, site.heads)
+        return (disc, *self._acts)
+
+    def trainable(self, sites: Iterable[Site | str]) -> "Clear":
+        """The same with pooling weights of their own for each site: `clear.weights.parameters()` are yours to train."""
+        if self.pool is None:
+            raise ValueError("pool=None has no weights to train; give the side of the patches, such as pool=4")
+        return replace(self, weights=PoolingWeights(sites, self.pool))
+
+    def pairs(self, layout: Layout) -> int:
+        """Exact number of (query, key) pairs per head and batch row of self-attention over these tokens."""
+        site = Site(name="count", kind="joint")
+        plan = make_plan({self.name: (self._disc, *self._acts)}, site, layout, layout, torch.device("cpu"))
+        return layout.n * plan.layout_k.n if plan.mask is None else plan.mask.bound.pairs()
+
+    @cached_property
+    def _disc(self) -> Disc:
+        return Disc(self.radius)
+
+    @cached_property
+    def _acts(self) -> tuple[Mechanism, ...]:
+        stretch = 1.0 if self.pool is None else POOLED_STRETCH
+        chosen = (
+            PooledKeys(size=self.pool, weights=self.weights) if self.pool is not None else None,
+            LogScale(trained=self.trained_tokens, stretch=stretch) if self.proportional else None,
+            RotaryTheta(factor=self.ntk) if self.ntk != 1 else None,
+        )
+        return tuple(item for item in chosen if item is not None)
