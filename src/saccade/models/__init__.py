@@ -1,0 +1,23 @@
+"""Whole models, and small trained ones that ship with the package.
+
+>>> from diffusers import FluxPipeline
+>>> pipe = FluxPipeline.from_pretrained(path("scenes-flux"))
+>>> image = pipe("a red circle left of a blue square", num_inference_steps=24, height=64, width=64).images[0]
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+SHIPPED: dict[str, str] = {
+    "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes"
+}
+
+
+def path(name: str) -> Path:
+    """Directory of a shipped model, in the format of its own library.
+
+    Raises `ValueError` for a name that is not in `SHIPPED`.
+    """
+    if name not in SHIPPED:
+        raise ValueError(f"name='{name}' is no shipped model; choose one of {', '.join(SHIPPED)}")
+    return Path(str(files("saccade.models"))) / "weights" / name

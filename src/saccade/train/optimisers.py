@@ -1,0 +1,62 @@
+"""Muon for hidden matrices, AdamW for everything else, and one learning-rate schedule for both."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from saccade.train.checks import check_share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """`lr` of AdamW; `muon_lr` of Muon, its updates scaled to AdamW's root mean square; `warmup` and `cooldown` are
+    shares of the run over which the rate rises from and falls to zero, linearly; `clip` bounds the gradient norm.
+    """
+
+    lr: float = 1e-3
+    muon_lr: float = 3e-3
+    betas: tuple[float, ...] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup: float = 0.02
+    cooldown: float = 0.4
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_share(warmup=self.warmup, cooldown=self.cooldown)
+
+
+def optimisers(module: nn.Module, is_hidden: Callable[[str], bool], optim: Optim) -> list[Optimizer]:
+    """AdamW, and Muon where `is_hidden` accepts the name of a trained matrix.
+
+    Source: Jordan et al., Muon (2024); scaling of Liu et al., "Muon is scalable for LLM training" (2025).
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    hidden = [p for name, p in named if p.ndim == 2 and is_hidden(name)]
+    chosen = {id(p) for p in hidden}
+    rest = [p for _, p in named if id(p) not in chosen]
+    betas = (optim.betas[0], optim.betas[1])
+    found: list[Optimizer] = [torch.optim.AdamW(rest, optim.lr, betas, weight_decay=optim.weight_decay, fused=True)]
+    if hidden:
+        found.append(
+            torch.optim.Muon(
+                hidden, optim.muon_lr, weight_decay=optim.weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=5
+            )
+        )
+    return found
+
+
+def set_rate(found: Iterable[Optimizer], share: float) -> None:
+    """Set every optimiser's rate to `share` of the one it was made with."""
+    for optimiser in found:
+        for group in optimiser.param_groups:
+            group["lr"] = share * group.setdefault("full_lr", group["lr"])
+
+
+def rate_at(progress: float, optim: Optim) -> float:
+    """Share of the full rate at `progress` in [0, 1]: up over `warmup`, flat, down to zero over `cooldown`."""
+    up = progress / optim.warmup if optim.warmup else 1.0
+    down = (1 - progress) / optim.cooldown if optim.cooldown else 1.0
+    return max(0.0, min(1.0, up, down))

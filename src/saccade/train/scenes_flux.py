@@ -1,0 +1,135 @@
+"""The recipe of the shipped `scenes-flux`: autoencoder, text, flow, export, evaluation, each in its own folder.
+
+A stage that has its result is not run again, a killed one goes on: repeat the command to resume.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from saccade.models.scenes_flux import ScenesFlux, pin_pads_
+from saccade.train.autoencoder import AutoencoderLoss, AutoencoderStage, AutoencoderTask, standardise_
+from saccade.train.checkpoint import write_atomically
+from saccade.train.evaluation import evaluate, sample_sheet
+from saccade.train.flow import FlowLoss, FlowStage, FlowTask
+from saccade.train.loop import fit
+from saccade.train.pictures import pictures, scenes
+from saccade.train.plots import save_picture
+from saccade.train.text import TextLoss, TextStage, TextTask
+
+if TYPE_CHECKING:
+    from diffusers import FluxPipeline
+
+log = logging.getLogger(__name__)
+
+Stage = Literal["autoencoder", "text", "flow", "export", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+_PARTS = ("vae", "transformer", "text_encoder", "text_encoder_2")
+_TEXT_PARTS = _PARTS[2:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """`captions`: held-out ones, shared out among one, two and three things; `large`: as many at each larger side."""
+
+    captions: int = 501
+    large: int = 90
+    steps: int = 24
+    sides: tuple[int, ...] = (64, 128, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenesFluxRecipe:
+    """Everything that decides the result; `seed` also of the random start."""
+
+    seed: int = 0
+    model: ScenesFlux = field(default_factory=ScenesFlux)
+    autoencoder: AutoencoderStage = field(default_factory=AutoencoderStage)
+    text: TextStage = field(default_factory=TextStage)
+    flow: FlowStage = field(default_factory=FlowStage)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
+        """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the pipeline's folder."""
+        torch.manual_seed(self.seed)
+        pipe = self.model.pipeline()
+        trained = {"autoencoder": self._autoencoder, "text": self._text, "flow": self._flow}
+        for name, stage in trained.items():
+            if name in stages or (folder / name / "average.safetensors").exists():
+                log.info("stage %s", name)
+                stage(pipe, folder / name)
+        if "export" in stages:
+            export(pipe, folder / "pipeline")
+        if "evaluate" in stages:
+            self._evaluate(folder / "pipeline")
+        return folder / "pipeline"
+
+    def _autoencoder(self, pipe: "FluxPipeline", folder: Path) -> None:
+        stage = self.autoencoder
+        if not _restored(AutoencoderLoss(pipe.vae, stage.kl_weight), folder):
+            fit(AutoencoderTask(pipe.vae, stage), stage.fit, folder)
+        standardise_(pipe.vae, pictures(scenes(512, seed=self.seed + 1), stage.size))
+
+    def _text(self, pipe: "FluxPipeline", folder: Path) -> None:
+        if not _restored(TextLoss(pipe.text_encoder_2, pipe.text_encoder), folder):
+            fit(TextTask(pipe.text_encoder_2, pipe.text_encoder, self.text), self.text.fit, folder)
+        pin_pads_(pipe.text_encoder_2)
+
+    def _flow(self, pipe: "FluxPipeline", folder: Path) -> None:
+        if not _restored(FlowLoss(pipe.transformer, compiled=False), folder):
+            fit(FlowTask(pipe, self.flow, folder), self.flow.fit, folder)
+
+    def _evaluate(self, folder: Path) -> None:
+        from diffusers import FluxPipeline
+
+        pipe, wanted = FluxPipeline.from_pretrained(folder), self.evaluation
+        numbers = [wanted.captions if side == min(wanted.sides) else wanted.large for side in wanted.sides]
+        measured = [
+            evaluate(pipe, n, steps=wanted.steps, side=side) for side, n in zip(wanted.sides, numbers, strict=True)
+        ]
+        text = json.dumps({"measured": measured}, indent=1) + "\n"
+        write_atomically(folder / "measured.json", lambda path: path.write_text(text))
+        save_picture(folder / "samples.png", sample_sheet(pipe, steps=wanted.steps))
+
+
+def check_stages(names: Sequence[str]) -> tuple[Stage, ...]:
+    """`names` in the order of the recipe.
+
+    Raises `ValueError` for a name that is no stage.
+    """
+    for name in names:
+        if name not in STAGES:
+            raise ValueError(f"stage='{name}' is unknown; choose from {', '.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in names)
+
+
+def _restored(module: nn.Module, folder: Path) -> bool:
+    """Whether `folder` holds the finished stage, whose weights `module` then has."""
+    done = folder / "average.safetensors"
+    if done.exists():
+        module.load_state_dict(load_file(done))
+    return done.exists()
+
+
+def export(pipe: "FluxPipeline", folder: Path) -> None:
+    """Store the pipeline in half precision, in such a way that plain `from_pretrained` loads it in single."""
+    parts: list[nn.Module] = [getattr(pipe, name) for name in _PARTS]
+    for part in parts:
+        part.requires_grad_(False).half()
+    pipe.save_pretrained(folder)
+    for name in _TEXT_PARTS:  # transformers loads in the precision that is written here
+        _edit_json(folder / name / "config.json", lambda config: config | {"dtype": "float32"})
+    for part in parts:
+        part.float()
+
+
+def _edit_json(path: Path, edit: Callable[[dict[str, object]], dict[str, object]]) -> None:
+    text = json.dumps(edit(json.loads(path.read_text())), indent=2) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text))

@@ -1,0 +1,152 @@
+"""Stage two: teach the text encoders who has which colour, size and place, before any picture is drawn.
+
+FLUX gives text tokens no positions, so the transformer cannot tell which colour stands beside which shape: T5 has to
+bind them. Small heads, thrown away afterwards, read from T5 at each shape word what that one thing is like and how it
+stands to the others, and from CLIP's pooled embedding what the whole picture is like.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.data.scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Prompt, describe, sample
+from saccade.models.scenes_flux import BEGIN, END, PAD, UNKNOWN, pin_pads_, word_ids
+from saccade.train.loop import Fit
+from saccade.train.optimisers import Optim
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, T5EncoderModel
+
+WIDTH = 25  # tokens of a caption in training: the longest, and at least one pad
+_INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+_THING = {"colour": len(COLOURS), "shape": len(SHAPES), "size": len(SIZES) + 1, "place": len(PLACES) + 1,
+          "relation": len(RELATIONS) + 1, "order": 3, "background": len(BACKGROUNDS) + 1}  # fmt: skip
+_KINDS = len(COLOURS) * len(SHAPES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStage:
+    fit: Fit = field(default_factory=lambda: Fit(minutes=3, optim=Optim(lr=2e-3), decay=0.99, log_every=50))
+    batch: int = 128
+
+
+class TextLoss(nn.Module):
+    """Both encoders with their heads; returns the sum of the cross-entropies."""
+
+    def __init__(self, t5: "T5EncoderModel", clip: "CLIPTextModel") -> None:
+        super().__init__()
+        self.t5, self.clip = t5, clip
+        width = t5.config.d_model
+        self.things = nn.ModuleDict({name: nn.Linear(width, n) for name, n in _THING.items()})
+        self.partners = nn.Linear(width, _KINDS)
+        self.background = nn.Linear(width, len(BACKGROUNDS) + 1)
+        self.kinds = nn.Linear(width, len(COLOURS) + len(SHAPES) + 3)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        pin_pads_(self.t5)
+        words = self.t5(input_ids=batch["t5"]).last_hidden_state  # (b n c)
+        spoken = words[batch["rows"], batch["at"]]  # (things c)
+        losses = {name: F.cross_entropy(head(spoken), batch[name]) for name, head in self.things.items()}
+        losses["partners"] = _KINDS / 4 * F.binary_cross_entropy_with_logits(self.partners(spoken), batch["partners"])
+        pooled = self.clip(input_ids=batch["clip"]).pooler_output  # (b c)
+        losses["pooled"] = F.cross_entropy(self.background(pooled), batch["scene_background"])
+        losses["pooled"] = losses["pooled"] + F.mse_loss(self.kinds(pooled), batch["counts"])
+        return {"loss": sum(losses.values(), torch.zeros(())), **losses}
+
+
+class TextTask:
+    """A `Task`: read captions."""
+
+    def __init__(self, t5: "T5EncoderModel", clip: "CLIPTextModel", stage: TextStage) -> None:
+        self.module, self.stage = TextLoss(t5, clip), stage
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        return targets([describe(sample(rng), rng) for _ in range(self.stage.batch)])
+
+    def is_hidden(self, name: str) -> bool:
+        return False
+
+    def sheet(self) -> None:
+        return None
+
+
+def t5_ids(texts: Sequence[str], width: int = WIDTH) -> Int[Tensor, "b n"]:
+    """Tokens padded to `width`, as the pipeline's tokenizer gives them."""
+    ids, rows = word_ids(), torch.full((len(texts), width), PAD)
+    for row, text in zip(rows, texts, strict=True):
+        words = [ids.get(word, UNKNOWN) for word in text.split()][:width]
+        row[: len(words)] = torch.tensor(words, dtype=torch.long)
+    return rows
+
+
+def clip_ids(texts: Sequence[str], width: int = WIDTH + 1) -> Int[Tensor, "b n"]:
+    """The same between begin and end."""
+    rows = t5_ids(texts, width - 1)
+    lengths = (rows != PAD).sum(1, keepdim=True)
+    ends = torch.where(torch.arange(width - 1) == lengths, END, rows)
+    return torch.cat((torch.full((len(texts), 1), BEGIN), ends), dim=1)
+
+
+def targets(captions: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Tokens of captions with what the heads are to read from them."""
+    rows, at, things, partners = [], [], [], []
+    for row, prompt in enumerate(captions):
+        spots = [i for i, word in enumerate(prompt.text.split()) if word in SHAPES]
+        for i, spot in enumerate(spots):
+            rows.append(row)
+            at.append(spot)
+            things.append(_thing(prompt, i))
+            partners.append(_partners(prompt, i))
+    texts = [prompt.text for prompt in captions]
+    columns = zip(_THING, torch.tensor(things).T, strict=True)
+    return {
+        "t5": t5_ids(texts),
+        "clip": clip_ids(texts),
+        "rows": torch.tensor(rows),
+        "at": torch.tensor(at),
+        "partners": torch.tensor(partners, dtype=torch.float32),
+        "scene_background": torch.tensor([_index(BACKGROUNDS, prompt.background) for prompt in captions]),
+        "counts": torch.tensor([_counts(prompt) for prompt in captions], dtype=torch.float32),
+        **dict(columns),
+    }
+
+
+def _thing(prompt: Prompt, i: int) -> tuple[int, ...]:
+    """Classes of thing `i`, in the order of `_THING`."""
+    want = prompt.wants[i]
+    said = [name for j, name, _ in prompt.relations if j == i]
+    said += [_INVERSE[name] for _, name, j in prompt.relations if j == i]
+    return (
+        _index(COLOURS, want.colour),
+        _index(SHAPES, want.shape),
+        _index(SIZES, want.size),
+        _index(PLACES, want.place),
+        _index(RELATIONS, said[0] if said else None),
+        i,
+        _index(BACKGROUNDS, prompt.background),
+    )
+
+
+def _partners(prompt: Prompt, i: int) -> list[float]:
+    """One for each (colour, shape) that thing `i` stands in a relation to."""
+    others = {j for k, _, j in prompt.relations if k == i} | {k for k, _, j in prompt.relations if j == i}
+    kinds = [_index(COLOURS, want.colour) * len(SHAPES) + _index(SHAPES, want.shape) for want in prompt.wants]
+    return [float(kind in {kinds[j] for j in others}) for kind in range(_KINDS)]
+
+
+def _counts(prompt: Prompt) -> list[float]:
+    """How many things have each colour and each shape, and how many there are, one-hot."""
+    colours = [sum(want.colour == name for want in prompt.wants) for name in COLOURS]
+    shapes = [sum(want.shape == name for want in prompt.wants) for name in SHAPES]
+    return [*colours, *shapes, *(float(len(prompt.wants) == n) for n in (1, 2, 3))]
+
+
+def _index(names: Collection[str], name: str | None) -> int:
+    """Position of a name; the number of names stands for none."""
+    return len(names) if name is None else list(names).index(name)
