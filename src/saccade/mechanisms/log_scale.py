@@ -1,6 +1,6 @@
 """Sharpen attention with the number of keys, so that its entropy stays where training left it.
 
-scale' = scale * sqrt(log(stretch * m) / log(trained)) at m keys; from d ** -0.5 that is sqrt(log_trained(stretch * m) / d).
+scale' = scale * sqrt(log(stretch * m) / log(trained)) at m keys; d ** -0.5 becomes sqrt(log_trained(stretch * m) / d).
 """
 
 import math
