@@ -105,7 +105,8 @@ def test_a_sketch_says_when_its_columns_do_not_suffice(monkeypatch: pytest.Monke
 
 def test_too_small_a_rank_warns_with_the_energy_achieved() -> None:
     b = table(2, 20, 20)
-    with pytest.warns(UserWarning, match=r"max_rank=2 keeps less than energy=0.995 in heads \[0, 1\]; the worst, head \d, keeps 0\.\d+") as seen:  # fmt: skip
+    message = r"max_rank=2 keeps less than energy=0.995 in heads \[0, 1\]; the worst, head \d, keeps 0\.\d+"
+    with pytest.warns(UserWarning, match=message) as seen:
         factors = svd_factors(b, max_rank=2)
     assert f"{min(factors.energies):.4f}" in str(seen[0].message)
     assert factors.ranks == (2, 2) and factors.missing == (0, 1)
@@ -121,7 +122,8 @@ def test_enough_rank_does_not_warn() -> None:
 def test_masks_hidden_in_a_table_are_refused(value: float) -> None:
     b = torch.zeros(2, 4, 4)
     b[1, 2, 3] = value
-    with pytest.raises(ValueError, match=r"1 entries that are nan or inf, the first at \(1, 2, 3\); pass forbidden pairs as a separate mask"):  # fmt: skip
+    message = r"1 entries that are nan or inf, the first at \(1, 2, 3\); pass forbidden pairs as a separate mask"
+    with pytest.raises(ValueError, match=message):
         svd_factors(b)
 
 

@@ -7,8 +7,8 @@ cosine_factors      cos(w (i - j))            2 columns
 block_factors       values[label_i, label_j]  one column per label
 Each returns a `LowRank`; `a + b` adds two, `product(a, b)` multiplies them.
 
-`form="keys"` drops terms that depend on the query alone. Softmax over exactly these keys does not notice; a softmax that
-also sees keys without the bias (text beside an image, memory appended later) does, so there use another form.
+`form="keys"` drops terms that depend on the query alone. Softmax over exactly these keys does not notice; a softmax
+that also sees keys without the bias (text beside an image, memory appended later) does, so there use another form.
 """
 
 from typing import Literal, get_args

@@ -1,7 +1,7 @@
 """What half precision does to factors, and columns that survive it.
 
-Positions are exact in float16 up to 2048 and in bfloat16 up to 256; past that phi_q phi_k^T is off by whole units. A column
-that is not exact can be split into its rounded value and the rest: [j] -> [j_high, j_low], with [m] -> [m, m] opposite.
+Positions are exact in float16 up to 2048 and in bfloat16 up to 256; past that phi_q phi_k^T is off by whole units. A
+column that is not exact can be split into its rounded value and the rest: [j] -> [j_high, j_low], opposite [m, m].
 """
 
 import torch

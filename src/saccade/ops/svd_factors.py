@@ -1,4 +1,4 @@
-"""Low-rank factors of a bias given as numbers (a learned table): truncated SVD, computed once, with its error beside it.
+"""Low-rank factors of a bias given as numbers (a learned table): truncated SVD, made once, with its error beside it.
 
 b = U S V^T per head, phi_q = U_R sqrt(S_R), phi_k = V_R sqrt(S_R), with the smallest R that keeps `energy` of sum S^2.
 Softmax ignores what is constant in a row, so row means are taken out first: in an all-positive table they hold nearly
@@ -54,6 +54,17 @@ def exact_factors(bias: LowRank) -> Factors:
     heads = max(bias.phi_q.shape[1], bias.phi_k.shape[1])
     ranks, energies = (bias.rank,) * heads, (1.0,) * heads
     return Factors(phi_q=bias.phi_q, phi_k=bias.phi_k, ranks=ranks, energies=energies, rel_err=0.0)
+
+
+def measured_factors(bias: LowRank, b: Float[Tensor, "*bh n m"]) -> Factors:
+    """Factors found in any way, with what they lose of the table `b`."""
+    table = b.detach().to(torch.float64)[(None,) * (4 - b.ndim)]
+    residual = table - bias.phi_q.detach().double() @ bias.phi_k.detach().double().mT
+    floor = NOISE * _norm2(table)
+    energies = tuple((1 - _share(residual, table, floor)).flatten().tolist())
+    rel_err = float(_share(_centred(residual), _centred(table), floor).max().sqrt())
+    ranks = (bias.rank,) * len(energies)
+    return Factors(phi_q=bias.phi_q, phi_k=bias.phi_k, ranks=ranks, energies=energies, rel_err=rel_err)
 
 
 def svd_factors(
