@@ -4,6 +4,7 @@ from math import inf, log10
 
 import numpy as np
 import pytest
+
 from saccade.metrics import fidelity, perceptual, psnr, ssim
 from saccade.metrics.output import pictures, to_bytes
 

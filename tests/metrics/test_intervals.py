@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from saccade.metrics import bootstrap, paired_difference, paired_ratio, share, t_interval
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)

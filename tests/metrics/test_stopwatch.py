@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+
 from saccade.metrics import measure
 
 MEGABYTE = 2**20

@@ -1,0 +1,67 @@
+"""The `saccade` command.
+
+Exit codes: 0 done; 2 something asked for cannot be (the one line on stderr says what to change); 1 anything else.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from saccade import __version__
+from saccade.cli.lazy import Lazy
+
+__all__ = ["app", "main"]
+
+ABOUT = "Swap, steer, build and measure the attention of visual generative models."
+
+
+class _Commands(Lazy):
+    table = {
+        "list": "saccade.cli.list:list_systems",
+        "show": "saccade.cli.show:show",
+        "generate": "saccade.cli.generate:generate",
+        "explain": "saccade.cli.explain:explain",
+        "compare": "saccade.cli.compare:compare",
+        "bench": "saccade.cli.bench:app",
+        "train": "saccade.cli.train:train",
+    }
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"saccade {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=ABOUT)
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks instead of one line")] = False,
+) -> None: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; see the module for the codes."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="saccade")
+    except Exception as error:
+        code = _code(error)
+        if code is None or "--debug" in words:
+            raise
+        typer.echo(f"saccade: {error}", err=True)
+        sys.exit(code)
+
+
+def _code(error: Exception) -> int | None:
+    """The exit code of an expected failure, None for one that deserves its traceback."""
+    from saccade.core.errors import SaccadeError
+
+    if isinstance(error, SaccadeError | ValueError):
+        return 2
+    return 1 if isinstance(error, OSError | ImportError) else None

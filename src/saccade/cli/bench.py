@@ -1,0 +1,15 @@
+"""`saccade bench`: measurements that stand alone, each on the machine at hand."""
+
+from saccade.cli.lazy import Lazy, group
+
+
+class _Benches(Lazy):
+    table = {
+        "kernels": "saccade.cli.bench_kernels:kernels",
+        "overhead": "saccade.cli.bench_overhead:overhead",
+        "flashbias": "saccade.cli.bench_flashbias:flashbias",
+        "clear": "saccade.cli.bench_clear:clear",
+    }
+
+
+app = group(_Benches, "Measure kernels, interception and single systems on this machine.")

@@ -1,0 +1,102 @@
+"""`saccade compare`: the main job: a table, a report, and the same as JSON."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saccade.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    CallOptions,
+    Device,
+    Dtype,
+    Height,
+    Model,
+    Steps,
+    SystemSpecs,
+    Width,
+    call_options,
+    open_pipeline,
+    stacks,
+)
+from saccade.cli.printing import console, print_json, progress_bar
+from saccade.models import SHIPPED
+
+if TYPE_CHECKING:
+    from saccade.data.scenes import Prompt
+
+SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
+BOX = {"steps": 20, "height": 128, "width": 128, "batch": 4}  # 256 image tokens on the model in the box
+PROMPTS, PROMPT_SEED = 8, 7
+
+
+def compare(
+    model: Model = DEFAULT_MODEL,
+    system: SystemSpecs = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="what to draw; may be repeated")] = None,
+    prompts: Annotated[int | None, typer.Option(help="or this many held-out captions of scenes")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="of the noise; may be repeated")] = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    batch: Annotated[int | None, typer.Option(help="pictures drawn in one call")] = None,
+    repeats: Annotated[int, typer.Option(help="draw everything this often, for steadier times")] = 1,
+    floor: Annotated[str, typer.Option(help="kernel of the second dense arm, or 'none'")] = "reference",
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    option: CallOptions = None,
+    output: Annotated[Path, typer.Option(help="the report; its JSON lands beside it")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare systems on a pipeline: time, density, fidelity to dense, and whether pictures keep their prompts.
+
+    Without arguments: the model in the box, held-out captions of coloured shapes, and a few settings of each system.
+    """
+    from saccade.compare import compare as run
+    from saccade.metrics.arms import Setup
+
+    found = stacks(system or list(SYSTEMS))
+    texts = scenes(model, prompt, prompts)
+    given = {"steps": steps, "height": height, "width": width, "batch": batch}
+    defaults = BOX if model in SHIPPED else {"batch": 1}
+    setup = Setup(
+        seeds=tuple(seed or (0,)),
+        repeats=repeats,
+        floor=None if floor == "none" else floor,
+        options=call_options(option),
+        **{**defaults, **{key: value for key, value in given.items() if value is not None}},
+    )
+    pipe = open_pipeline(model, device, dtype)
+    with progress_bar() as told:
+        comparison = run(pipe, found, texts, setup=setup, progress=told, name=Path(model).name)
+    _tell(comparison, output, as_json)
+
+
+def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str | Prompt]":
+    """The prompts asked for; held-out captions where none are given, for models that know them."""
+    from saccade.data.scenes import prompts
+
+    if texts and count is not None:
+        raise ValueError(f"prompts={count} draws captions of scenes; leave it out where --prompt gives texts")
+    if texts:
+        return list(texts)
+    if model not in SHIPPED and count is None:
+        raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
+    return list(prompts(PROMPTS if count is None else count, seed=PROMPT_SEED, split="held-out"))
+
+
+def _tell(comparison: Any, output: Path, as_json: bool) -> None:
+    from saccade.metrics.export import to_json
+    from saccade.ui import table, write_report
+
+    values = to_json(comparison)
+    report = write_report(comparison, output)
+    beside = report.with_suffix(".json")
+    beside.write_text(json.dumps(values, indent=1, allow_nan=False), encoding="utf-8")
+    if as_json:
+        print_json({**values, "report": str(report)})
+        return
+    console().print(table(comparison))
+    console().print(f"report: {report}\ndata:   {beside}", highlight=False, soft_wrap=True)

@@ -1,0 +1,76 @@
+"""`saccade generate`: one picture under a stack of systems."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saccade.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    CallOptions,
+    Device,
+    Dtype,
+    Height,
+    Model,
+    Steps,
+    SystemSpecs,
+    Width,
+    call_options,
+    open_pipeline,
+    stacks,
+)
+from saccade.cli.printing import console, print_json
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="what to draw")],
+    model: Model = DEFAULT_MODEL,
+    system: SystemSpecs = None,
+    out: Annotated[Path, typer.Option(help="file to write; its ending says the format")] = Path("out.png"),
+    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    option: CallOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw PROMPT with some systems attached, and report what ran at each site. Several --system make one stack."""
+    stack = [entry for given in stacks(system) for entry in given]
+    pipe = open_pipeline(model, device, dtype)
+    given = {"num_inference_steps": steps, "height": height, "width": width, **call_options(option)}
+    seconds, report = _draw(pipe, stack, prompt, seed, out, {k: v for k, v in given.items() if v is not None})
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({"path": str(out.resolve()), "seconds": seconds, "report": asdict(report)})
+        return
+    console().print(str(report), highlight=False, soft_wrap=True)
+    console().print(f"{out} in {seconds:.1f} s", highlight=False)
+
+
+def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, out: Path, given: dict[str, Any]) -> tuple[float, Any]:
+    import torch
+
+    from saccade.attach import attach
+    from saccade.metrics.output import pictures
+
+    start = time.perf_counter()
+    with attach(pipe, *stack, timing=True) as run:
+        drawn = pictures(pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), output_type="np", **given))
+    _save(drawn[0], out)
+    return time.perf_counter() - start, run.report()
+
+
+def _save(picture: Any, out: Path) -> None:
+    from PIL import Image
+
+    from saccade.metrics.output import to_bytes
+
+    frames = [Image.fromarray(frame) for frame in to_bytes(picture)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    film = {"save_all": True, "append_images": frames[1:], "duration": 80, "loop": 0} if len(frames) > 1 else {}
+    frames[0].save(out, **film)

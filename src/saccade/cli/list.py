@@ -1,0 +1,48 @@
+"""`saccade list`: the catalogue."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from saccade.cli.options import AsJson
+from saccade.cli.printing import console, print_json
+from saccade.core.registry import Entry, systems
+
+
+def list_systems(
+    as_json: AsJson = False,
+    seam: Annotated[str | None, typer.Option(help="only this seam: call, block, run, model or none")] = None,
+) -> None:
+    """List the systems there are: paper, kind, seam, status and the hosts they run on."""
+    entries = [entry for entry in systems().values() if seam in (None, entry.seam)]
+    if as_json:
+        print_json([record(entry) for entry in entries])
+    else:
+        console().print(_table(entries))
+
+
+def record(entry: Entry) -> dict[str, Any]:
+    """A system's entry as plain values."""
+    paper = entry.paper
+    return {
+        "name": entry.name,
+        "paper": paper.title,
+        "year": paper.year,
+        "arxiv": paper.arxiv,
+        "kind": entry.kind,
+        "seam": entry.seam,
+        "status": entry.status,
+        "hosts": list(entry.hosts),
+        "summary": entry.summary,
+    }
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table(caption="saccade show NAME tells options, claims and citation", box=None, padding=(0, 2, 0, 0))
+    for title in ("system", "kind", "seam", "status", "hosts", "paper"):
+        table.add_column(title, overflow="fold", style="bold" if title == "system" else None)
+    for entry in entries:
+        paper = f"{entry.paper.title} ({entry.paper.year})" if entry.paper.year else entry.paper.title
+        table.add_row(entry.name, entry.kind, entry.seam, entry.status, ", ".join(entry.hosts), paper)
+    return table

@@ -1,0 +1,63 @@
+"""Options that several commands share. Light to import: torch is loaded when a command runs, not when it is listed."""
+
+import ast
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saccade.models import SHIPPED
+
+if TYPE_CHECKING:
+    from saccade.cli.specs import Stack
+
+DEFAULT_MODEL = next(iter(SHIPPED))
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead")]
+Model = Annotated[str, typer.Option(help=f"a diffusers pipeline: a directory, or {', '.join(SHIPPED)}")]
+SystemSpecs = Annotated[
+    list[str] | None,
+    typer.Option("--system", "-s", help="a system or stack, as 'clear(radius=8)' or 'clear:radius=8 + flashbias'"),
+]
+Steps = Annotated[int | None, typer.Option(help="denoising steps; without it the pipeline's own default")]
+Height = Annotated[int | None, typer.Option(help="pixels")]
+Width = Annotated[int | None, typer.Option(help="pixels")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; without it as stored")]
+CallOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="name=value for the pipeline's call, as guidance_scale=3.5; may be repeated"),
+]
+
+
+def stacks(specs: list[str] | None) -> "list[Stack]":
+    """One stack per `--system`."""
+    from saccade.cli.specs import parse_stack
+
+    return [parse_stack(spec) for spec in specs or []]
+
+
+def call_options(texts: list[str] | None) -> dict[str, Any]:
+    """`name=value` pairs; values are read as literals where they are ones."""
+    return dict(_pair(text) for text in texts or [])
+
+
+def open_pipeline(model: str, device: str, dtype: str | None) -> Any:
+    """The pipeline, ready to call."""
+    import torch
+
+    from saccade.models.pipelines import load_pipeline
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype is not None and dtype not in known:
+        raise ValueError(f"dtype='{dtype}' must be one of {', '.join(known)}")
+    return load_pipeline(model, device=device, dtype=known.get(dtype or ""))
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"option '{text}' must read name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value

@@ -1,0 +1,32 @@
+"""Open a diffusers pipeline by a shipped name, a directory, or an identifier that is in the local cache."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saccade.models import SHIPPED, path
+
+
+def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
+    """The pipeline of `model` on `device`, without safety checker downloads: only what lies on this machine is read.
+
+    Raises ValueError where there is no pipeline of that name.
+    """
+    from diffusers import DiffusionPipeline
+
+    place = path(str(model)) if str(model) in SHIPPED else Path(model)
+    if place.exists() and not (place / "model_index.json").is_file():
+        raise ValueError(f"model='{model}' is no diffusers pipeline: {place} holds no model_index.json")
+    given = {} if dtype is None else {"torch_dtype": dtype}
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            place if place.exists() else str(model), local_files_only=True, **given
+        )
+    except (OSError, ValueError) as error:
+        if place.exists():
+            raise
+        raise ValueError(
+            f"model='{model}' is neither a shipped model ({', '.join(SHIPPED)}), a directory, nor in the local cache"
+        ) from error
+    return pipe.to(device)
