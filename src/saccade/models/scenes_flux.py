@@ -8,15 +8,21 @@ the same at any `max_sequence_length`, and pads leave T5 as zeros.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.t5.configuration_t5 import T5Config
+from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from saccade.data.scenes import vocabulary
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
-    from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
@@ -50,8 +56,7 @@ class ScenesFlux:
         if self.hidden % self.head_dim:
             raise ValueError(f"hidden={self.hidden} must be a multiple of head_dim={self.head_dim}")
 
-    def transformer(self) -> "FluxTransformer2DModel":
-        from diffusers import FluxTransformer2DModel
+    def transformer(self) -> FluxTransformer2DModel:
 
         return FluxTransformer2DModel(
             patch_size=1,
@@ -66,8 +71,7 @@ class ScenesFlux:
             axes_dims_rope=self.rope_axes,  # type: ignore[arg-type]
         )
 
-    def autoencoder(self) -> "AutoencoderKL":
-        from diffusers import AutoencoderKL
+    def autoencoder(self) -> AutoencoderKL:
 
         depth = len(self.autoencoder_widths)
         return AutoencoderKL(
@@ -85,8 +89,7 @@ class ScenesFlux:
             mid_block_add_attention=False,
         )
 
-    def t5(self) -> "T5EncoderModel":
-        from transformers import T5Config, T5EncoderModel
+    def t5(self) -> T5EncoderModel:
 
         config = T5Config(
             vocab_size=len(word_ids()),
@@ -103,8 +106,7 @@ class ScenesFlux:
         )
         return T5EncoderModel(config)
 
-    def clip(self) -> "CLIPTextModel":
-        from transformers import CLIPTextConfig, CLIPTextModel
+    def clip(self) -> CLIPTextModel:
 
         config = CLIPTextConfig(
             vocab_size=len(word_ids()),
@@ -120,9 +122,8 @@ class ScenesFlux:
         )
         return CLIPTextModel(config)
 
-    def pipeline(self, **parts: Any) -> "FluxPipeline":
+    def pipeline(self, **parts: Any) -> FluxPipeline:
         """The pipeline; `parts` (`transformer`, `vae`, `text_encoder`, `text_encoder_2`) replace random new ones."""
-        from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
         made = {
             "vae": self.autoencoder,
@@ -134,7 +135,11 @@ class ScenesFlux:
         pin_pads_(parts.get("text_encoder_2") or fresh["text_encoder_2"])  # type: ignore[arg-type]
         scheduler = FlowMatchEulerDiscreteScheduler(shift=self.shift, use_dynamic_shifting=False)
         return FluxPipeline(
-            scheduler=scheduler, tokenizer=clip_tokenizer(), tokenizer_2=t5_tokenizer(), **fresh, **parts
+            scheduler=scheduler,
+            tokenizer=clip_tokenizer(),  # type: ignore[arg-type]
+            tokenizer_2=t5_tokenizer(),  # type: ignore[arg-type]
+            **fresh,
+            **parts,
         )
 
 
@@ -143,19 +148,17 @@ def word_ids() -> dict[str, int]:
     return {word: i for i, word in enumerate((*SPECIAL, *vocabulary()))}
 
 
-def t5_tokenizer() -> "PreTrainedTokenizerFast":
+def t5_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, nothing added."""
     return _tokenizer(512)
 
 
-def clip_tokenizer() -> "PreTrainedTokenizerFast":
+def clip_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word between begin and end; the pooled embedding is read at the end."""
     return _tokenizer(MAX_CLIP, begin_end=True)
 
 
-def _tokenizer(longest: int, *, begin_end: bool = False) -> "PreTrainedTokenizerFast":
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+def _tokenizer(longest: int, *, begin_end: bool = False) -> PreTrainedTokenizerFast:
 
     tokenizer = Tokenizer(models.WordLevel(word_ids(), unk_token=SPECIAL[UNKNOWN]))
     tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
@@ -170,7 +173,7 @@ def _tokenizer(longest: int, *, begin_end: bool = False) -> "PreTrainedTokenizer
 
 
 @torch.no_grad()
-def pin_pads_(t5: "T5EncoderModel") -> None:
+def pin_pads_(t5: T5EncoderModel) -> None:
     """Set, in place, the few entries of `t5` that make words blind to pads and pads come out as zeros.
 
     Two coordinates of the stream are constants that no layer writes: one large on pads only, one on words only. In
@@ -181,7 +184,8 @@ def pin_pads_(t5: "T5EncoderModel") -> None:
     words[:, (_PAD_AXIS, _WORD_AXIS)] = torch.tensor([0.0, _WORD_SIZE]).to(words)
     words[PAD] = 0
     words[PAD, _PAD_AXIS] = _PAD_SIZE
-    for block in t5.encoder.block:
+    blocks: Any = t5.encoder.block
+    for block in blocks:
         attention, dense = block.layer[0].SelfAttention, block.layer[1].DenseReluDense
         last = slice(t5.config.d_kv - 1, None, t5.config.d_kv)  # rows of the last channel of every head
         for matrix, axis, value in ((attention.q, _WORD_AXIS, _PINNED), (attention.k, _PAD_AXIS, -_PINNED)):

@@ -4,10 +4,10 @@ loss = L1 + MSE + kl_weight * KL(q(z | x) || N(0, 1))        means over pixels a
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,9 +16,6 @@ from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import pictures, scenes, to_bytes, to_tensor
 from saccade.train.plots import tile
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class AutoencoderStage:
 class AutoencoderLoss(nn.Module):
     """The losses of a batch of pictures."""
 
-    def __init__(self, vae: "AutoencoderKL", kl_weight: float) -> None:
+    def __init__(self, vae: AutoencoderKL, kl_weight: float) -> None:
         super().__init__()
         self.vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kl_weight = kl_weight
@@ -51,7 +48,7 @@ class AutoencoderLoss(nn.Module):
 class AutoencoderTask:
     """A `Task`: reconstruct rendered scenes."""
 
-    def __init__(self, vae: "AutoencoderKL", stage: AutoencoderStage) -> None:
+    def __init__(self, vae: AutoencoderKL, stage: AutoencoderStage) -> None:
         self.module = AutoencoderLoss(vae, stage.kl_weight)
         self.stage = stage
         self.pool = pictures(scenes(stage.pool, seed=stage.fit.seed, counts=(3, 2, 3)), stage.size)
@@ -71,14 +68,14 @@ class AutoencoderTask:
 
 
 @torch.no_grad()
-def reconstruct(vae: "AutoencoderKL", images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w 3"]:
+def reconstruct(vae: AutoencoderKL, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w 3"]:
     """Pictures through the autoencoder and back, by the mean latents."""
     latents = vae.encode(to_tensor(images).to(vae.device)).latent_dist.mean  # type: ignore[union-attr]
     return to_bytes(vae.decode(latents).sample)  # type: ignore[union-attr]
 
 
 @torch.no_grad()
-def standardise_(vae: "AutoencoderKL", images: UInt8[np.ndarray, "b h w 3"]) -> None:
+def standardise_(vae: AutoencoderKL, images: UInt8[np.ndarray, "b h w 3"]) -> None:
     """Set `shift_factor` and `scaling_factor` so that `(latents - shift) * scaling` has mean 0 and deviation 1."""
     latents = vae.encode(to_tensor(images).to(vae.device)).latent_dist.mean  # type: ignore[union-attr]
     vae.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())

@@ -29,7 +29,8 @@ class Average:
         weight = 1 - decay_at(step, self.decay)
         news = {name: value.detach() for name, value in module.state_dict().items()}
         floats = [name for name, value in news.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.state[name] for name in floats], [news[name] for name in floats], weight)
+        for name in floats:
+            self.state[name].lerp_(news[name], weight)
         for name in news.keys() - set(floats):
             self.state[name].copy_(news[name])
 

@@ -2,24 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from jaxtyping import UInt8
 
 from saccade.data.scenes import Prompt, judge, prompts, rates
 from saccade.train.plots import tile
 from saccade.train.sampling import draw
 
-if TYPE_CHECKING:
-    from diffusers import FluxPipeline
-
 COUNTS = (1, 2, 3)
 CAPTION_SEED = 2024
 
 
 def evaluate(
-    pipe: "FluxPipeline", captions: int, *, steps: int, side: int = 64, seed: int = 0, counts: Sequence[int] = COUNTS
+    pipe: FluxPipeline, captions: int, *, steps: int, side: int = 64, seed: int = 0, counts: Sequence[int] = COUNTS
 ) -> dict[str, object]:
     """Rates of kept promises for each number of things, over `captions` held-out prompts in all.
 
@@ -35,7 +32,7 @@ def evaluate(
 
 
 def draw_all(
-    pipe: "FluxPipeline", wanted: Sequence[Prompt], steps: int, side: int, seed: int = 0
+    pipe: FluxPipeline, wanted: Sequence[Prompt], steps: int, side: int, seed: int = 0
 ) -> UInt8[np.ndarray, "b side side 3"]:
     """A picture for every prompt."""
     return draw(pipe, [prompt.text for prompt in wanted], steps=steps, side=side, seed=seed)
@@ -47,7 +44,7 @@ def score(images: UInt8[np.ndarray, "b h w 3"], wanted: Sequence[Prompt]) -> dic
     return {name: round(float(rate), 4) for name, rate in rates(verdicts).items()}
 
 
-def sample_sheet(pipe: "FluxPipeline", *, steps: int, side: int = 64, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+def sample_sheet(pipe: FluxPipeline, *, steps: int, side: int = 64, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """A row of eight held-out captions for each number of things."""
     wanted = [prompt for count in COUNTS for prompt in prompts(8, seed=7 + count, count=count, split="held-out")]
     return tile([*draw_all(pipe, wanted, steps, side, seed)], columns=8)

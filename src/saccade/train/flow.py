@@ -12,10 +12,11 @@ Source: Liu et al., rectified flow (2022); Esser et al., SD3 (2024), logit-norma
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -27,9 +28,6 @@ from saccade.train.plots import tile
 from saccade.train.pool import Pool, make_pool
 from saccade.train.sampling import draw
 from saccade.train.text import WIDTH, clip_ids, t5_ids
-
-if TYPE_CHECKING:
-    from diffusers import FluxPipeline, FluxTransformer2DModel
 
 PADDED = (WIDTH, 32, 48, 64, 77, 128, 256, 512)  # lengths to which users have captions padded
 
@@ -64,7 +62,7 @@ class FlowStage:
 class FlowLoss(nn.Module):
     """The loss of a batch of noised latents."""
 
-    def __init__(self, transformer: "FluxTransformer2DModel", *, compiled: bool) -> None:
+    def __init__(self, transformer: FluxTransformer2DModel, *, compiled: bool) -> None:
         super().__init__()
         self.transformer = transformer
         self._run = (torch.compile(transformer, dynamic=False) if compiled else transformer,)  # a tuple: no submodule
@@ -87,7 +85,7 @@ class FlowLoss(nn.Module):
 class FlowTask:
     """A `Task`: draw scenes by their captions. `folder` keeps the pools."""
 
-    def __init__(self, pipe: "FluxPipeline", stage: FlowStage, folder: Path) -> None:
+    def __init__(self, pipe: FluxPipeline, stage: FlowStage, folder: Path) -> None:
         self.pipe, self.stage = pipe, stage
         self.module = FlowLoss(pipe.transformer, compiled=stage.compile)
         seed = stage.fit.seed

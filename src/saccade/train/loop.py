@@ -128,7 +128,7 @@ class _Run:
             optimiser.zero_grad()
         self.average.update_(self.plain, self.step)
         self.step += 1
-        return {name: float(value) for name, value in losses.items()} | {"rate": rate}
+        return {name: float(value.detach()) for name, value in losses.items()} | {"rate": rate}
 
     def _keep_records(self, lines: list[dict[str, float]]) -> None:
         due = {every: self.step % every == 0 for every in (self.config.log_every, self.config.save_every)}

@@ -1,20 +1,17 @@
 """Pictures from a FLUX pipeline with a seed for each caption, so that no picture depends on how they are batched."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from jaxtyping import UInt8
-
-if TYPE_CHECKING:
-    from diffusers import FluxPipeline
 
 TOKENS = 4096  # image tokens of one call
 
 
 def draw(
-    pipe: "FluxPipeline", texts: Sequence[str], *, steps: int, side: int = 64, seed: int = 0, text_tokens: int = 32
+    pipe: FluxPipeline, texts: Sequence[str], *, steps: int, side: int = 64, seed: int = 0, text_tokens: int = 32
 ) -> UInt8[np.ndarray, "b side side 3"]:
     """A picture of `side` pixels for each text, the i-th from seed `seed + i`, by plain calls of the pipeline."""
     size = max(1, TOKENS * 64 // side**2)

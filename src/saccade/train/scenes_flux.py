@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,9 +24,6 @@ from saccade.train.loop import fit
 from saccade.train.pictures import pictures, scenes
 from saccade.train.plots import save_picture
 from saccade.train.text import TextLoss, TextStage, TextTask
-
-if TYPE_CHECKING:
-    from diffusers import FluxPipeline
 
 log = logging.getLogger(__name__)
 
@@ -71,23 +69,22 @@ class ScenesFluxRecipe:
             self._evaluate(folder / "pipeline")
         return folder / "pipeline"
 
-    def _autoencoder(self, pipe: "FluxPipeline", folder: Path) -> None:
+    def _autoencoder(self, pipe: FluxPipeline, folder: Path) -> None:
         stage = self.autoencoder
         if not _restored(AutoencoderLoss(pipe.vae, stage.kl_weight), folder):
             fit(AutoencoderTask(pipe.vae, stage), stage.fit, folder)
         standardise_(pipe.vae, pictures(scenes(512, seed=self.seed + 1), stage.size))
 
-    def _text(self, pipe: "FluxPipeline", folder: Path) -> None:
+    def _text(self, pipe: FluxPipeline, folder: Path) -> None:
         if not _restored(TextLoss(pipe.text_encoder_2, pipe.text_encoder), folder):
             fit(TextTask(pipe.text_encoder_2, pipe.text_encoder, self.text), self.text.fit, folder)
         pin_pads_(pipe.text_encoder_2)
 
-    def _flow(self, pipe: "FluxPipeline", folder: Path) -> None:
+    def _flow(self, pipe: FluxPipeline, folder: Path) -> None:
         if not _restored(FlowLoss(pipe.transformer, compiled=False), folder):
             fit(FlowTask(pipe, self.flow, folder), self.flow.fit, folder)
 
     def _evaluate(self, folder: Path) -> None:
-        from diffusers import FluxPipeline
 
         pipe, wanted = FluxPipeline.from_pretrained(folder), self.evaluation
         numbers = [wanted.captions if side == min(wanted.sides) else wanted.large for side in wanted.sides]
@@ -118,7 +115,7 @@ def _restored(module: nn.Module, folder: Path) -> bool:
     return done.exists()
 
 
-def export(pipe: "FluxPipeline", folder: Path) -> None:
+def export(pipe: FluxPipeline, folder: Path) -> None:
     """Store the pipeline in half precision, in such a way that plain `from_pretrained` loads it in single."""
     parts: list[nn.Module] = [getattr(pipe, name) for name in _PARTS]
     for part in parts:

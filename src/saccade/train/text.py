@@ -7,21 +7,19 @@ stands to the others, and from CLIP's pooled embedding what the whole picture is
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from saccade.data.scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Prompt, describe, sample
 from saccade.models.scenes_flux import BEGIN, END, PAD, UNKNOWN, pin_pads_, word_ids
 from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
-
-if TYPE_CHECKING:
-    from transformers import CLIPTextModel, T5EncoderModel
 
 WIDTH = 25  # tokens of a caption in training: the longest, and at least one pad
 _INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -39,7 +37,7 @@ class TextStage:
 class TextLoss(nn.Module):
     """Both encoders with their heads; returns the sum of the cross-entropies."""
 
-    def __init__(self, t5: "T5EncoderModel", clip: "CLIPTextModel") -> None:
+    def __init__(self, t5: T5EncoderModel, clip: CLIPTextModel) -> None:
         super().__init__()
         self.t5, self.clip = t5, clip
         width = t5.config.d_model
@@ -63,7 +61,7 @@ class TextLoss(nn.Module):
 class TextTask:
     """A `Task`: read captions."""
 
-    def __init__(self, t5: "T5EncoderModel", clip: "CLIPTextModel", stage: TextStage) -> None:
+    def __init__(self, t5: T5EncoderModel, clip: CLIPTextModel, stage: TextStage) -> None:
         self.module, self.stage = TextLoss(t5, clip), stage
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -1,0 +1,112 @@
+"""The loop on a task small enough to know its answer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from saccade.train.averaging import Average, decay_at
+from saccade.train.loop import Fit, fit
+from saccade.train.optimisers import Optim, optimisers, rate_at
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.out = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        error = self.out(self.hidden(batch["x"]).tanh())[:, 0] - batch["x"].sum(1).tanh()
+        return {"loss": error.square().mean(), "worst": error.abs().max()}
+
+
+class LineTask:
+    def __init__(self) -> None:
+        self.module = Line()
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        return {"x": torch.from_numpy(rng.standard_normal((32, 4), dtype=np.float32))}
+
+    def is_hidden(self, name: str) -> bool:
+        return name.startswith("hidden")
+
+    def sheet(self) -> np.ndarray:
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+FIT = Fit(steps=60, precision="no", log_every=5, save_every=1000, sheet_every=30, decay=0.9, optim=Optim(lr=1e-2))
+
+
+def test_the_loss_falls_and_the_records_are_written(tmp_path: Path) -> None:
+    task = LineTask()
+    average = fit(task, FIT, tmp_path, cpu=True)
+    rows = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(5, 61, 5))
+    assert rows[-1]["loss"] < rows[0]["loss"] / 3
+    assert {"worst", "rate", "seconds"} <= rows[0].keys()
+    assert {"loss.png", "sheet-000030.png", "average.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    assert all(torch.equal(value, average[name]) for name, value in task.module.state_dict().items())
+
+
+def test_the_seed_alone_decides_the_result(tmp_path: Path) -> None:
+    config = Fit(steps=5, precision="no", log_every=1)
+    first, second = (fit(LineTask(), config, tmp_path / name, cpu=True) for name in "ab")
+    other = fit(LineTask(), Fit(steps=5, precision="no", log_every=1, seed=1), tmp_path / "c", cpu=True)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["out.weight"], other["out.weight"])
+
+
+def test_a_run_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave no end; give one of them"):
+        Fit()
+
+
+def test_the_run_ends_at_whichever_limit_comes_first() -> None:
+    config = Fit(steps=100, minutes=1)
+    assert config.progress(50, 6) == 0.5
+    assert config.progress(50, 45) == 0.75
+    assert config.progress(100, 0) == config.progress(0, 90) == 1
+
+
+def test_the_average_follows_its_recurrence() -> None:
+    module = nn.Linear(2, 1, bias=False)
+    average = Average(module, 0.8)
+    expected = module.weight.detach().clone()
+    for step in range(6):
+        nn.init.normal_(module.weight)
+        average.update_(module, step)
+        expected = decay_at(step, 0.8) * expected + (1 - decay_at(step, 0.8)) * module.weight.detach()
+    torch.testing.assert_close(average.state["weight"], expected)
+    assert [decay_at(step, 0.8) for step in (0, 1000)] == [0.1, 0.8]
+
+
+def test_the_average_of_constant_weights_is_exactly_them() -> None:
+    module = nn.BatchNorm1d(3)
+    average = Average(module, 0.99)
+    module.num_batches_tracked += 7
+    average.update_(module, 100)
+    assert torch.equal(average.state["weight"], module.weight.detach())
+    assert average.state["num_batches_tracked"] == 7
+
+
+@given(st.floats(0, 1))
+def test_the_rate_stays_within_its_bounds_and_ends_at_zero(progress: float) -> None:
+    optim = Optim(warmup=0.1, cooldown=0.5)
+    assert 0 <= rate_at(progress, optim) <= 1
+    assert rate_at(0.3, optim) == 1
+    assert rate_at(1, optim) == 0 == rate_at(0, optim)
+
+
+def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
+    module = Line()
+    adam, muon = optimisers(module, lambda name: name.startswith("hidden"), Optim())
+    assert [p is module.hidden.weight for p in muon.param_groups[0]["params"]] == [True]
+    assert {id(p) for p in adam.param_groups[0]["params"]} == {
+        id(p) for name, p in module.named_parameters() if name != "hidden.weight"
+    }
