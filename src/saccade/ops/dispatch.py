@@ -1,0 +1,114 @@
+"""Which kernel takes a call, and why the others do not.
+
+A kernel refuses what it cannot do, and what it would do slower than dense; the first in the device's order that does
+not refuse takes the call. Asked for by name, only what it cannot do counts. Choices are kept with the mask, so outside
+a graph a repeated call looks one up, and inside a graph nothing is decided.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from saccade.core.call import AttentionCall
+from saccade.core.errors import Refused
+from saccade.core.partial import Partial
+from saccade.ops import flex, gather, reference, sdpa
+from saccade.ops.sight import sight
+
+
+class Kernel(Protocol):
+    """What each kernel module offers."""
+
+    NAME: str
+    refuses: Callable[..., list[str]]
+    unprofitable: Callable[[AttentionCall], list[str]]
+    ready: Callable[[AttentionCall], None]
+    run: Callable[..., Partial]
+    flops: Callable[[AttentionCall], int]
+    bytes: Callable[[AttentionCall], int]
+
+
+KERNELS: dict[str, Any] = {module.NAME: module for module in (gather, flex, sdpa, reference)}
+ORDER = {"cpu": ("gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel taken, why each other one was not, and the share of pairs the mask allows (1 without one)."""
+
+    kernel: str
+    reasons: dict[str, list[str]]
+    density: float
+
+
+def attend(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Partial:
+    """Run a call by the kernel `choose` takes; inside a graph, by the one prepared, dense where none was."""
+    if torch.compiler.is_compiling():
+        return KERNELS[kernel or _prepared(call, want_lse)].run(call, want_lse=want_lse)
+    return KERNELS[choose(call, kernel, want_lse).kernel].run(call, want_lse=want_lse)
+
+
+def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Choice:
+    """The kernel for a call, and why not the others.
+
+    Raises Refused, with every kernel's reasons, where none takes it, and ValueError for an unknown name.
+    """
+    if kernel is not None and kernel not in KERNELS:
+        raise ValueError(f"kernel='{kernel}' must be one of {tuple(KERNELS)}")
+    fixed = sight(call).fixed
+    if fixed is None:
+        return _chosen(call, kernel, want_lse, 1.0)
+    return fixed.once(_key(call, kernel, want_lse), lambda: _chosen(call, kernel, want_lse, fixed.bound.density()))
+
+
+def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Choice:
+    """Decide and prepare everything a call like this one needs inside a graph: masks, blocks, tiles.
+
+    Only shapes, types, devices, mask and bias of the call are looked at, so its tensors may be empty views.
+    """
+    choice = choose(call, kernel, want_lse)
+    KERNELS[choice.kernel].ready(call)
+    return choice
+
+
+def _prepared(call: AttentionCall, want_lse: bool) -> str:
+    fixed = sight(call).fixed
+    if fixed is None:
+        return "sdpa"
+    choice = fixed.memo.get(_key(call, None, want_lse))
+    return "sdpa" if choice is None else choice.kernel
+
+
+def _key(call: AttentionCall, kernel: str | None, want_lse: bool) -> tuple[Any, ...]:
+    biases = "none" if call.bias is None else type(call.bias).__name__
+    shape = (*call.q.shape[:2], call.k.shape[1], call.q.shape[-1], call.v.shape[-1])
+    return ("choice", kernel, want_lse, biases, call.q.dtype, shape, trains(call))
+
+
+def trains(call: AttentionCall) -> bool:
+    """Whether a gradient will be asked of this call."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
+
+
+def _chosen(call: AttentionCall, kernel: str | None, want_lse: bool, density: float) -> Choice:
+    reasons: dict[str, list[str]] = {}
+    for name in (kernel,) if kernel else ORDER.get(call.q.device.type, ORDER["cpu"]):
+        module = KERNELS[name]
+        why = module.refuses(call, want_lse=want_lse)
+        if not why and kernel is None:
+            why = module.unprofitable(call)
+        if not why:
+            return Choice(name, reasons, density)
+        reasons[name] = why
+    raise Refused(describe(call, want_lse), reasons)
+
+
+def describe(call: AttentionCall, want_lse: bool = False) -> str:
+    """One line on a call: shapes, type, device, what is added and what is asked."""
+    parts = [f"q {tuple(call.q.shape)}", f"k {tuple(call.k.shape)}", f"v {tuple(call.v.shape)}"]
+    parts += [f"{call.q.dtype}".removeprefix("torch."), str(call.q.device)]
+    parts += [f"mask {type(call.mask).__name__}"] if call.mask is not None else []
+    parts += [f"bias {type(call.bias).__name__}"] if call.bias is not None else []
+    return ", ".join((*parts, "lse") if want_lse else parts)

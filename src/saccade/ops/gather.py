@@ -1,0 +1,143 @@
+"""Block-sparse attention without compiling: gather the key blocks a query block reads, then attend densely to them.
+
+Eager, on any device, exact at token level, trainable, with lse. Batches of query blocks that read equally many key
+blocks go through one launch. Inside a graph the whole loop is one operator.
+"""
+
+import torch
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.partial import Partial
+from saccade.ops.gathered import BUDGET, tiles_for, work
+from saccade.ops.operands import has_dense, operands, width
+from saccade.ops.pattern import Pattern, Size, pattern
+from saccade.ops.schedule import Schedule, schedule
+from saccade.ops.sight import Fixed, Sight, sight
+
+NAME = "gather"
+SIZES: tuple[Size, ...] = ((128, 128),)
+MIN_TOKENS = 1024  # queries and keys; below, a dense launch takes less than the loop's own cost
+# Time per computed pair as a multiple of the best dense kernel's, measured by `bench kernels` (two AMX cores, D 64)
+UNIT = {torch.float32: 1.2, torch.bfloat16: 1.5, torch.float16: 1.5, torch.float64: 1.2}
+WORTH = 0.9  # of the dense time
+
+
+def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
+    """No fixed mask, a bias without factors, or a mask that mixes too many different blocks."""
+    seen = sight(call)
+    reasons = ["a dense bias is not gathered; give it as factors"] if has_dense(call.bias) else []
+    if call.q.shape[1] % call.k.shape[1]:
+        reasons.append(f"{call.q.shape[1]} query heads are no multiple of {call.k.shape[1]} key heads")
+    if seen.fixed is None:
+        reasons.append("no mask fixed before the call, so no blocks are known to be empty")
+    elif torch.compiler.is_compiling() and _key(call) not in seen.fixed.memo:
+        reasons.append("the mask was not prepared outside the graph; call ops.prepare first")
+    elif chosen_pattern(call, seen.fixed).tiles is None:
+        reasons.append("too many different mixed blocks; the mask has no block structure")
+    return reasons
+
+
+def unprofitable(call: AttentionCall) -> list[str]:
+    """Too short, or so many blocks that gathering them takes longer than going through all."""
+    n, m = call.q.shape[2], call.k.shape[2]
+    if min(n, m) < MIN_TOKENS:
+        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
+    fixed = sight(call).fixed
+    if fixed is None:
+        return []
+    area = chosen_pattern(call, fixed).area
+    limit = WORTH / UNIT[call.q.dtype]
+    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+
+
+def ready(call: AttentionCall) -> None:
+    """Prepare pattern, schedule and tiles."""
+    seen = sight(call)
+    if seen.fixed is not None:
+        _prepared(call, seen.fixed)
+
+
+def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
+    """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair, plus the copies."""
+    seen, folded = sight(call), operands(call)
+    assert seen.fixed is not None
+    pattern, plan, tiles = _prepared(call, seen.fixed)
+    q = _blocked(folded.q, pattern.order_q, pattern.size[0])
+    k, v = (_blocked(x, pattern.order_k, pattern.size[1]) for x in (folded.k, folded.v))
+    out, lse = work(q, k, v, _keep(seen, folded.k.shape[1], pattern), plan, tiles, folded.scale)
+    b, h, n, _ = call.q.shape
+    restored = _restored(out.unflatten(0, (b, h, -1)).flatten(2, 3), pattern, n)
+    return Partial(restored, _restored(lse.unflatten(0, (b, h, -1)).flatten(2, 3), pattern, n) if want_lse else None)
+
+
+def flops(call: AttentionCall) -> int:
+    """2 (w + dv) for each pair of a computed block."""
+    b, h = call.q.shape[:2]
+    found = chosen_pattern(call, _fixed(call))
+    share = b * h / (found.map.shape[0] * found.map.shape[1])
+    pairs = round(found.kept * share) * found.size[0] * found.size[1]
+    return 2 * pairs * (width(call) + call.v.shape[-1])
+
+
+def bytes(call: AttentionCall) -> int:
+    """q and out once, and each gathered key and value block written and read once more."""
+    b, h, n, _ = call.q.shape
+    w, dv = width(call), call.v.shape[-1]
+    pattern, plan, _ = _prepared(call, _fixed(call))
+    gathered = len(plan.cols) * pattern.size[1] * (w + dv)
+    return (b * h * n * (w + dv) + 3 * gathered) * call.q.element_size()
+
+
+def chosen_pattern(call: AttentionCall, fixed: Fixed) -> Pattern:
+    """The block pattern this kernel works from, in the tightest token order."""
+    size = SIZES[0]
+    return fixed.once(("pattern", size), lambda: pattern(fixed.bound, call.layout_q, call.layout_k, size))
+
+
+def _fixed(call: AttentionCall) -> Fixed:
+    fixed = sight(call).fixed
+    if fixed is None:
+        raise ValueError("gather counts the blocks of a fixed mask; this call has none")
+    return fixed
+
+
+def _key(call: AttentionCall) -> tuple[object, ...]:
+    b, h = call.q.shape[:2]
+    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type)
+
+
+def operand_heads(call: AttentionCall) -> int:
+    """Key heads after folding: as many as query heads where a factor differs by head."""
+    return call.k.shape[1] if call.bias is None else operands(call).k.shape[1]
+
+
+def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, Schedule, Tensor]:
+    def make() -> tuple[Pattern, Schedule, Tensor]:
+        found = chosen_pattern(call, fixed)
+        b, h = call.q.shape[:2]
+        plan = schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])
+        assert found.tiles is not None
+        return found, plan, tiles_for(found.tiles, call.q)
+
+    return fixed.once(_key(call), make)
+
+
+def _blocked(x: Tensor, order: Tensor | None, size: int) -> Tensor:
+    """(b h n d) -> (b h n/size, size, d) in the order, filled up to whole blocks; a view where nothing moves."""
+    if order is not None:
+        x = x.index_select(2, order)
+    return x.reshape(-1, size, x.shape[-1])
+
+
+def _restored(x: Tensor, pattern: Pattern, n: int) -> Tensor:
+    """(b h nq ...) back to the tokens' own order."""
+    return x[:, :, :n] if pattern.back is None else x.index_select(2, pattern.back)
+
+
+def _keep(seen: Sight, heads: int, pattern: Pattern) -> Tensor | None:
+    """(b hk K, size): keys not padded, by key block."""
+    if seen.keep is None:
+        return None
+    keep = seen.keep if pattern.order_k is None else seen.keep.index_select(1, pattern.order_k)
+    return keep[:, None].expand(-1, heads, -1).reshape(-1, pattern.size[1])

@@ -1,0 +1,261 @@
+"""The loop of `gather` over batches of blocks, forward and backward, as one operator for autograd and for graphs.
+
+Three forms of one batch, all the same softmax:
+fused     the gathered keys go to the CPU's attention kernel: half precision, where separate products are slower
+summed    exp of the scores as they are, accumulated over pieces that fit the cache: where no score can overflow
+shifted   the row's maximum taken off first: everywhere else
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from saccade.ops.schedule import Schedule
+
+BUDGET = {"cpu": 4096, "cuda": 1 << 19}  # gathered keys a batch: what a CPU's cache holds; on CUDA, launches count
+PIECE = 2048  # gathered keys of one row taken at once by `summed`
+SAFE = 40.0  # a bound on the scores below which exp can neither overflow nor lose a query
+LOW = -1e30  # the score of a pair not seen, where a maximum is taken
+HALF = (torch.float16, torch.bfloat16)
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Query blocks `rows`, the key blocks `cols` each reads, their tiles `which`, and how many leading ones are open."""
+
+    rows: Int[Tensor, " g"]
+    cols: Int[Tensor, "g c"]
+    which: Int[Tensor, "g c"]
+    open: int
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Operands by block, tiles in the form the batch wants, keys not padded, and the scale."""
+
+    q: Float[Tensor, "R s w"]
+    k: Float[Tensor, "C c w"]
+    v: Float[Tensor, "C c dv"]
+    keep: Bool[Tensor, "C c"] | None
+    tiles: Tensor
+    scale: float
+
+
+def work(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, plan: Schedule, tiles: Tensor, scale: float
+) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:
+    """(out, lse) by query block; blocks that read nothing get 0 and -inf. keep may hold one batch row for all."""
+    if keep is not None and len(keep) != len(k):
+        keep = keep.repeat(len(k) // len(keep), 1)
+    args = (q, k, v, keep, tiles, plan.rows, plan.cols, plan.which, plan.batches, scale)
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))):
+        return _attend(*args)
+    return _forward(*args)
+
+
+def tiles_for(tiles: Bool[Tensor, "T s c"], q: Tensor) -> Tensor:
+    """Tiles as the form for q's type and device takes them: something to add (fused) or to multiply by."""
+    if _is_fused(q):
+        shut = torch.full((), -torch.inf, dtype=q.dtype, device=q.device)
+        return torch.where(tiles, torch.zeros_like(shut), shut)
+    return tiles.to(torch.promote_types(q.dtype, torch.float32))
+
+
+def _is_fused(q: Tensor) -> bool:
+    return q.device.type == "cpu" and q.dtype in HALF
+
+
+def _is_safe(q: Tensor, k: Tensor, scale: float) -> bool:
+    """Whether no score can exceed SAFE in size (Cauchy-Schwarz); looks at data, so only where that costs no wait."""
+    if q.device.type != "cpu" or q.dtype in HALF:
+        return False
+    return float(q.norm(dim=-1).max() * k.norm(dim=-1).max()) * abs(scale) < SAFE
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+) -> Pair:  # fmt: skip
+    blocks = Blocks(q, k, v, keep, tiles, scale)
+    form = _fused if _is_fused(q) else _summed if _is_safe(q, k, scale) else _shifted
+    out = q.new_zeros(*q.shape[:2], v.shape[-1])
+    lse = torch.full(q.shape[:2], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
+    for batch in _each(rows, cols, which, batches):
+        rows_out, rows_lse = form(blocks, batch)
+        out.index_copy_(0, batch.rows, rows_out)
+        lse.index_copy_(0, batch.rows, rows_lse)
+    return out, lse
+
+
+def _each(rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor) -> Iterator[Batch]:
+    row = pair = 0
+    for g, c, open_ in batches.tolist():
+        span = slice(pair, pair + g * c)
+        yield Batch(rows[row : row + g], cols[span].view(g, c), which[span].view(g, c), open_)
+        row, pair = row + g, pair + g * c
+
+
+def _fused(blocks: Blocks, batch: Batch) -> Pair:
+    q, k, v = _gathered(blocks, batch, batch.cols)
+    wide = max(q.shape[-1], v.shape[-1])
+    q, k, full = (x if x.shape[-1] == wide else torch.nn.functional.pad(x, (0, wide - x.shape[-1])) for x in (q, k, v))
+    mask = _added(blocks, batch)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q[:, None], k[:, None], full[:, None], 0.0, False, attn_mask=mask, scale=blocks.scale
+    )
+    lse = lse[:, 0]
+    if mask is not None:
+        lse = lse.masked_fill(mask[:, 0].amax(-1) == -torch.inf, -torch.inf)
+    return out[:, 0, :, : v.shape[-1]], lse
+
+
+def _added(blocks: Blocks, batch: Batch) -> Float[Tensor, "g 1 s n"] | None:
+    """What the kernel adds to the scores: 0 or -inf; None where all is open."""
+    kept = _kept(blocks, batch.cols)
+    if batch.open == batch.cols.shape[1] and kept is None:
+        return None
+    mask = _beside(blocks.tiles, batch.which)
+    return (mask if kept is None else mask.masked_fill(~kept, -torch.inf))[:, None]
+
+
+def _summed(blocks: Blocks, batch: Batch) -> Pair:
+    q = blocks.q.index_select(0, batch.rows)
+    size = blocks.k.shape[1]
+    step = max(PIECE // size, 1) if len(batch.rows) == 1 else batch.cols.shape[1]
+    out, total = None, None
+    for at in range(0, batch.cols.shape[1], step):
+        cols = batch.cols[:, at : at + step].reshape(len(q), -1)
+        k, v = (_taken(x, cols) for x in (blocks.k, blocks.v))
+        p = _weights(torch.bmm(q * blocks.scale, k.mT).exp_(), blocks, batch, at, cols)
+        part = p.sum(-1)
+        total = part if total is None else total + part
+        out = torch.bmm(p, v) if out is None else out.baddbmm_(p, v)
+    assert out is not None and total is not None
+    return out.div_(total.clamp(min=torch.finfo(total.dtype).tiny)[..., None]), total.log()
+
+
+def _weights(p: Tensor, blocks: Blocks, batch: Batch, at: int, cols: Tensor) -> Tensor:
+    """p with the pairs not seen set to 0, in place; only blocks that are not open are touched."""
+    size, first = blocks.k.shape[1], max(batch.open - at, 0)
+    if first < cols.shape[1]:
+        ids = batch.which[:, at + first : at + cols.shape[1]]
+        tail = p[:, :, first * size :].unflatten(-1, (-1, size))
+        tail.mul_(blocks.tiles.index_select(0, ids.reshape(-1)).unflatten(0, ids.shape).transpose(1, 2))
+    kept = _kept(blocks, cols)
+    return p if kept is None else p.mul_(kept)
+
+
+def _shifted(blocks: Blocks, batch: Batch) -> Pair:
+    q, k, v = _gathered(blocks, batch, batch.cols)
+    s = _scores(q, k, blocks, batch)
+    top = s.amax(-1, keepdim=True).clamp_(min=LOW / 2)
+    p = s.sub_(top).exp_()
+    total = p.sum(-1, keepdim=True)
+    out = torch.bmm(p.to(v.dtype), v) / total.clamp(min=torch.finfo(total.dtype).tiny).to(v.dtype)
+    return out, (top + total.log())[..., 0]
+
+
+def _scores(q: Tensor, k: Tensor, blocks: Blocks, batch: Batch) -> Float[Tensor, "g s n"]:
+    """Scores in float32 or better, LOW where a pair is not seen."""
+    s = torch.bmm(q * blocks.scale, k.mT).to(torch.promote_types(q.dtype, torch.float32))
+    if batch.open < batch.cols.shape[1]:
+        s.masked_fill_(_beside(blocks.tiles, batch.which) == 0, LOW)
+    kept = _kept(blocks, batch.cols)
+    return s if kept is None else s.masked_fill_(~kept, LOW)
+
+
+def _gathered(blocks: Blocks, batch: Batch, cols: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return blocks.q.index_select(0, batch.rows), _taken(blocks.k, cols), _taken(blocks.v, cols)
+
+
+def _taken(x: Float[Tensor, "C c d"], cols: Int[Tensor, "g n"]) -> Float[Tensor, "g nc d"]:
+    g, count = cols.shape
+    flat = x.view(len(x), -1).index_select(0, cols.reshape(-1))  # whole blocks are copied fastest as rows
+    return flat.view(g, count * x.shape[1], x.shape[2])
+
+
+def _kept(blocks: Blocks, cols: Tensor) -> Bool[Tensor, "g 1 n"] | None:
+    if blocks.keep is None:
+        return None
+    return blocks.keep.index_select(0, cols.reshape(-1)).view(len(cols), 1, -1)
+
+
+def _beside(tiles: Float[Tensor, "T s c"], which: Int[Tensor, "g n"]) -> Float[Tensor, "g s nc"]:
+    """Each row's tiles side by side."""
+    return tiles.index_select(0, which.reshape(-1)).unflatten(0, which.shape).transpose(1, 2).flatten(2)
+
+
+def _backward(
+    d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """dS = P (dO V^T + dlse - rowsum(dO O)); keys met by several query blocks are summed in float32."""
+    fine = torch.promote_types(q.dtype, torch.float32)
+    blocks = Blocks(q, k, v, keep, tiles if tiles.dtype == fine else tiles == 0, scale)
+    delta = (d_out.to(fine) * out.to(fine)).sum(-1) - d_lse
+    lse = lse.masked_fill(lse == -torch.inf, 0.0)
+    dq, dk, dv = torch.zeros_like(q), k.new_zeros(k.shape, dtype=fine), v.new_zeros(v.shape, dtype=fine)
+    for batch in _each(rows, cols, which, batches):
+        qs, ks, vs = _gathered(blocks, batch, batch.cols)
+        p = (_scores(qs, ks, blocks, batch) - lse[batch.rows, :, None]).exp_()
+        do = d_out.index_select(0, batch.rows)
+        ds = torch.bmm(do, vs.mT).to(fine).sub_(delta[batch.rows, :, None]).mul_(p).mul_(scale).to(q.dtype)
+        dq.index_copy_(0, batch.rows, torch.bmm(ds, ks))
+        _add(dk, batch.cols, torch.bmm(ds.mT, qs))
+        _add(dv, batch.cols, torch.bmm(p.to(q.dtype).mT, do))
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
+
+
+def _add(total: Float[Tensor, "C c d"], cols: Tensor, part: Tensor) -> None:
+    total.view(len(total), -1).index_add_(0, cols.reshape(-1), part.to(total.dtype).reshape(cols.numel(), -1))
+
+
+@torch.library.custom_op("saccade::gather", mutates_args=())
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return _forward(q, k, v, keep, tiles, rows, cols, which, batches, scale)
+
+
+@_attend.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    fine = torch.promote_types(q.dtype, torch.float32)
+    return q.new_empty(*q.shape[:2], v.shape[-1]), q.new_empty(q.shape[:2], dtype=fine)
+
+
+@torch.library.custom_op("saccade::gather_backward", mutates_args=())
+def _differentiate(
+    d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return _backward(d_out, d_lse, q, k, v, keep, tiles, rows, cols, which, batches, scale, out, lse)
+
+
+@_differentiate.register_fake
+def _(
+    d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _remember(ctx, inputs, output) -> None:  # noqa: ANN001
+    *tensors, ctx.scale = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _pass_back(ctx, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+    *tensors, out, lse = ctx.saved_tensors
+    dq, dk, dv = _differentiate(d_out.contiguous(), d_lse, *tensors, ctx.scale, out, lse)
+    return dq, dk, dv, *(None,) * 7
+
+
+_attend.register_autograd(_pass_back, setup_context=_remember)

@@ -1,0 +1,108 @@
+"""Token orders that bring neighbours on a grid together, so that a local mask fills few blocks.
+
+An order lists the tokens as a kernel takes them. Every image grid comes first, in its own order, so that tiles begin
+where blocks begin; tokens without a grid follow unchanged. q, k, v are permuted by it and the output permuted back:
+the result is the same, only the blocks differ.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from saccade.core.layout import Grid, Layout
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of t x h x w tokens in raster order, raster inside; border tiles may be smaller."""
+
+    t: int
+    h: int
+    w: int
+
+    def __post_init__(self) -> None:
+        if min(self.t, self.h, self.w) < 1:
+            raise ValueError(f"tile ({self.t}, {self.h}, {self.w}) must have sides of at least 1")
+
+    def places(self, grid: Grid) -> Int[Tensor, " n"]:
+        """The grid's tokens, tile by tile; a window-first order when the tile is the window."""
+        keys = torch.zeros(grid, dtype=torch.int64)
+        for axis, (side, tile) in enumerate(zip(grid, (self.t, self.h, self.w), strict=True)):
+            keys = keys * -(-side // tile) + _along(torch.arange(side) // tile, axis)
+        return torch.argsort(keys.flatten(), stable=True)
+
+
+@dataclass(frozen=True)
+class Hilbert:
+    """Along a Hilbert curve over (h, w), frame after frame: any run of tokens is a compact patch."""
+
+    def places(self, grid: Grid) -> Int[Tensor, " n"]:
+        """The grid's tokens along the curve; grids that are no power of two follow the curve of the next one."""
+        t, h, w = grid
+        level = max(h - 1, w - 1, 1).bit_length()
+        y, x = (c.flatten() for c in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))
+        frame = torch.argsort(_hilbert(y, x, level))
+        return (torch.arange(t)[:, None] * h * w + frame).flatten()
+
+
+Order = Tiles | Hilbert
+
+
+@lru_cache(maxsize=64)
+def tokens(order: Order | None, layout: Layout) -> Int[Tensor, " n"] | None:
+    """All tokens of a layout in the order; None stands for the order they are in."""
+    if order is None or not any(s.grid for s in layout.segments):
+        return None
+    starts = {s.name: layout.span(s.name).start for s in layout.segments}
+    grids = [starts[s.name] + order.places(s.grid) for s in layout.segments if s.grid]
+    rest = [torch.arange(s.n) + starts[s.name] for s in layout.segments if not s.grid]
+    return torch.cat((*grids, *rest))
+
+
+def candidates(layout: Layout, block: int) -> tuple[Order | None, ...]:
+    """Orders worth trying for blocks of `block` tokens: as it is, tiles that fill a block, a Hilbert curve."""
+    grids = [s.grid for s in layout.segments if s.grid]
+    if not grids:
+        return (None,)
+    tiles = {Tiles(*tile) for grid in grids for tile in _tiles(grid, block)}
+    return (None, *sorted(tiles, key=repr), Hilbert())
+
+
+def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Where each token went: x[order][inverse(order)] is x."""
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return back
+
+
+def _tiles(grid: Grid, block: int) -> list[Grid]:
+    """Tiles of `block` tokens, as square as powers of two allow, flat and (for films) with a depth of 2 and 4."""
+    depths = [depth for depth in (1, 2, 4) if depth <= grid[0]]
+    return [(depth, *_near_square(block // depth)) for depth in depths]
+
+
+def _near_square(area: int) -> tuple[int, int]:
+    half = (max(area, 1).bit_length() - 1) // 2
+    return 1 << half, max(area >> half, 1)
+
+
+def _along(values: Tensor, axis: int) -> Tensor:
+    return values.reshape([-1 if a == axis else 1 for a in range(3)])
+
+
+def _hilbert(y: Tensor, x: Tensor, level: int) -> Tensor:
+    """Distance along the curve of side 2^level: quadrants taken in turn, each rotated into place."""
+    distance = torch.zeros_like(x)
+    for s in (1 << bit for bit in reversed(range(level))):
+        right, up = (x & s) > 0, (y & s) > 0
+        distance += s * s * torch.where(right, torch.where(up, 2, 3), torch.where(up, 1, 0))
+        flip = ~up & right
+        x, y = (
+            torch.where(flip, s - 1 - (x & (s - 1)), x & (s - 1)),
+            torch.where(flip, s - 1 - (y & (s - 1)), y & (s - 1)),
+        )
+        x, y = torch.where(up, x, y), torch.where(up, y, x)
+    return distance

@@ -1,0 +1,63 @@
+"""The order of work for a block pattern: batches of query blocks that read equally many key blocks.
+
+Blocks are numbered over batch rows and heads; full ones come before mixed ones, so only a batch's tail is masked.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from saccade.core.blocks import FULL
+from saccade.ops.pattern import Pattern
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Schedule:
+    """rows: query blocks in working order; cols, which: for each in turn its key blocks and their tiles (0: open).
+
+    batches (on the CPU): for each batch the number of rows, of key blocks a row, and of leading ones that are full.
+    """
+
+    rows: Int[Tensor, " R"]
+    cols: Int[Tensor, " P"]
+    which: Int[Tensor, " P"]
+    batches: Int[Tensor, "B 3"]
+
+
+def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> Schedule:
+    """Batches of up to `keys` gathered keys (always at least one row); rows that read nothing are left out."""
+    kinds, tile_of = (
+        x.expand(b, h, *x.shape[2:]).reshape(b * h * x.shape[2], -1) for x in (pattern.map, pattern.tile_of)
+    )
+    count, full = (kinds > 0).sum(-1), (kinds == FULL).sum(-1)
+    rows = torch.argsort(count * (kinds.shape[1] + 1) + full, stable=True, descending=True)
+    rows = rows[: int((count > 0).sum())]
+    columns = torch.argsort(FULL - kinds[rows].to(torch.int16), dim=-1, stable=True)  # full, mixed, empty
+    taken = torch.arange(kinds.shape[1], device=rows.device) < count[rows, None]
+    number = (_key_head(rows, h, hk, pattern.map.shape[2]) * kinds.shape[1])[:, None] + columns
+    return Schedule(
+        rows=rows,
+        cols=number[taken],
+        which=tile_of[rows].gather(1, columns)[taken].to(torch.int64),
+        batches=_batches(count[rows].tolist(), full[rows].tolist(), keys // pattern.size[1]),
+    )
+
+
+def _key_head(rows: Tensor, h: int, hk: int, blocks: int) -> Tensor:
+    """The key head, numbered over batch rows, of each query block."""
+    head = rows // blocks
+    return head // h * hk + head % h // (h // hk)
+
+
+def _batches(counts: list[int], full: list[int], budget: int) -> Int[Tensor, "B 3"]:
+    found, start = [], 0
+    while start < len(counts):
+        most = max(budget // counts[start], 1)
+        stop = start + 1
+        while stop < len(counts) and stop - start < most and counts[stop] == counts[start]:
+            stop += 1
+        found.append((stop - start, counts[start], min(full[start:stop])))
+        start = stop
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 3)

@@ -1,0 +1,195 @@
+"""Dense attention by torch's fused kernels, output and lse from the same launch.
+
+Factored biases are folded into q and k; a mask or a dense bias is one additive tensor. The fused kernels hand out lse
+without a gradient, so `_Fused` adds it: with lse's gradient g, dS = P (dO V^T + g - rowsum(dO O)), which the kernel's
+own backward computes once V, dO and O get one more column holding 1, g and 0.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.partial import Partial
+from saccade.ops.operands import ALIGN, Operands, has_dense, operands, padded, width
+from saccade.ops.sight import additive, sight, token_map
+
+NAME = "sdpa"
+aten = torch.ops.aten
+ROWS = 1 << 26  # pairs of one additive tensor; longer maps go in slices of queries
+
+
+def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
+    """Operands of another device or type than q, and element types the fused kernels lack."""
+    reasons = [
+        f"{name} is {x.dtype} on {x.device}, q is {call.q.dtype} on {call.q.device}"
+        for name, x in (("k", call.k), ("v", call.v))
+        if x.dtype != call.q.dtype or x.device != call.q.device
+    ]
+    if not call.q.dtype.is_floating_point:
+        reasons.append(f"{call.q.dtype} operands")
+    if call.q.shape[1] % call.k.shape[1]:
+        reasons.append(f"{call.q.shape[1]} query heads are no multiple of {call.k.shape[1]} key heads")
+    return reasons
+
+
+def unprofitable(call: AttentionCall) -> list[str]:
+    """Dense is what the others are measured against."""
+    return []
+
+
+def ready(call: AttentionCall) -> None:
+    """Prepare the additive mask, or the token map where there is more to add in each call."""
+    seen = sight(call)
+    if seen.fixed is not None and not _sliced(call):
+        _mask(call, None)
+
+
+def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
+    """Attention over all pairs, those not seen weighted exactly 0. Cost: 2 b h n m (w + dv) FLOPs."""
+    folded = operands(call)
+    if _sliced(call):
+        return _in_slices(call, folded, want_lse)
+    return _partial(folded, _mask(call, folded.dense), want_lse)
+
+
+def flops(call: AttentionCall) -> int:
+    """2 b h n m (w + dv), with w the width of the folded operands."""
+    b, h, n, _ = call.q.shape
+    return 2 * b * h * n * call.k.shape[2] * (width(call) + call.v.shape[-1])
+
+
+def bytes(call: AttentionCall) -> int:
+    """q, k, v and out once, and the additive tensor where there is one."""
+    b, h, n, d = call.q.shape
+    m, dv = call.v.shape[2:]
+    operand = b * h * n * (width(call) + dv) + call.k.numel() // d * width(call) + call.v.numel()
+    return (operand + _additive_size(call)) * call.q.element_size()
+
+
+def _additive_size(call: AttentionCall) -> int:
+    if call.mask is None and not has_dense(call.bias):
+        return 0
+    batch, heads = (1, 1) if call.mask is None else call.mask.extent
+    return batch * heads * call.q.shape[2] * call.k.shape[2]
+
+
+def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
+    """What is added to the scores; made once where nothing but the fixed mask is added."""
+    seen = sight(call)
+    dtype = call.q.dtype
+    if seen.fixed is not None and seen.keep is None and dense is None:
+        key = ("additive", dtype)
+        if torch.compiler.is_compiling() and key not in seen.fixed.memo:
+            return additive(token_map(call, seen), None, None, dtype)
+        return seen.fixed.once(key, lambda: additive(seen.fixed.bound.token(), None, None, dtype))
+    return additive(token_map(call, seen), seen.keep, dense, dtype)
+
+
+def _sliced(call: AttentionCall) -> bool:
+    if call.mask is None or torch.compiler.is_compiling():
+        return False
+    batch, heads = call.mask.extent
+    return batch * heads * call.q.shape[2] * call.k.shape[2] > ROWS
+
+
+def _in_slices(call: AttentionCall, folded: Operands, want_lse: bool) -> Partial:
+    """The same with a slice of queries at a time, so that no whole map is held."""
+    seen, parts = sight(call), []
+    batch, heads = call.mask.extent if call.mask is not None else (1, 1)
+    for rows in torch.arange(call.q.shape[2], device=call.q.device).split(
+        max(ROWS // (batch * heads * call.k.shape[2]), 1)
+    ):
+        allowed = None if seen.fixed is None else seen.fixed.bound.token(rows)
+        dense = folded.dense
+        if dense is not None and dense.shape[2] > 1:
+            dense = dense[:, :, rows]
+        piece = Operands(q=folded.q[:, :, rows], k=folded.k, v=folded.v, scale=folded.scale, dense=dense)
+        parts.append(_partial(piece, additive(allowed, seen.keep, dense, call.q.dtype), want_lse))
+    lse = torch.cat([p.lse for p in parts if p.lse is not None], dim=2) if want_lse else None
+    return Partial(torch.cat([p.out for p in parts], dim=2), lse)
+
+
+def _partial(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
+    if _must_write_out(folded, mask, want_lse):
+        return _written_out(folded, mask, want_lse)
+    columns = folded.v.shape[-1]
+    wide = max(folded.q.shape[-1], columns)
+    wide += -wide % ALIGN if wide != columns or wide != folded.q.shape[-1] else 0
+    q, k, v = (_last_contiguous(padded(x, wide)) for x in (folded.q, folded.k, folded.v))
+    if want_lse and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        out, lse = _Fused.apply(q, k, v, mask, folded.scale)
+    else:
+        out, lse = _forward(q, k, v, mask, folded.scale)[:2]
+    out = out if columns == wide else out[..., :columns]
+    return Partial(out, _emptied(lse, mask) if want_lse else None)
+
+
+def _must_write_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> bool:
+    """Where no fused kernel gives all that is asked: the gradient of a dense bias; lse beside a mask, on CUDA."""
+    learned = mask is not None and mask.requires_grad and torch.is_grad_enabled()
+    return learned or (folded.q.is_cuda and want_lse and (mask is not None or torch.is_grad_enabled()))
+
+
+def _written_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
+    repeat = folded.q.shape[1] // folded.k.shape[1]
+    k, v = (x.repeat_interleave(repeat, dim=1) for x in (folded.k, folded.v))
+    scores = (folded.q * folded.scale) @ k.transpose(-1, -2)
+    scores = scores if mask is None else scores + mask
+    out = torch.softmax(scores, dim=-1) @ v
+    return Partial(out, torch.logsumexp(scores.float(), dim=-1) if want_lse else None)
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, ...]:
+    """(out, lse) of the device's fused kernel."""
+    if not q.is_cuda:
+        return aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
+    repeat = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(repeat, dim=1) if repeat > 1 else x for x in (k, v))
+    if mask is not None:
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return out, out[..., 0]
+    if q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] <= 256:
+        return aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
+    out, lse = aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, False, scale=scale)[:2]
+    return out, lse[..., : q.shape[2]]
+
+
+def _emptied(lse: Tensor, mask: Tensor | None) -> Tensor:
+    """lse -inf for queries without a key, where the kernel says 0."""
+    if mask is None:
+        return lse
+    return lse.masked_fill((mask.detach().amax(-1) == -torch.inf).expand(lse.shape), -torch.inf)
+
+
+def _last_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+class _Fused(torch.autograd.Function):
+    """The CPU kernel with gradients through lse as well as through out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    ) -> tuple[Float[Tensor, "b h n d"], Float[Tensor, "b h n"]]:
+        out, lse = _forward(q, k, v, mask, scale)
+        ctx.save_for_backward(q, k, v, mask, out, lse)
+        ctx.scale = scale
+        return out, lse
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, mask, out, lse = ctx.saved_tensors
+        d = q.shape[-1]
+        one, zero = torch.ones_like(v[..., :1]), torch.zeros_like(out[..., :1])
+        extra = d_lse[..., None].to(out.dtype)
+        columns = d + 1 + (-(d + 1)) % ALIGN
+        wide = [padded(torch.cat(pair, dim=-1), columns) for pair in ((d_out, extra), (v, one), (out, zero))]
+        dq, dk, dv = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            wide[0], padded(q, columns), padded(k, columns), wide[1], wide[2], lse, 0.0, False,
+            attn_mask=mask, scale=ctx.scale,
+        )  # fmt: skip
+        return dq[..., :d], dk[..., :d], dv[..., :d], None, None
