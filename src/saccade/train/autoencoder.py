@@ -20,13 +20,17 @@ from saccade.train.plots import tile
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderStage:
-    """`pool`: pictures rendered once and drawn from; `size`: their side in pixels."""
+    """`pool`: pictures rendered once and drawn from; `size`: their side in pixels.
 
-    fit: Fit = field(default_factory=lambda: Fit(minutes=5, optim=Optim(lr=2e-3, weight_decay=0), decay=0.995))
-    batch: int = 32
+    `decoder_only`: leave the encoder as it is, so that latents made with it stay true.
+    """
+
+    fit: Fit = field(default_factory=lambda: Fit(minutes=12, optim=Optim(lr=2e-3, weight_decay=0), decay=0.995))
+    batch: int = 8
     pool: int = 6000
     size: int = 64
     kl_weight: float = 1e-5
+    decoder_only: bool = False
 
 
 class AutoencoderLoss(nn.Module):
@@ -50,8 +54,9 @@ class AutoencoderTask:
 
     def __init__(self, vae: AutoencoderKL, stage: AutoencoderStage) -> None:
         self.module = AutoencoderLoss(vae, stage.kl_weight)
+        vae.encoder.requires_grad_(not stage.decoder_only)
         self.stage = stage
-        self.pool = pictures(scenes(stage.pool, seed=stage.fit.seed, counts=(3, 2, 3)), stage.size)
+        self.pool = pictures(scenes(stage.pool, seed=stage.fit.seed, counts=(1, 2, 3)), stage.size)
 
     def batch(self, rng: np.random.Generator) -> Float[Tensor, "b 3 h w"]:
         """Pictures at random, each shifted by up to three pixels round the edge so that no grid phase is special."""

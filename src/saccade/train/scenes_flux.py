@@ -1,4 +1,6 @@
-"""The recipe of the shipped `scenes-flux`: autoencoder, text, flow, export, evaluation, each in its own folder.
+"""The recipe of the shipped `scenes-flux`: autoencoder, text, flow, decoder, export, evaluation.
+
+The last training stage polishes the decoder alone, which the flow never sees. Each stage has its own folder.
 
 A stage that has its result is not run again, a killed one goes on: repeat the command to resume.
 """
@@ -17,20 +19,26 @@ from torch import nn
 
 from saccade.models.scenes_flux import ScenesFlux, pin_pads_
 from saccade.train.autoencoder import AutoencoderLoss, AutoencoderStage, AutoencoderTask, standardise_
-from saccade.train.checkpoint import write_atomically
+from saccade.train.checkpoint import load_state, write_atomically
 from saccade.train.evaluation import evaluate, sample_sheet
 from saccade.train.flow import FlowLoss, FlowStage, FlowTask
-from saccade.train.loop import fit
+from saccade.train.loop import Fit, Task, fit
+from saccade.train.optimisers import Optim
 from saccade.train.pictures import pictures, scenes
 from saccade.train.plots import save_picture
 from saccade.train.text import TextLoss, TextStage, TextTask
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["autoencoder", "text", "flow", "export", "evaluate"]
+Stage = Literal["autoencoder", "text", "flow", "decoder", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 _PARTS = ("vae", "transformer", "text_encoder", "text_encoder_2")
 _TEXT_PARTS = _PARTS[2:]
+
+
+POLISH = AutoencoderStage(
+    fit=Fit(minutes=6, optim=Optim(lr=1e-3, weight_decay=0, cooldown=0.7), decay=0.995), decoder_only=True
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,37 +60,53 @@ class ScenesFluxRecipe:
     autoencoder: AutoencoderStage = field(default_factory=AutoencoderStage)
     text: TextStage = field(default_factory=TextStage)
     flow: FlowStage = field(default_factory=FlowStage)
+    decoder: AutoencoderStage = field(default_factory=lambda: POLISH)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the pipeline's folder."""
         torch.manual_seed(self.seed)
         pipe = self.model.pipeline()
-        trained = {"autoencoder": self._autoencoder, "text": self._text, "flow": self._flow}
-        for name, stage in trained.items():
-            if name in stages or (folder / name / "average.safetensors").exists():
-                log.info("stage %s", name)
-                stage(pipe, folder / name)
+        for name, part in self._parts(pipe, folder).items():
+            log.info("stage %s", name)
+            if part.complete(folder / name, train=name in stages):
+                part.finish()
         if "export" in stages:
             export(pipe, folder / "pipeline")
         if "evaluate" in stages:
             self._evaluate(folder / "pipeline")
         return folder / "pipeline"
 
-    def _autoencoder(self, pipe: FluxPipeline, folder: Path) -> None:
-        stage = self.autoencoder
-        if not _restored(AutoencoderLoss(pipe.vae, stage.kl_weight), folder):
-            fit(AutoencoderTask(pipe.vae, stage), stage.fit, folder)
-        standardise_(pipe.vae, pictures(scenes(512, seed=self.seed + 1), stage.size))
+    def _parts(self, pipe: FluxPipeline, folder: Path) -> dict[Stage, "_Part"]:
+        vae, t5, clip = pipe.vae, pipe.text_encoder_2, pipe.text_encoder
 
-    def _text(self, pipe: FluxPipeline, folder: Path) -> None:
-        if not _restored(TextLoss(pipe.text_encoder_2, pipe.text_encoder), folder):
-            fit(TextTask(pipe.text_encoder_2, pipe.text_encoder, self.text), self.text.fit, folder)
-        pin_pads_(pipe.text_encoder_2)
+        def standardise() -> None:
+            standardise_(vae, pictures(scenes(512, seed=self.seed + 1), self.autoencoder.size))
 
-    def _flow(self, pipe: FluxPipeline, folder: Path) -> None:
-        if not _restored(FlowLoss(pipe.transformer, compiled=False), folder):
-            fit(FlowTask(pipe, self.flow, folder), self.flow.fit, folder)
+        return {
+            "autoencoder": _Part(
+                module=AutoencoderLoss(vae, self.autoencoder.kl_weight),
+                task=lambda: AutoencoderTask(vae, self.autoencoder),
+                fit=self.autoencoder.fit,
+                finish=standardise,
+            ),
+            "text": _Part(
+                module=TextLoss(t5, clip),
+                task=lambda: TextTask(t5, clip, self.text),
+                fit=self.text.fit,
+                finish=lambda: pin_pads_(t5),
+            ),
+            "flow": _Part(
+                module=FlowLoss(pipe.transformer, compiled=False),
+                task=lambda: FlowTask(pipe, self.flow, folder / "flow"),
+                fit=self.flow.fit,
+            ),
+            "decoder": _Part(
+                module=AutoencoderLoss(vae, self.decoder.kl_weight),
+                task=lambda: AutoencoderTask(vae, self.decoder),
+                fit=self.decoder.fit,
+            ),
+        }
 
     def _evaluate(self, folder: Path) -> None:
 
@@ -107,12 +131,25 @@ def check_stages(names: Sequence[str]) -> tuple[Stage, ...]:
     return tuple(stage for stage in STAGES if stage in names)
 
 
-def _restored(module: nn.Module, folder: Path) -> bool:
-    """Whether `folder` holds the finished stage, whose weights `module` then has."""
-    done = folder / "average.safetensors"
-    if done.exists():
-        module.load_state_dict(load_file(done))
-    return done.exists()
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One trained stage: where its weights go, what trains them, and what is to be done with them afterwards."""
+
+    module: nn.Module
+    task: Callable[[], Task]
+    fit: Fit
+    finish: Callable[[], None] = lambda: None
+
+    def complete(self, folder: Path, *, train: bool) -> bool:
+        """Train, or take what `folder` has: the result, else the averages of the newest checkpoint, else nothing."""
+        result = folder / "average.safetensors"
+        if train and not result.exists():
+            fit(self.task(), self.fit, folder)
+            return True
+        state = load_file(result) if result.exists() else (load_state(folder / "checkpoint.pt") or {}).get("average")
+        if state:
+            self.module.load_state_dict(state)
+        return bool(state)
 
 
 def export(pipe: FluxPipeline, folder: Path) -> None:
