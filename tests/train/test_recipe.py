@@ -21,7 +21,7 @@ RECIPE = ScenesFluxRecipe(
     text=TextStage(fit=FIT, batch=4),
     flow=replace(STAGE, fit=FIT),
     decoder=AutoencoderStage(fit=FIT, batch=2, pool=8, decoder_only=True),
-    evaluation=Evaluation(captions=3, large=3, steps=1, sides=(64,)),
+    evaluation=Evaluation(captions=(3,), steps=1, sides=(64,)),
 )
 MIXED = "ignore:Mismatch dtype between input and weight:UserWarning"  # torch on RMSNorm under autocast
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.filterwarnings(MIXED)]
@@ -53,7 +53,8 @@ def test_the_decoder_stage_leaves_the_encoder_alone(out: Path) -> None:
 
 
 def test_measurements_name_their_circumstances(out: Path) -> None:
-    (measured,) = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
+    measured, padded = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
+    assert (measured["text_tokens"], padded["text_tokens"]) == (32, 512)
     assert {"steps", "side", "seed", "captions", "split"} <= measured.keys()
     assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [1, 1, 1]
     assert 0 <= measured["things=2"]["all"] <= 1

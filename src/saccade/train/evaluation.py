@@ -16,26 +16,20 @@ CAPTION_SEED = 2024
 
 
 def evaluate(
-    pipe: FluxPipeline, captions: int, *, steps: int, side: int = 64, seed: int = 0, counts: Sequence[int] = COUNTS
+    pipe: FluxPipeline, captions: int, *, steps: int, side: int = 64, seed: int = 0, text_tokens: int = 32
 ) -> dict[str, object]:
     """Rates of kept promises for each number of things, over `captions` held-out prompts in all.
 
     Returns, by count, the share of promises kept of each kind and of pictures with all kept, and how it was measured.
     """
     started = time.perf_counter()
-    found: dict[str, object] = {"steps": steps, "side": side, "seed": seed, "captions": captions, "split": "held-out"}
-    for i, count in enumerate(counts):
-        share = captions // len(counts) + (i < captions % len(counts))
+    given = {"steps": steps, "side": side, "seed": seed, "text_tokens": text_tokens}
+    found: dict[str, object] = {**given, "captions": captions, "split": "held-out"}
+    for i, count in enumerate(COUNTS):
+        share = captions // len(COUNTS) + (i < captions % len(COUNTS))
         wanted = prompts(share, seed=CAPTION_SEED + count, count=count, split="held-out")
-        found[f"things={count}"] = {"captions": share, **score(draw_all(pipe, wanted, steps, side, seed), wanted)}
+        found[f"things={count}"] = {"captions": share, **score(draw(pipe, [p.text for p in wanted], **given), wanted)}
     return found | {"seconds": round(time.perf_counter() - started, 1)}
-
-
-def draw_all(
-    pipe: FluxPipeline, wanted: Sequence[Prompt], steps: int, side: int, seed: int = 0
-) -> UInt8[np.ndarray, "b side side 3"]:
-    """A picture for every prompt."""
-    return draw(pipe, [prompt.text for prompt in wanted], steps=steps, side=side, seed=seed)
 
 
 def score(images: UInt8[np.ndarray, "b h w 3"], wanted: Sequence[Prompt]) -> dict[str, float]:
@@ -46,5 +40,5 @@ def score(images: UInt8[np.ndarray, "b h w 3"], wanted: Sequence[Prompt]) -> dic
 
 def sample_sheet(pipe: FluxPipeline, *, steps: int, side: int = 64, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """A row of eight held-out captions for each number of things."""
-    wanted = [prompt for count in COUNTS for prompt in prompts(8, seed=7 + count, count=count, split="held-out")]
-    return tile([*draw_all(pipe, wanted, steps, side, seed)], columns=8)
+    texts = [prompt.text for n in COUNTS for prompt in prompts(8, seed=7 + n, count=n, split="held-out")]
+    return tile([*draw(pipe, texts, steps=steps, side=side, seed=seed)], columns=8)

@@ -43,12 +43,15 @@ POLISH = AutoencoderStage(
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """`captions`: held-out ones, shared out among one, two and three things; `large`: as many at each larger side."""
+    """Held-out captions, shared out among one, two and three things: how many at each side, in pixels.
 
-    captions: int = 501
-    large: int = 90
-    steps: int = 24
+    The first side is measured twice, with captions padded to `text_tokens` and to the pipeline's own default of 512.
+    """
+
     sides: tuple[int, ...] = (64, 128, 256)
+    captions: tuple[int, ...] = (501, 150, 48)
+    steps: int = 24
+    text_tokens: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +114,10 @@ class ScenesFluxRecipe:
     def _evaluate(self, folder: Path) -> None:
 
         pipe, wanted = FluxPipeline.from_pretrained(folder), self.evaluation
-        numbers = [wanted.captions if side == min(wanted.sides) else wanted.large for side in wanted.sides]
+        runs = [(*run, wanted.text_tokens) for run in zip(wanted.sides, wanted.captions, strict=True)]
         measured = [
-            evaluate(pipe, n, steps=wanted.steps, side=side) for side, n in zip(wanted.sides, numbers, strict=True)
+            evaluate(pipe, n, steps=wanted.steps, side=side, text_tokens=tokens)
+            for side, n, tokens in [*runs, (*runs[0][:2], 512)]
         ]
         text = json.dumps({"measured": measured}, indent=1) + "\n"
         write_atomically(folder / "measured.json", lambda path: path.write_text(text))
