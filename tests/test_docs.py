@@ -1,10 +1,14 @@
 """The documentation does what it shows: its python runs, its commands exist, its pictures and links are there."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
+
+from saccade.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +61,24 @@ def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
     shown = {word for e in _examples(page) if e.language == "bash" for word in re.findall(r"\bmake (\w+)", e.code)}
     assert shown - targets == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    lines = [line for e in _examples(page) if e.language == "bash" for line in e.code.splitlines()]
+    shown = [shlex.split(line, comments=True)[1:] for line in lines if re.match(r"(\.venv/bin/)?saccade\b", line)]
+    for words in shown:
+        assert {word for word in words if word.startswith("--")} <= _options_of(words), " ".join(words)
+
+
+def _options_of(words: list[str]) -> set[str]:
+    """Every option of the command that the words begin with."""
+    command, rest = typer.main.get_command(app), iter(words)
+    while hasattr(command, "get_command"):
+        name = next(rest)
+        command = command.get_command(None, name)
+        assert command is not None, f"there is no command '{name}' in: {' '.join(words)}"
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
