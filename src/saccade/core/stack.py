@@ -13,6 +13,7 @@ import torch
 from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
 from saccade.core.errors import Conflict
+from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, forbid, lower
 from saccade.core.mechanism import Appended, KernelChoice, Mechanism, PlanItem, blind_to, uses
@@ -181,7 +182,7 @@ def _plus(a: Bias | None, b: Bias | None) -> Bias | None:
     return a + b
 
 
-def _single(old, new, name: str):  # noqa: ANN001, ANN202
+def _single(old: KeyGroups | None, new: KeyGroups | None, name: str) -> KeyGroups | None:
     if old is not None and new is not None:
         raise Conflict(
             f"'{name}' sets key groups another system has set already; only one system may group keys at a site"
