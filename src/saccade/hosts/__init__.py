@@ -5,4 +5,4 @@ from saccade.hosts.family import ITEMS, Family, Guidance
 from saccade.hosts.offers import offers
 from saccade.hosts.report import Report, SiteReport
 
-__all__ = ["FAMILIES", "ITEMS", "Family", "Guidance", "Report", "SiteReport", "offers"]
+__all__ = ["FAMILIES", "Family", "Guidance", "ITEMS", "Report", "SiteReport", "offers"]
