@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
 BOX = {"steps": 20, "height": 128, "width": 128, "batch": 4}  # 256 image tokens on the model in the box
+BOX_OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
 PROMPTS, PROMPT_SEED = 8, 7
 
 
@@ -60,12 +61,12 @@ def compare(
     found = stacks(system or list(SYSTEMS))
     texts = scenes(model, prompt, prompts)
     given = {"steps": steps, "height": height, "width": width, "batch": batch}
-    defaults = BOX if model in SHIPPED else {"batch": 1}
+    defaults, extra = (BOX, BOX_OPTIONS) if model in SHIPPED else ({}, {})
     setup = Setup(
         seeds=tuple(seed or (0,)),
         repeats=repeats,
         floor=None if floor == "none" else floor,
-        options=call_options(option),
+        options={**extra, **call_options(option)},
         **{**defaults, **{key: value for key, value in given.items() if value is not None}},
     )
     pipe = open_pipeline(model, device, dtype)

@@ -15,6 +15,7 @@ from saccade.cli.list import record
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
 from saccade.core.registry import Entry, lookup
+from saccade.core.site import EVERYWHERE
 
 
 def show(name: Annotated[str, typer.Argument(help="as `saccade list` prints it")], as_json: AsJson = False) -> None:
@@ -101,7 +102,7 @@ def _bullets(title: str, lines: list[str]) -> tuple[Text, ...]:
 
 def _default(f: Field[Any]) -> str | None:
     if f.default is not MISSING:
-        return repr(f.default)
+        return "EVERYWHERE" if f.default == EVERYWHERE else repr(f.default)
     return None if f.default_factory is MISSING else repr(f.default_factory())
 
 

@@ -1,5 +1,7 @@
 """Open a diffusers pipeline by a shipped name, a directory, or an identifier that is in the local cache."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from saccade.models import SHIPPED, path
 
 
 def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
-    """The pipeline of `model` on `device`, without safety checker downloads: only what lies on this machine is read.
+    """The pipeline of `model` on `device`; only what lies on this machine is read.
 
     Raises ValueError where there is no pipeline of that name.
     """
@@ -19,10 +21,10 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
     if place.exists() and not (place / "model_index.json").is_file():
         raise ValueError(f"model='{model}' is no diffusers pipeline: {place} holds no model_index.json")
     given = {} if dtype is None else {"torch_dtype": dtype}
+    source = place if place.exists() else str(model)
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            place if place.exists() else str(model), local_files_only=True, **given
-        )
+        with _quiet():
+            pipe = DiffusionPipeline.from_pretrained(source, local_files_only=True, **given)
     except (OSError, ValueError) as error:
         if place.exists():
             raise
@@ -30,3 +32,19 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
             f"model='{model}' is neither a shipped model ({', '.join(SHIPPED)}), a directory, nor in the local cache"
         ) from error
     return pipe.to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of the host libraries while they load; switched on again afterwards where they were on."""
+    import diffusers.utils.logging as ours
+    import transformers.utils.logging as theirs
+
+    on = [library for library in (ours, theirs) if library.is_progress_bar_enabled()]
+    for library in on:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in on:
+            library.enable_progress_bar()
