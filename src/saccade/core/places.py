@@ -1,5 +1,6 @@
 """Masks over places: discs, bands, causal order. Discs and bands name only pairs of the same image grid."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from saccade.core.coarse import Coarse, Verdict, always, both
 from saccade.core.layout import Grid, Layout, Segment
-from saccade.core.masks import CoarseRule, Device, Mask, Rule
+from saccade.core.masks import CoarseRule, Device, Mask, Predicate, Rule
 
 AXES = {"t": 0, "y": 1, "x": 2}
 FAR = 1 << 13  # beyond any grid; its square, three times, fits 32 bits
@@ -26,11 +27,12 @@ class Disc(Mask):
             raise ValueError(f"radius={self.radius} must be positive; 1 leaves each image token its own key only")
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
+        need_grid(self, layout_q, layout_k)
+        q_at, k_at, limit = grid_places(layout_q, device), grid_places(layout_k, device), _limit(self.radius)
 
         def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             dt, dy, dx = (q_at[axis][q] - k_at[axis][k] for axis in range(3))
-            return dt * dt + dy * dy + dx * dx < self.radius**2
+            return dt * dt + dy * dy + dx * dx < limit
 
         return _same_grid(q_at, k_at), permits
 
@@ -39,7 +41,7 @@ class Disc(Mask):
 
         def verdict(q: Tensor, k: Tensor) -> Verdict:
             near, far = _apart(_box(q_at, q), _box(k_at, k))  # (3 Q K), steps along each axis
-            limit = self.radius**2
+            limit = _limit(self.radius)
             return Verdict(((near**2).sum(0) < limit)[None, None], ((far**2).sum(0) < limit)[None, None])
 
         return _on_one_grid(q_at, k_at), verdict
@@ -63,6 +65,7 @@ class Band(Mask):
             raise ValueError(f"width={self.width} must be at least 1, which leaves each token its own line")
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        need_grid(self, layout_q, layout_k)
         q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
         line_q, line_k = q_at[AXES[self.axis]], k_at[AXES[self.axis]]
         return _same_grid(q_at, k_at), lambda b, h, q, k: (line_q[q] - line_k[k]).abs() < self.width
@@ -86,6 +89,15 @@ class Causal(Mask):
         return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: k <= q + ahead
 
 
+def need_grid(mask: Mask, layout_q: Layout, layout_k: Layout) -> None:
+    """ValueError where no token has a place, since then a mask over places would silently do nothing."""
+    if not any(s.grid for layout in (layout_q, layout_k) for s in layout.of("image")):
+        raise ValueError(
+            f"{mask} needs an image grid and these tokens are {layout_k.describe()}; give the layout of the sequence, "
+            "as Layout.joint(text=..., grid=(t, h, w), text_first=...)"
+        )
+
+
 def grid_places(layout: Layout, device: Device) -> Tensor:
     """(4, n) int32: t, y, x and the number of the image grid a token lies on, -1 for all other tokens."""
     places = torch.full((4, layout.n), -1, dtype=torch.int32, device=device)
@@ -97,7 +109,7 @@ def grid_places(layout: Layout, device: Device) -> Tensor:
     return places
 
 
-def _same_grid(q_at: Tensor, k_at: Tensor):  # noqa: ANN202
+def _same_grid(q_at: Tensor, k_at: Tensor) -> Predicate:
     return lambda b, h, q, k: (q_at[3][q] >= 0) & (q_at[3][q] == k_at[3][k])
 
 
@@ -105,8 +117,13 @@ def count_within(grid_q: Grid, grid_k: Grid, radius: float) -> int:
     """Pairs of places nearer than `radius`, strictly, between two grids that share their origin; counted by offset."""
     dt, dy, dx = (torch.arange(1 - k, q) for q, k in zip(grid_q, grid_k, strict=True))
     at_t, at_y, at_x = (_overlap(d, q, k) for d, q, k in zip((dt, dy, dx), grid_q, grid_k, strict=True))
-    near = dt[:, None, None] ** 2 + dy[:, None] ** 2 + dx**2 < radius**2
+    near = dt[:, None, None] ** 2 + dy[:, None] ** 2 + dx**2 < _limit(radius)
     return int((near * at_t[:, None, None] * at_y[:, None] * at_x).sum())
+
+
+def _limit(radius: float) -> int:
+    """The whole number that squared distances must stay below, free of the rounding of a comparison with a float."""
+    return math.ceil(min(radius**2, 1 << 30))
 
 
 def _overlap(d: Int[Tensor, " o"], q: int, k: int) -> Int[Tensor, " o"]:

@@ -79,8 +79,8 @@ def pool(x: Float[Tensor, "b h n c"], grid: Grid, weight: Float[Tensor, "d d"]) 
 
 def average(size: int, like: Tensor | None = None) -> Float[Tensor, "{size} {size}"]:
     """Equal weights that sum to one."""
-    made = torch.full((size, size), 1 / size**2)
-    return made if like is None else made.to(like)
+    dtype, device = (None, None) if like is None else (like.dtype, like.device)
+    return torch.full((size, size), 1 / size**2, dtype=dtype, device=device)
 
 
 def coarse_grid(layout: Layout, size: int) -> Grid:
