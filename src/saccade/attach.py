@@ -14,6 +14,7 @@ from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import EVERYWHERE, Site, Where
+from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.hosts.catch import Catcher
 from saccade.hosts.explain import explain, probe
@@ -22,9 +23,11 @@ from saccade.hosts.guards import check_need, check_port, check_seen, refuse_in_g
 from saccade.hosts.mount import Mount, family_of, mount, sites_of
 from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
+from saccade.hosts.rehearse import rehearse
 from saccade.hosts.report import Report
 from saccade.hosts.schedule import Schedule, largest
 from saccade.hosts.tally import Tally
+from saccade.ops import Choice
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
 _numbers = itertools.count(1)
@@ -47,8 +50,8 @@ def attach(
     rows      what the batch rows are, where the host cannot tell
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
-    Raises SelectorError (nothing chosen), Missing (the host lacks something), SilentSite (a site cannot be reached), SaccadeError
-    (attached already, or compiled in place). After any error the model is as it was.
+    Raises SelectorError (nothing chosen), Missing (the host lacks something), SilentSite (a site cannot be reached),
+    SaccadeError (attached already, or compiled in place). After any error the model is as it was.
     """
     run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
     try:
@@ -60,7 +63,10 @@ def attach(
 
 
 class Run:
-    """The handle of an attachment: it owns plans, state and counts. `detach`, or leaving `with`, puts the model back as it was."""
+    """The handle of an attachment, owner of its plans, state and counts.
+
+    `detach`, or leaving the `with` block, puts the model back as it was.
+    """
 
     def __init__(
         self, target: Any, systems: tuple[System, ...], *, where: Where, rows: Rows | None, schedule: Any, timing: bool
@@ -76,6 +82,7 @@ class Run:
         self._hooks: list[Any] = []
         self._catcher = Catcher()
         self._memories: dict[Any, dict[str, Memory]] = {}
+        self._choices: dict[Any, Choice] = {}
         self._lock, self._thread = threading.Lock(), None
 
     def __enter__(self) -> Self:
@@ -103,6 +110,7 @@ class Run:
         self.state.clear()
         self.planner.clear()
         self._memories.clear()
+        self._choices.clear()
         self._thread = None
 
     def report(self) -> Report:
@@ -110,7 +118,7 @@ class Run:
         return self.tally.report(self._mounts)
 
     def explain(self, num_steps: int = 28) -> str:
-        """What the stack would do at every site over a schedule of `num_steps`; raises now what a plan would raise then."""
+        """What the stack would do at every site over `num_steps`; raises now what a plan would raise then."""
         return explain(self.planner, self.sites, num_steps)
 
     def _begin(self, layout: Layout | None, heads: int | None) -> None:
@@ -120,7 +128,7 @@ class Run:
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
             family = family_of(model, layout)
-            self._mounts.append(mount(outer, family, self.name, self._wanted, heads, prefix))
+            self._mounts.append(mount(outer, family, self.name, self.where, heads, prefix))
         self._check_selectors(heads, layout)
         probe(self.planner, (port for m in self._mounts for port in m.ports))
         for m in self._mounts:
@@ -128,9 +136,6 @@ class Run:
                 m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
                 m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
             ]
-
-    def _wanted(self, site: Site) -> bool:
-        return self.where.covers(site)
 
     def _check_selectors(self, heads: int | None, layout: Layout | None) -> None:
         if not self.sites:
@@ -142,9 +147,6 @@ class Run:
             own = getattr(system, "where", None)
             if isinstance(own, Where) and not any(own.covers(site) for site in self.sites):
                 raise SelectorError(f"where={own} of '{name}' matches no attached site; there are {_names(self.sites)}")
-        for site in self.sites:
-            if bad := [h for h in self.where.heads or () if not 0 <= h < site.heads]:
-                raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
 
     def _enter(self, mounted: Mount, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
@@ -188,19 +190,19 @@ class Run:
             kind: mounted.family.layout(mounted.model, inputs, kind) for kind in {p.site.kind for p in mounted.ports}
         }
         for port in mounted.ports:
-            port.layout_q, port.layout_k = layouts[port.site.kind]
-            self._prepare(mounted, port, inputs, clock, rows, sample.device)
+            port.layout_q, port.layout_k = (self.planner.same(layout) for layout in layouts[port.site.kind])
+            self._prepare(mounted, port, inputs, clock, rows, sample)
 
     def _prepare(
-        self, mounted: Mount, port: Port, inputs: Inputs, clock: Clock, rows: Rows | None, device: torch.device
+        self, mounted: Mount, port: Port, inputs: Inputs, clock: Clock, rows: Rows | None, sample: Tensor
     ) -> None:
         assert port.layout_q is not None and port.layout_k is not None
         skipped = mounted.family.skipped(inputs, port.site.name)
         items = {} if skipped else self.planner.items(port.site, clock)
-        port.plan = plan = self.planner.plan(port.site, items, port.layout_q, port.layout_k, device)
+        port.plan = plan = self.planner.plan(port.site, items, port.layout_q, port.layout_k, sample.device)
         port.through, port.seen, port.rows = plan is not None or self.timing, False, rows
-        self.tally.count(port)
         if plan is None:
+            self.tally.count(port)
             return
         check_port(mounted, port)
         asked = needs(plan)
@@ -209,7 +211,16 @@ class Run:
             self._catcher.ensure(port.view, need)
         if {"host.rotary", "host.raw"} & asked and mounted.family.rotary is not None:
             port.view.table = mounted.family.rotary(mounted.model, inputs, port.layout_q)
+        if self.where.heads is not None:
+            port.heads = port.view.chosen = torch.tensor(self.where.heads, device=sample.device)
+        self.tally.count(port, self._rehearsed(port, plan, sample))
         port.memories = self._memories_of(port.site.name, clock.branch, plan.systems)
+
+    def _rehearsed(self, port: Port, plan: Plan, sample: Tensor) -> Choice:
+        key = (plan, sample.shape[0], sample.dtype, torch.is_grad_enabled())
+        if key not in self._choices:
+            self._choices[key] = rehearse(port, plan, sample)
+        return self._choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
         key = (site, branch, systems)
@@ -235,7 +246,7 @@ class Run:
             raise ValueError(f"rows of {self._rows.n} were given to attach, this forward has {batch} batch rows")
         return Clock(
             step=clock.step, num_steps=clock.num_steps, timestep=clock.timestep, sigma=clock.sigma, branch=branch
-        ), self._rows or rows
+        ), self._rows or self.planner.same(rows)
 
     def _read(self, mounted: Mount, inputs: Inputs) -> Clock:
         given = inputs.get(mounted.family.time_name)

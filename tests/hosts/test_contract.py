@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from saccade.attach import attach
+from saccade.attach import Run, attach
 from saccade.core.errors import SaccadeError
 from saccade.core.masks import among
 from saccade.core.places import Disc
@@ -18,6 +18,7 @@ from tests.hosts.stand_ins import WINDOW, Looking, Masked, Nothing, Same, Scaled
 from tests.hosts.tiny import BY_NAME, DIFFUSERS, HOSTS, Host, attach_options, output
 
 pytestmark = pytest.mark.host
+OPEN = among("image", "image", Disc(radius=1e6))
 every_host = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 
@@ -34,6 +35,11 @@ def traces(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def number(run: Run) -> str:
+    """`run 3`, without the systems in brackets."""
+    return run.name.split(" (")[0]
+
+
 @every_host
 def test_an_empty_stack_is_bitwise_the_host(host: Host) -> None:
     model, inputs = host.build()
@@ -44,7 +50,7 @@ def test_an_empty_stack_is_bitwise_the_host(host: Host) -> None:
 
 
 @every_host
-@pytest.mark.parametrize("neutral", [Nothing(), Masked(among("image", "image", Disc(radius=1e6)))], ids=["nothing", "open"])
+@pytest.mark.parametrize("neutral", [Nothing(), Masked(OPEN)], ids=["nothing", "open"])
 def test_neutral_settings_are_bitwise_the_host(host: Host, neutral: Any) -> None:
     model, inputs = host.build()
     before = output(model, inputs)
@@ -130,7 +136,8 @@ def test_attaching_twice_is_refused_with_the_mend(host: Host) -> None:
     model, inputs = host.build()
     with attach(model, Masked(), **attach_options(host)) as first:
         inside = output(model, inputs)
-        with pytest.raises(SaccadeError, match=rf"attached already by {first.name.split(' (')[0]}.*pass both systems to one attach"):
+        said = rf"attached already by {number(first)}.*pass both systems to one attach"
+        with pytest.raises(SaccadeError, match=said):
             attach(model, Same(), **attach_options(host))
         assert torch.equal(output(model, inputs), inside)
 
@@ -195,5 +202,5 @@ def test_gradient_checkpointing_recomputes_under_the_same_plan() -> None:
 
 def test_copying_an_attached_model_is_refused() -> None:
     model, _ = BY_NAME["flux"].build()
-    with attach(model, Same()) as run, pytest.raises(SaccadeError, match=f"attached by {run.name.split(' (')[0]}.*detach"):
+    with attach(model, Same()) as run, pytest.raises(SaccadeError, match=f"attached by {number(run)}.*detach"):
         copy.deepcopy(model)

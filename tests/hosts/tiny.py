@@ -93,8 +93,8 @@ def pixart() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import PixArtTransformer2DModel
 
     model = PixArtTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2, cross_attention_dim=32,
-        caption_channels=24, sample_size=8, patch_size=2, use_additional_conditions=False,
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2,
+        cross_attention_dim=32, caption_channels=24, sample_size=8, patch_size=2, use_additional_conditions=False,
     )  # fmt: skip
     return model, {
         "hidden_states": torch.randn(2, 4, 8, 8),
@@ -140,9 +140,9 @@ def cogvideox() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import CogVideoXTransformer3DModel
 
     model = CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8, text_embed_dim=16,
-        num_layers=2, sample_width=8, sample_height=6, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
-        max_text_seq_length=6, use_rotary_positional_embeddings=True,
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
+        text_embed_dim=16, num_layers=2, sample_width=8, sample_height=6, sample_frames=9, patch_size=2,
+        temporal_compression_ratio=4, max_text_seq_length=6, use_rotary_positional_embeddings=True,
     )  # fmt: skip
     angles = torch.randn(36, 16)
     return model, {

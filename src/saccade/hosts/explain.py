@@ -22,7 +22,7 @@ def clocks(num_steps: int) -> list[Clock]:
 
 
 def probe(planner: Planner, ports: Iterable[Port]) -> None:
-    """Ask every system at a few steps and check its needs against each site; what needs recorded state is checked later."""
+    """Ask every system at a few steps and check its needs at each site; what wants recorded state is checked later."""
     for port in ports:
         for clock in clocks(PROBES):
             try:

@@ -1,4 +1,4 @@
-"""A host family as data: where its attention is, what its tokens are, and what it offers. A new family is a few lines."""
+"""A host family as data: where its attention is, what its tokens are, what it offers. A new one is a few lines."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -103,7 +103,8 @@ def rows_of(
 ) -> tuple[str, Rows | None]:
     """(branch, rows) of the nth forward of a step; rows are None where nobody can tell.
 
-    `guided`: whether the pipeline stacks its branches now, None if it does not say. `weak`: a forward of the weak branch alone.
+    guided  whether the pipeline stacks its branches now, None if it does not say
+    weak    a forward of the weak branch alone
     """
     if weak:
         return "weak", Rows.of("weak", samples=batch)

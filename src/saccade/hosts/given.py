@@ -1,4 +1,4 @@
-"""A host's own mask or bias, made part of the call: padding, causality, dense maps. Nothing a host passes is dropped."""
+"""A host's own mask or bias, made part of the call: padding, causality, dense maps. Nothing is dropped."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,8 @@ def given(mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int) -> t
         return None, None
     if mask.ndim != 4 or mask.shape[3] != m or mask.shape[2] not in (1, n):
         raise ValueError(
-            f"attn_mask {tuple(mask.shape)} at site '{site.name}' is not (b|1, h|1, {n}|1, {m}); reshape the mask the host is given"
+            f"attn_mask {tuple(mask.shape)} at site '{site.name}' is not (b|1, h|1, {n}|1, {m}); "
+            "reshape the mask the host is given"
         )
     if mask.dtype == torch.bool:
         return _mask(mask, n), None

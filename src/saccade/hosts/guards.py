@@ -51,11 +51,11 @@ def check_port(mount: Mount, port: Port) -> None:
 def _other_backend(port: Port, name: str, asked: bool) -> None:
     if asked:
         raise SaccadeError(
-            f"attention back end '{name}' is selected at site '{port.site.name}', which would run the systems' attention elsewhere; "
+            f"attention back end '{name}' is selected at site '{port.site.name}', where saccade's kernels would run; "
             "select 'native' (reset_attention_backend does not undo the process-wide choice)"
         )
     warnings.warn(
-        f"attention back end '{name}' is selected, but {port.view.family.name} never asks for one: its plain attention runs as before",
+        f"attention back end '{name}' is selected, but {port.view.family.name} never asks for one: it changes nothing",
         UserWarning,
         stacklevel=2,
     )
@@ -68,7 +68,8 @@ def check_need(port: Port, need: str, rows: Rows | None) -> None:
     if source == "host" and (mend := family.missing(item, site.kind)):
         raise Missing(host=family.name, site=site.name, item=item, mend=mend)
     if source == "rows" and (rows is None or item not in rows.roles):
-        mend = f"the rows are {rows.roles if rows else 'unknown'}; pass rows=Rows.of(...) to attach, or drive it by a run that has such rows"
+        known = rows.roles if rows else "unknown"
+        mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or use a run that has such rows"
         raise Missing(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
 
 
@@ -77,8 +78,9 @@ def check_seen(mount: Mount, port: Port) -> None:
     if port.plan is None or port.seen:
         return
     raise SilentSite(
-        f"site '{port.site.name}' had a plan ({', '.join(port.plan.systems)}) and its call was not seen in this forward; its block was "
-        "skipped, or its code took another way to attention: run the default processor, or leave the site out with where=at(...)"
+        f"site '{port.site.name}' had a plan ({', '.join(port.plan.systems)}) and its call was not seen in this "
+        "forward: its block was skipped, or its code took another way to attention; run the default processor, "
+        "or leave the site out with where=at(...)"
     )
 
 

@@ -1,16 +1,16 @@
 """One model with ports at its attention sites: found, bound, and put back."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
-from saccade.core.errors import SaccadeError, SilentSite
+from saccade.core.errors import SaccadeError, SelectorError, SilentSite
 from saccade.core.layout import Layout
-from saccade.core.site import Site
+from saccade.core.site import Site, SiteKind, Where
 from saccade.hosts.diffusers import FAMILIES
 from saccade.hosts.family import Family, Inputs
 from saccade.hosts.port import Port
@@ -21,7 +21,13 @@ from saccade.hosts.view import HostView
 
 @dataclass(eq=False)
 class Mount:
-    """`outer` is what is called (compiled or not), `model` the module inside, `alone` the attention left alone and why."""
+    """A model with ports.
+
+    outer  what is called, compiled or not
+    model  the module inside
+    alone  attention left alone, and why
+    bound  the processors put in place, by site
+    """
 
     outer: nn.Module
     model: nn.Module
@@ -61,8 +67,8 @@ def family_of(model: nn.Module, layout: Layout | None = None) -> Family:
             return family
     known = ", ".join(c for f in FAMILIES for c in f.classes)
     raise ValueError(
-        f"no host family knows {type(model).__name__}; known: {known}. A module that calls F.scaled_dot_product_attention "
-        "can be attached with layout=Layout(...)"
+        f"no host family knows {type(model).__name__}; known: {known}. "
+        "A module that calls F.scaled_dot_product_attention can be attached with layout=Layout(...)"
     )
 
 
@@ -70,35 +76,32 @@ def sites_of(
     model: nn.Module, family: Family, heads: int | None = None, prefix: str = ""
 ) -> list[tuple[Site, nn.Module]]:
     """Every attention site of a model in order of execution."""
-    found = [(name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))]
-    found = [entry for entry in found if entry[1] is not None]
-    return [
-        (
-            Site(
-                name=prefix + (name or "self"), index=i, count=len(found), kind=kind, heads=_heads(name, module, heads)
-            ),
-            module,
-        )
+    found: list[tuple[str, nn.Module, SiteKind]] = [
+        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
+    ]
+    sites = [
+        Site(name=prefix + (name or "self"), index=i, count=len(found), kind=kind, heads=_heads(name, module, heads))
         for i, (name, module, kind) in enumerate(found)
     ]
+    return [(site, module) for site, (_, module, _) in zip(sites, found, strict=True)]
 
 
 def mount(
     outer: nn.Module,
     family: Family,
     owner: str,
-    wanted: Callable[[Site], bool],
+    where: Where,
     heads: int | None = None,
     prefix: str = "",
 ) -> Mount:
-    """Bind a port at every wanted site; on any error everything is put back before it is raised."""
+    """Bind a port at every site `where` covers; on any error everything is put back before it is raised."""
     model: nn.Module = getattr(outer, "_orig_mod", outer)
     mounted = Mount(outer, model, family)
     try:
         for site, module in sites_of(model, family, heads, prefix):
             refuse_if_attached(site, module, owner)
-            if wanted(site):
-                _bind(mounted, site, module, owner)
+            if where.covers(site):
+                mounted.ports.append(_bind(mounted, site, module, owner, where.heads))
             else:
                 mounted.alone[site.name] = "not chosen by `where`"
     except BaseException:
@@ -112,14 +115,17 @@ def refuse_if_attached(site: Site, module: nn.Module, owner: str) -> None:
     """Two runs at one site would hide one another; SaccadeError naming the first."""
     if (other := port_of(module)) is not None:
         raise SaccadeError(
-            f"site '{site.name}' is attached already by {other.owner}; detach that run first, or pass both systems to one attach"
+            f"site '{site.name}' is attached already by {other.owner}; detach that run first, "
+            "or pass both systems to one attach"
         )
 
 
-def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str) -> None:
+def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str, heads: tuple[int, ...] | None) -> Port:
+    if bad := [h for h in heads or () if not 0 <= h < site.heads]:
+        raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
     family = mounted.family
     view = HostView(family, site, module, _parent(mounted.model, module))
-    port = Port(site=site, view=view, owner=owner)
+    port = Port(site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner)
     shadow = Shadow(port, family.routes())
     by_processor = family.bind == "processor"
     target = type(module.processor) if by_processor else type(module)
@@ -128,11 +134,12 @@ def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str) -> None:
         mounted.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
     except ValueError as error:
         raise SilentSite(
-            f"site '{site.name}' cannot be reached: {error}; put the host's default processor back (set_attn_processor) and attach again"
+            f"site '{site.name}' cannot be reached: {error}; put the host's default processor back "
+            "(set_attn_processor) and attach again"
         ) from None
     if by_processor:
         mounted.bound[site.name] = module.processor
-    mounted.ports.append(port)
+    return port
 
 
 def _heads(name: str, module: nn.Module, given: int | None) -> int:

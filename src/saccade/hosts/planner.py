@@ -1,8 +1,8 @@
-"""Systems asked between steps, their answers prepared once and shared by every site and step that got the same answer."""
+"""Systems asked between steps; each answer is prepared once, for every site and step that gets the same."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,16 +14,22 @@ from saccade.core.stack import Plan, make_plan
 
 Items = Mapping[str, tuple[PlanItem, ...]]
 Systems = Mapping[str, System]
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Planner:
-    """Plans by what was answered: equal answers over equal tokens share masks, biases and, per site, the very plan object."""
+    """Plans by answer: equal answers over equal tokens share masks, biases and, per site, the very plan object."""
 
     systems: Systems
     where: Where
     shared: dict[Any, Plan] = field(default_factory=dict)
     plans: dict[Any, Plan] = field(default_factory=dict)
+    values: dict[Any, Any] = field(default_factory=dict)
+
+    def same(self, value: T) -> T:
+        """The first value equal to this one: compilers compare layouts and rows by identity."""
+        return self.values.setdefault(value, value)
 
     def items(self, site: Site, clock: Clock) -> Items:
         """What each system wants here and now; systems that want nothing are left out."""
@@ -48,6 +54,7 @@ class Planner:
         """Forget all preparations."""
         self.shared.clear()
         self.plans.clear()
+        self.values.clear()
 
 
 def idle(plan: Plan) -> bool:

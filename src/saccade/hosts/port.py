@@ -1,4 +1,4 @@
-"""Where the calls of one site pass: the host's arguments become an `AttentionCall`, the plan runs, the output goes back in its shape.
+"""Where the calls of one site pass: the host's arguments become an `AttentionCall`, and the plan runs on it.
 
 The run sets `plan`, layouts, rows and memories between steps; everything else here happens inside the graph.
 """
@@ -31,6 +31,7 @@ class Port:
     through    False while the host's own function gets its own arguments, as with an empty plan
     asides     the host's code calls attention more than once here; calls over other keys are its own business
     seen       whether a call passed in the running forward
+    heads      the heads chosen, None for all; the others keep what the host's own attention gives them
     seconds    attention time so far, None unless timing was asked for
     """
 
@@ -45,7 +46,13 @@ class Port:
     layout_k: Layout | None = None
     rows: Rows | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
+    heads: Tensor | None = None
     seconds: float | None = None
+
+    @property
+    def all_heads(self) -> int:
+        """Heads of the host's attention, chosen or not."""
+        return self.view.heads
 
     def dispatch(
         self,
@@ -61,16 +68,17 @@ class Port:
         attention_kwargs: dict[str, Any] | None = None,
         **where: Any,
     ) -> Tensor:
-        """A call of diffusers' dispatcher: tensors (b n h d). `where` (back end, parallel group) was checked before the forward."""
+        """A call of diffusers' dispatcher: tensors (b n h d); `where` (back end, parallel group) was checked before."""
         if attention_kwargs:
             raise ValueError(
                 f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
             )
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
         out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
-        if out is None:
-            return self._host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
-        return out.transpose(1, 2)
+        if out is not None and self.heads is None:
+            return out.transpose(1, 2)
+        own = self._host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
+        return own if out is None or self.heads is None else own.index_copy(2, self.heads, out.transpose(1, 2))
 
     def sdpa(
         self,
@@ -86,11 +94,12 @@ class Port:
     ) -> Tensor:
         """A call of `F.scaled_dot_product_attention`: tensors (b h n d)."""
         out = self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
-        if out is None:
-            return self._host(
-                original, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        return out
+        if out is not None and self.heads is None:
+            return out
+        own = self._host(
+            original, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return own if out is None or self.heads is None else own.index_copy(1, self.heads, out)
 
     def attend(
         self,
@@ -110,19 +119,30 @@ class Port:
             if self.asides:
                 return None
             raise ValueError(
-                f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} and "
-                f"{layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+                f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} "
+                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
             )
         if dropout_p > 0:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
+        if self.heads is not None:
+            q, k, v, mask = self._chosen(q, k, v, mask)
         own_mask, own_bias = given(mask, is_causal, self.site, layout_q.n, layout_k.n)
         call = AttentionCall(
             q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
             site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
         )  # fmt: skip
         return self._run(plan, call).to(q.dtype)
+
+    def _chosen(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        assert self.heads is not None
+        if k.shape[1] != q.shape[1]:
+            raise ValueError(f"site '{self.site.name}' shares keys among heads; choose all its heads")
+        q, k, v = (t.index_select(1, self.heads) for t in (q, k, v))
+        return q, k, v, mask if mask is None or mask.shape[1] == 1 else mask.index_select(1, self.heads)
 
     def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
         start = self._start(call.q)

@@ -1,7 +1,7 @@
 """Rotary position codes as data: the ids a host gave its tokens, and further rotations of what it rotated already.
 
-Rotations compose: turning a rotated q by `angles(theta=b) - angles()` is the same as rotating raw q with base b. So q and k after
-rotary stay the only operands, and a change of base, a shift of ids or no rotation at all is an edit of operands.
+Rotations compose: turning a rotated q by `angles(theta=b) - angles()` is the same as rotating raw q with base b. So q
+and k after rotary stay the only operands, and a change of base, a shift of ids or no rotation is an edit of operands.
 All hosts here pair neighbouring channels (2i, 2i + 1) and stack their axes one after the other.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Rotary:
-    """The host's table: `ids` (n a) place of each token on each axis (0 0 0 leaves a token unturned), base, channels of each axis."""
+    """The host's table: each token's place on each axis (0 0 0 leaves it unturned), base, channels of each axis."""
 
     ids: Float[Tensor, "n a"]
     theta: float

@@ -1,7 +1,7 @@
 """The functions that stand where a host calls attention.
 
-Templates: a shadow rebuilds each over its own globals, where `_saccade_port` is the port of one site and `_saccade_<name>` what the
-host would have called. Without a plan the host's function gets the host's arguments.
+Templates: a shadow rebuilds each over its own globals, where `_saccade_port` is the port of one site and
+`_saccade_<name>` what the host would have called. Without a plan the host's function gets the host's arguments.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def torch_routes() -> tuple[Route, ...]:
 
 
 def diffusers_routes() -> tuple[Route, ...]:
-    """The same, and diffusers' `dispatch_attention_fn`, tensors (b n h d); which of them a processor calls is its own choice."""
+    """The same, and diffusers' `dispatch_attention_fn`, tensors (b n h d): processors call the one or the other."""
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
     return (*torch_routes(), Route(name="dispatch_attention_fn", original=dispatch_attention_fn, template=_dispatch))

@@ -13,14 +13,14 @@ LOW = 2.0**-8  # half a unit in the last place of bfloat16, in which pipelines m
 
 @dataclass(eq=False)
 class Schedule:
-    """A scheduler's timesteps, or numbers given by hand, falling. `scale`: they are `scale` times what the model receives."""
+    """A scheduler, or its timesteps given by hand in falling order; read anew whenever it makes new ones."""
 
     scheduler: Any
     times: tuple[float, ...] = ()
     source: object = field(default=None, repr=False)
 
     def refresh(self) -> bool:
-        """Read the timesteps again if the scheduler made new ones; True when it did, so that a new generation begins."""
+        """Read the timesteps again if the scheduler made new ones; True when it did: a new generation begins."""
         source = getattr(self.scheduler, "timesteps", self.scheduler)
         if source is self.source:
             return False
@@ -34,7 +34,8 @@ class Schedule:
         near = [i for i, t in enumerate(self.times) if abs(t - value) <= slack]
         if not near:
             raise ValueError(
-                f"timestep {value:g} is not in the schedule {_brief(self.times)}; attach with the scheduler that drives this model"
+                f"timestep {value:g} is not in the schedule {_brief(self.times)}; "
+                "attach with the scheduler that drives this model"
             )
         step = self._settle(near, value)
         return Clock(

@@ -1,11 +1,12 @@
 """Run one object's own code with a few names resolved differently, for that object only.
 
-The object's method is rebuilt from the same code object, with other globals: the `__dict__` of a module of our own, which holds a copy
-of everything the host's module held at that moment, save the routed names. Nothing of the host library changes, no other object of the
-class is touched, and `undo` puts the old object back.
+The object's method is rebuilt from the same code object, with other globals: the `__dict__` of a module of our own,
+which holds a copy of everything the host's module held at that moment, save the routed names. Nothing of the host
+library changes, no other object of the class is touched, and `undo` puts the old object back.
 
-Two things let `torch.compile` trace it: the globals belong to a real module, registered in `sys.modules` under a name of its own (the
-compiler looks globals up by module name), and the routed functions are plain functions whose globals carry their port: no closures.
+Two things let `torch.compile` trace it: the globals belong to a real module, registered in `sys.modules` under a name
+of its own (the compiler looks globals up by module name), and the routed functions are plain functions whose globals
+carry their port: no closures.
 """
 
 import dis
@@ -88,8 +89,8 @@ class Shadow:
 _LEADS: dict[ModuleType, str] = {nn.functional: _SDPA, nn: "functional", torch: "nn"}  # module -> its name on the way
 
 
-def rebind_processor(module: nn.Module, shadow: Shadow) -> Undo:
-    """Give `module.processor` a subclass of its class, made on the fly, over the same `__dict__`; raises ValueError if no route fits."""
+def rebind_processor(module: Any, shadow: Shadow) -> Undo:
+    """Replace `module.processor` by a subclass made on the fly over the same `__dict__`; ValueError without a route."""
     old = module.processor
     cls = type(old)
     methods = {name: shadow.function(fn) for name, fn in _reaching(cls, shadow.routes)}

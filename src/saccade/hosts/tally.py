@@ -6,6 +6,7 @@ from saccade.core.stack import Plan
 from saccade.hosts.mount import Mount
 from saccade.hosts.port import Port
 from saccade.hosts.report import Report, SiteReport
+from saccade.ops import Choice
 
 
 @dataclass(eq=False)
@@ -18,9 +19,10 @@ class Tally:
     calls: dict[str, int] = field(default_factory=dict)
     dense: dict[str, float] = field(default_factory=dict)  # sum of densities over forwards
     chosen: set[str] = field(default_factory=set)  # sites where a selector decides inside the call
+    kernels: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)  # site -> kernel -> who refused
 
-    def count(self, port: Port) -> None:
-        """One forward is about to pass this port."""
+    def count(self, port: Port, choice: Choice | None = None) -> None:
+        """One forward is about to pass this port, by this kernel."""
         name, plan = port.site.name, port.plan
         self.dense[name] = self.dense.get(name, 0.0) + (1.0 if plan is None else density(plan))
         if plan is None:
@@ -29,6 +31,8 @@ class Tally:
         plans = self.planned.setdefault(name, [])
         if not any(p is plan for p in plans):
             plans.append(plan)
+        if choice is not None:
+            self.kernels.setdefault(name, {}).setdefault(choice.kernel, choice.reasons)
         if plan.pairs:
             self.chosen.add(name)
 
@@ -47,6 +51,8 @@ class Tally:
             kind=port.site.kind,
             calls=self.calls.get(name, 0),
             systems=tuple(dict.fromkeys(s for p in plans for s in p.systems)),
+            kernel=" + ".join(self.kernels.get(name, {"host": {}})),
+            refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
             density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
             seconds=port.seconds,
         )

@@ -16,7 +16,7 @@ HEADS = ("heads", "num_heads", "n_heads", "num_attention_heads", "n_head")
 
 
 def plain(model: nn.Module, layout: Layout) -> Family:
-    """The family of one module: every submodule whose own code calls attention is a self-attention site over `layout`."""
+    """The family of one module: every submodule whose own code calls attention is a site over `layout`."""
 
     def layouts(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
         return joint_layouts(layout)

@@ -21,10 +21,15 @@ from saccade.hosts.rotary import Rotary
 
 
 class HostView:
-    """One site's view of its host. `entered` and `block_entered` are what hooks caught in the running forward."""
+    """One site's view of its host.
+
+    `entered` and `block_entered` are what hooks caught in the running forward; `heads` counts all heads, `chosen` holds
+    those a run chose, if not all.
+    """
 
     def __init__(self, family: Family, site: Site, module: nn.Module, block: nn.Module) -> None:
-        self.family, self.site, self.module, self.block = family, site, module, block
+        self.family, self.site, self.module, self.block, self.heads = family, site, module, block, site.heads
+        self.chosen: Tensor | None = None
         self.entered: tuple[Tensor, Tensor | None] | None = None
         self.block_entered: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self.table: Rotary | None = None
@@ -54,7 +59,8 @@ class HostView:
         """k and v (b h p d) of tokens x (b p c) as the image stream makes them, normalised, unrotated."""
         self._offer("project")
         assert self.family.project is not None
-        return self.family.project(self.module, x)
+        k, v = self.family.project(self.module, x)
+        return (k, v) if self.chosen is None else (k.index_select(1, self.chosen), v.index_select(1, self.chosen))
 
     @property
     def rotary(self) -> Rotary:
@@ -109,8 +115,8 @@ class HostView:
 
 
 def _streams(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """hidden_states, encoder_hidden_states and temb, by name or by place, as every diffusers block and attention orders them."""
-    given = (*args, None, None, None)
+    """hidden_states, encoder_hidden_states and temb, by name or by place, as diffusers' blocks order them."""
+    given: tuple[Any, ...] = (*args, None, None, None)
     return (
         kwargs.get("hidden_states", given[0]),
         kwargs.get("encoder_hidden_states", given[1]),

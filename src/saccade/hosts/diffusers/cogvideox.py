@@ -1,4 +1,4 @@
-"""CogVideoX: text first, then the film, one stream of projections. Its rotary tables arrive ready made from the pipeline."""
+"""CogVideoX: text first, then the film. Its rotary tables arrive ready made from the pipeline."""
 
 from typing import Any
 

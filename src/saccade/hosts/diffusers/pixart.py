@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from torch import nn
-
 from saccade.core.layout import Layout
 from saccade.core.site import SiteKind
-from saccade.hosts.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.hosts.diffusers.sd3 import NO_ROTARY
+from saccade.hosts.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.hosts.routes import diffusers_routes
 
 NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of your own"

@@ -1,4 +1,4 @@
-"""Qwen-Image: text first, padded, then one grid per image (references follow in editing); rotary counts from the middle."""
+"""Qwen-Image: text first, padded, then one grid per image (references last); rotary counts from the middle."""
 
 from typing import Any
 

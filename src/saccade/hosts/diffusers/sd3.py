@@ -1,8 +1,8 @@
-"""Stable Diffusion 3 and 3.5: image first, then text; 3.5 has a second, image-only attention in some blocks. No rotary."""
+"""Stable Diffusion 3: image first, then text; 3.5 has a second, image-only attention in some blocks. No rotary."""
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site, SiteKind
@@ -28,8 +28,8 @@ def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
 def _check(inputs: Inputs) -> None:
     if (inputs.get("joint_attention_kwargs") or {}).get("attention_mask") is not None:
         raise ValueError(
-            "joint_attention_kwargs['attention_mask'] would be ignored: SD3's processor accepts a mask and never applies it; "
-            "leave it out and attach a system that plans the mask, as KeyPadding"
+            "joint_attention_kwargs['attention_mask'] would be ignored: SD3's processor takes a mask and never "
+            "applies it; leave it out and attach a system that plans the mask, as KeyPadding"
         )
 
 

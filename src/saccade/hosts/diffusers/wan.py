@@ -1,4 +1,4 @@
-"""Wan: self-attention over the film, cross-attention to the text (and, in image-to-video, to the first frame, left alone)."""
+"""Wan: self-attention over the film, cross-attention to the text; that to a first frame is left alone."""
 
 from typing import Any
 

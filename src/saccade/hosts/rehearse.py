@@ -1,0 +1,58 @@
+"""Decide before a forward which kernel each site takes, on a call of the same shape without contents."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.core.call import AttentionCall
+from saccade.core.stack import Plan
+from saccade.hosts.port import Port
+from saccade.ops import Choice, prepare
+
+WIDTHS = ("head_dim", "dim_head", "d_head", "attention_head_dim", "head_size")  # of one head
+TOTALS = ("inner_dim", "embed_dim", "hidden_size", "d_model", "dim")  # of all heads
+
+
+def rehearse(port: Port, plan: Plan, sample: Tensor) -> Choice:
+    """Prepare masks, blocks and kernel of a plan for a batch like `sample`; Refused, with reasons, if none takes it.
+
+    What a mechanism adds inside the call (selected masks, widened operands) is not known here: inside a graph such
+    calls take the kernel prepared for the rest, dense where none was.
+    """
+    return prepare(blank(port, plan, sample), kernel=plan.kernel, want_lse=plan.want_lse)
+
+
+def blank(port: Port, plan: Plan, sample: Tensor) -> AttentionCall:
+    """The call this site will make, as views of one number: shapes, type, device, mask and bias are right."""
+    site, module = port.site, port.view.module
+    one = torch.empty((), dtype=_dtype(sample), device=sample.device)
+    one.requires_grad_(torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
+    width = head_width(module, port.all_heads)
+    q, k = (one.expand(sample.shape[0], site.heads, n, width) for n in (plan.layout_q.n, plan.layout_k.n))
+    return AttentionCall(
+        q=q, k=k, v=k, scale=width**-0.5, layout_q=plan.layout_q, layout_k=plan.layout_k, site=site, mask=plan.mask,
+        bias=plan.bias,
+    )  # fmt: skip
+
+
+def head_width(module: Any, heads: int) -> int:
+    """Channels of one head, by the usual attribute names or the width of the module's last projection."""
+    if (width := _first(module, WIDTHS)) is not None:
+        return width
+    total = _first(module, TOTALS)
+    if total is None:
+        linears = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        total = linears[-1].in_features if linears else heads
+    return max(total // heads, 1)
+
+
+def _first(module: Any, names: tuple[str, ...]) -> int | None:
+    return next((v for n in names if isinstance(v := getattr(module, n, None), int)), None)
+
+
+def _dtype(sample: Tensor) -> torch.dtype:
+    device = sample.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return sample.dtype if sample.is_floating_point() else torch.get_default_dtype()

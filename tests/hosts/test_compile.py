@@ -1,0 +1,136 @@
+"""`torch.compile(fullgraph=True)` of an attached model: agrees with eager, one graph a plan, loud where it cannot."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from saccade.attach import attach
+from saccade.core.errors import SaccadeError
+from tests.hosts.stand_ins import Kept, Looking, Masked, Same, Scaled, Steps, looking
+from tests.hosts.tiny import BY_NAME, attach_options, output
+
+pytestmark = [pytest.mark.host, pytest.mark.compile]
+COMPILED = ("flux", "sd3", "wan", "plain")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(model: nn.Module, backend: str = "aot_eager") -> Any:
+    return torch.compile(model, fullgraph=True, backend=backend)
+
+
+def graphs() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("stack", [(), (Masked(), Looking(Scaled()))], ids=["empty", "masked-scaled"])
+def test_compiled_agrees_with_eager_in_one_graph(name: str, stack: tuple[Any, ...]) -> None:
+    model, inputs = BY_NAME[name].build()
+    with attach(model, *stack, **attach_options(BY_NAME[name])):
+        eager = output(model, inputs)
+    outer = compiled(model)
+    with attach(outer, *stack, **attach_options(BY_NAME[name])) as run:
+        torch.testing.assert_close(output(outer, inputs), eager, rtol=1e-5, atol=1e-6)
+        output(outer, inputs)
+    assert graphs() == 1
+    assert run.report().forwards == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "flux"])
+def test_inductor_agrees_with_eager(name: str) -> None:
+    model, inputs = BY_NAME[name].build()
+    with attach(model, Masked(), **attach_options(BY_NAME[name])):
+        eager = output(model, inputs)
+    outer = compiled(model, backend="inductor")
+    with attach(outer, Masked(), **attach_options(BY_NAME[name])):
+        torch.testing.assert_close(output(outer, inputs), eager, rtol=1e-4, atol=1e-5)
+
+
+def test_detaching_gives_a_compiled_model_back() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    outer = compiled(model)
+    before = output(outer, inputs)
+    with attach(outer, Masked()):
+        assert not torch.equal(output(outer, inputs), before)
+    assert torch.equal(output(outer, inputs), before)
+    assert not outer._forward_pre_hooks and not outer._forward_hooks
+
+
+def test_graphs_count_plans_not_steps() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    outer, steps = compiled(model), 6
+    times = [1 - i / steps for i in range(steps)]
+    with attach(outer, Steps([]), schedule=[1000 * t for t in times]):
+        for t in times:
+            output(outer, {**inputs, "timestep": torch.tensor([t, t])})
+    assert graphs() == 2
+
+
+def test_state_carried_over_steps_needs_no_graph_per_step() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    steps = 5
+    times = [1 - i / steps for i in range(steps)]
+
+    def walk(outer: Any) -> list[torch.Tensor]:
+        with attach(outer, Looking(Kept()), schedule=[1000 * t for t in times]):
+            return [output(outer, {**inputs, "timestep": torch.tensor([t, t])}) for t in times]
+
+    eager = walk(model)
+    for a, b in zip(walk(compiled(model)), eager, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert graphs() <= 3
+
+
+def test_what_entered_is_caught_inside_the_graph() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    sums: list[torch.Tensor] = []
+
+    def look(call: Any) -> None:
+        assert call.host.hidden.shape[1] == call.layout_q.n
+        assert call.host.enter(call.host.stream).shape == call.host.stream.shape
+
+    system = looking(look, "host.hidden", "host.stream", "host.enter", "host.rotary")
+    with attach(model, system):
+        eager = output(model, inputs)
+    outer = compiled(model)
+    with attach(outer, system):
+        torch.testing.assert_close(output(outer, inputs), eager, rtol=1e-5, atol=1e-6)
+    assert graphs() == 1 and not sums
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_compiling_after_attach_says_what_to_do(fullgraph: bool) -> None:
+    model, inputs = BY_NAME["plain"].build()
+    with attach(model, Same(), **attach_options(BY_NAME["plain"])):
+        late = torch.compile(model, fullgraph=fullgraph, backend="aot_eager")
+        with pytest.raises(Exception, match=r"attach\(torch.compile\(model\), ...\)") as caught:
+            output(late, inputs)
+    assert fullgraph or isinstance(caught.value, SaccadeError)
+
+
+def test_compiling_in_place_is_refused() -> None:
+    model, _ = BY_NAME["flux"].build()
+    model.compile(backend="aot_eager")
+    with pytest.raises(SaccadeError, match=r"compiles in place.*use attach\(torch.compile\(model\), ...\)"):
+        attach(model, Same())
+
+
+def test_blocks_compiled_in_place_work() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    with attach(model, Masked()):
+        eager = output(model, inputs)
+    model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")
+    with attach(model, Masked()):
+        torch.testing.assert_close(output(model, inputs), eager, rtol=1e-5, atol=1e-6)
