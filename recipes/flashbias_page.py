@@ -1,0 +1,157 @@
+"""Put the figures of docs/results/flashbias.json into docs/systems/flashbias.md, and draw its pictures.
+
+python recipes/flashbias_page.py
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+
+from saccade.core.layout import Layout
+from saccade.systems.flashbias import SpatialDistance, factorize
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS, PAGE, IMAGES = DOCS / "results" / "flashbias.json", DOCS / "systems" / "flashbias.md", DOCS / "images"
+STRENGTHS, SIDE, QUERY = (0.0, 8.0, 32.0, 128.0), 32, (10, 20)
+
+
+def main() -> None:
+    """Tables between the page's marks, and both pictures."""
+    figures = json.loads(RESULTS.read_text())
+    page = PAGE.read_text()
+    for name, table in TABLES.items():
+        source = figures.get("timing" if name == "exactness" else name)
+        if source is not None:
+            before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
+            _, end, after = rest.partition("<!-- end -->")
+            page = f"{before}<!-- figures: {name} -->\n{table(source)}\n{end}{after}"
+    PAGE.write_text(page)
+    IMAGES.mkdir(exist_ok=True)
+    draw_prior(IMAGES / "flashbias-prior.png")
+    if "timing" in figures:
+        draw_cost(figures["timing"]["rows"], IMAGES / "flashbias-cost.png")
+
+
+def timing_table(found: dict[str, Any]) -> str:
+    """One line per prior, type, pass and length; then where the factors begin to win."""
+    rows = [
+        (
+            r["prior"], r["dtype"], r["part"], r["n"], f"{r['plain_ms']:.1f}",
+            _with_spread(r, "dense"), _with_spread(r, "factors"), f"{r['time_ratio']:.2f}",
+            f"{r['dense_bytes'] / 1e6:.1f}", f"{r['factors_bytes'] / 1e6:.1f}", f"{r['memory_ratio']:.1f}",
+        )
+        for r in found["rows"]
+    ]  # fmt: skip
+    heads = (
+        "prior", "type", "pass", "tokens", "no bias, ms", "dense, ms", "factors, ms", "faster",
+        "dense, MB", "factors, MB", "smaller",
+    )  # fmt: skip
+    won = (f"{key}: {'never here' if n is None else f'from {n} tokens'}" for key, n in found["crossover"].items())
+    setting = ", ".join(f"{key} {value}" for key, value in found["setting"].items())
+    return f"{_table(heads, rows)}\n\nFactors are faster: {'; '.join(won)}.\n\n{setting}; {_machine(found)}."
+
+
+def exactness_table(found: dict[str, Any]) -> str:
+    """Largest differences to dense softmax attention."""
+    rows = [
+        (name, case["rank"], f"{case['output_gap']:.1e}", f"{case['gradient_gap']:.1e}")
+        for name, case in found["exactness"].items()
+    ]
+    return _table(("case", "columns", "largest difference, output", "largest difference, gradients"), rows)
+
+
+def vit_table(found: dict[str, Any]) -> str:
+    """Accuracy by energy and rule."""
+    rows = [
+        (
+            r["row_means"], r["energy"], f"{r['mean_rank']:.1f}", r["max_rank"], f"{r['rel_err']:.3f}",
+            f"{100 * r['accuracy']:.2f} %", f"{r['drop_points']:+.2f}",
+        )
+        for r in found["rows"]
+    ]  # fmt: skip
+    heads = ("row means", "energy", "mean columns", "most columns", "worst relative error", "accuracy", "points lost")
+    high = ", ".join(found["beyond_max_rank_16"]) or "none"
+    ranks = "; ".join(f"layer {i}: {', '.join(map(str, layer))}" for i, layer in enumerate(found["ranks_at_0.995"]))
+    return (
+        f"{found['pictures']}, {found['train']} training and {found['test']} test pictures, {found['tokens']} tokens, "
+        f"{found['depth']} layers of {found['heads']} heads, {found['steps']} steps; accuracy with the dense tables "
+        f"{100 * found['dense_accuracy']:.2f} %.\n\n{_table(heads, rows)}\n\n"
+        f"Columns each head needs at energy 0.995, row means taken out: {ranks}. Heads that need more than 16 columns, "
+        f"and so are not of low rank: {high}.\n\n{_machine(found)}, {found['spent']['cpu_s']:.0f} s of CPU."
+    )
+
+
+def lm_table(found: dict[str, Any]) -> str:
+    """Held-out loss by arm."""
+    names = {"dense": "dense bias", "factors": "factors", "flipped": "factors, the printed sign"}
+    rows = [(names[arm], f"{loss:.4f}", f"{found['curves'][arm][-1]:.4f}") for arm, loss in found["held_out"].items()]
+    return (
+        f"{found['text']}, {found['steps']} steps of {found['batch']} x {found['context']} characters, "
+        f"{found['depth']} layers, width {found['width']}; loss in nats per character.\n\n"
+        f"{_table(('arm', 'held-out loss', 'last training loss'), rows)}\n\n"
+        f"Dense and factored training losses differ by at most {found['first_losses_gap']:.1e} over the first 20 steps "
+        f"and {found['largest_gap_dense_factors']:.1e} over all of them.\n\n"
+        f"{_machine(found)}, {found['spent']['cpu_s']:.0f} s of CPU."
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "timing": timing_table, "exactness": exactness_table, "vit": vit_table, "lm": lm_table,
+}  # fmt: skip
+
+
+def draw_prior(path: Path) -> None:
+    """What one token of a grid reads, with scores all equal, by strength."""
+    layout = Layout.image_only((1, SIDE, SIDE))
+    _, panels = plt.subplots(1, len(STRENGTHS), figsize=(9, 2.6), layout="constrained")
+    for panel, strength in zip(panels, STRENGTHS, strict=True):
+        factors = factorize(SpatialDistance(strength=strength), tokens=layout)
+        query = factors.phi_q[0, 0, QUERY[0] * SIDE + QUERY[1]]
+        weights = torch.softmax(factors.phi_k[0, 0] @ query, dim=0).reshape(SIDE, SIDE)
+        panel.imshow(weights, cmap="magma", vmin=0)
+        panel.set(title=f"strength {strength:g}", xticks=[], yticks=[])
+    plt.savefig(path, dpi=120)
+    plt.close()
+
+
+def draw_cost(rows: list[dict[str, Any]], path: Path) -> None:
+    """Forward and backward together would hide the crossover, so one panel each, and one for memory."""
+    _, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    chosen = [r for r in rows if r["prior"] == "alibi" and r["dtype"] == "float32"]
+    for panel, part in zip(panels, ("forward", "backward"), strict=False):
+        here = [r for r in chosen if r["part"] == part]
+        for arm, name in (("plain", "no bias"), ("dense", "dense bias"), ("factors", "factors")):
+            panel.loglog([r["n"] for r in here], [r[f"{arm}_ms"] for r in here], "o-", label=name)
+        panel.set(title=f"{part}, ms", xlabel="tokens")
+    here = [r for r in chosen if r["part"] == "forward"]
+    for arm, colour in (("dense", "C1"), ("factors", "C2")):
+        panels[2].loglog([r["n"] for r in here], [r[f"{arm}_bytes"] / 1e6 for r in here], "o-", color=colour, label=arm)
+    panels[2].set(title="memory of a forward, MB", xlabel="tokens")
+    panels[0].legend(frameon=False)
+    plt.savefig(path, dpi=120)
+    plt.close()
+
+
+def _with_spread(row: dict[str, Any], arm: str) -> str:
+    return f"{row[f'{arm}_ms']:.1f} ± {row[f'{arm}_spread_ms']:.1f}"
+
+
+def _machine(found: dict[str, Any]) -> str:
+    return f"{found['machine']['device']}, torch {found['machine']['torch']}"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
