@@ -20,7 +20,7 @@ from saccade.hosts.catch import Catcher
 from saccade.hosts.explain import explain, probe
 from saccade.hosts.family import Inputs, rows_of
 from saccade.hosts.guards import check_need, check_port, check_seen, refuse_in_graph, refuse_in_place
-from saccade.hosts.mount import Mount, family_of, mount, sites_of
+from saccade.hosts.mount import Mount, family_of, inside, mount, sites_of
 from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
 from saccade.hosts.rehearse import rehearse
@@ -97,7 +97,7 @@ class Run:
     @property
     def sites(self) -> tuple[Site, ...]:
         """The attached sites in order of execution."""
-        return tuple(port.site for m in self._mounts for port in m.ports)
+        return tuple(port.site for port in self._ports())
 
     def detach(self) -> None:
         """Put everything back, forget all state; the report stays. Harmless when repeated."""
@@ -123,19 +123,24 @@ class Run:
 
     def _begin(self, layout: Layout | None, heads: int | None) -> None:
         for outer, prefix in _models(self.target):
-            model: nn.Module = getattr(outer, "_orig_mod", outer)
+            model = inside(outer)
             refuse_in_place(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
             family = family_of(model, layout)
             self._mounts.append(mount(outer, family, self.name, self.where, heads, prefix))
+        for port in self._ports():
+            port.seconds = 0.0 if self.timing else None
         self._check_selectors(heads, layout)
-        probe(self.planner, (port for m in self._mounts for port in m.ports))
+        probe(self.planner, self._ports())
         for m in self._mounts:
             self._hooks += [
                 m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
                 m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
             ]
+
+    def _ports(self) -> list[Port]:
+        return [port for mounted in self._mounts for port in mounted.ports]
 
     def _check_selectors(self, heads: int | None, layout: Layout | None) -> None:
         if not self.sites:
@@ -186,9 +191,8 @@ class Run:
         sample = mounted.sample(inputs)
         clock, rows = self._moment(mounted, inputs, sample.shape[0])
         self.clock = clock
-        layouts = {
-            kind: mounted.family.layout(mounted.model, inputs, kind) for kind in {p.site.kind for p in mounted.ports}
-        }
+        kinds = {port.site.kind for port in mounted.ports}
+        layouts = {kind: mounted.family.layout(mounted.model, inputs, kind) for kind in kinds}
         for port in mounted.ports:
             port.layout_q, port.layout_k = (self.planner.same(layout) for layout in layouts[port.site.kind])
             self._prepare(mounted, port, inputs, clock, rows, sample)
@@ -275,7 +279,7 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
 
 
 def _all_sites(outer: nn.Module, layout: Layout | None, heads: int | None) -> list[tuple[Site, nn.Module]]:
-    model: nn.Module = getattr(outer, "_orig_mod", outer)
+    model = inside(outer)
     return sites_of(model, family_of(model, layout), heads)
 
 

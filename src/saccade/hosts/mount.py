@@ -57,6 +57,11 @@ class Mount:
         return None if port.site.name not in self.bound or now is self.bound[port.site.name] else type(now).__name__
 
 
+def inside(outer: nn.Module) -> nn.Module:
+    """The module a compiled one wraps, or the module itself."""
+    return getattr(outer, "_orig_mod", outer)
+
+
 def family_of(model: nn.Module, layout: Layout | None = None) -> Family:
     """The family of a model: by class name, or by hand where a layout is given."""
     if layout is not None:
@@ -95,7 +100,7 @@ def mount(
     prefix: str = "",
 ) -> Mount:
     """Bind a port at every site `where` covers; on any error everything is put back before it is raised."""
-    model: nn.Module = getattr(outer, "_orig_mod", outer)
+    model = inside(outer)
     mounted = Mount(outer, model, family)
     try:
         for site, module in sites_of(model, family, heads, prefix):

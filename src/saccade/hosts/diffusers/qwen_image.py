@@ -14,8 +14,10 @@ from saccade.hosts.routes import diffusers_routes
 
 
 def _grids(inputs: Inputs) -> list[Grid]:
-    """Grids of the first sample's images; all samples of a batch share them."""
-    first = inputs["img_shapes"][0]
+    """Grids of the images of every sample; ValueError where samples differ, since a batch has one layout."""
+    first, *others = inputs["img_shapes"]
+    if any(other != first for other in others):
+        raise ValueError(f"img_shapes={inputs['img_shapes']} differ in one batch; run each resolution in its own batch")
     return [tuple(g) for g in first] if isinstance(first, list) else [tuple(first)]
 
 
