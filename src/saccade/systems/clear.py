@@ -29,7 +29,7 @@ from saccade.mechanisms.rotary_theta import RotaryTheta
 
 PAPER = Paper(
     title="CLEAR: Conv-Like Linearization Revs Pre-Trained Diffusion Transformers Up",
-    year=2024,
+    year=2025,
     arxiv="2412.16112",
     bibtex="""@inproceedings{liu2025clear,
   title     = {{CLEAR}: Conv-Like Linearization Revs Pre-Trained Diffusion Transformers Up},
