@@ -18,9 +18,9 @@ from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.hosts.catch import Catcher
 from saccade.hosts.explain import explain, probe
-from saccade.hosts.family import Inputs, rows_of
+from saccade.hosts.family import Family, Inputs, rows_of
 from saccade.hosts.guards import check_need, check_port, check_seen, refuse_in_graph, refuse_in_place
-from saccade.hosts.mount import Mount, family_of, inside, mount, sites_of
+from saccade.hosts.mount import Mount, Reading, inside, mount
 from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
 from saccade.hosts.rehearse import rehearse
@@ -39,6 +39,7 @@ def attach(
     where: Where = EVERYWHERE,
     layout: Layout | None = None,
     heads: int | None = None,
+    family: Family | None = None,
     rows: Rows | None = None,
     schedule: Any = None,
     timing: bool = False,
@@ -46,7 +47,9 @@ def attach(
     """Attach systems to a pipeline, a transformer of a known family, or any module whose `layout` is given by hand.
 
     where     which sites and heads, and in which share of the steps
+    layout    the tokens of a plain module's attention
     heads     number of heads of a plain module that does not tell
+    family    how to read a model saccade does not know, or knows otherwise
     rows      what the batch rows are, where the host cannot tell
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
@@ -55,7 +58,7 @@ def attach(
     """
     run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
     try:
-        run._begin(layout, heads)
+        run._begin(Reading(layout=layout, heads=heads, family=family))
     except BaseException:
         run.detach()
         raise
@@ -121,17 +124,16 @@ class Run:
         """What the stack would do at every site over `num_steps`; raises now what a plan would raise then."""
         return explain(self.planner, self.sites, num_steps)
 
-    def _begin(self, layout: Layout | None, heads: int | None) -> None:
+    def _begin(self, reading: Reading) -> None:
         for outer, prefix in _models(self.target):
             model = inside(outer)
             refuse_in_place(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
-            family = family_of(model, layout)
-            self._mounts.append(mount(outer, family, self.name, self.where, heads, prefix))
+            self._mounts.append(mount(outer, reading, self.name, self.where, prefix))
         for port in self._ports():
             port.seconds = 0.0 if self.timing else None
-        self._check_selectors(heads, layout)
+        self._check_selectors(reading)
         probe(self.planner, self._ports())
         for m in self._mounts:
             self._hooks += [
@@ -142,9 +144,9 @@ class Run:
     def _ports(self) -> list[Port]:
         return [port for mounted in self._mounts for port in mounted.ports]
 
-    def _check_selectors(self, heads: int | None, layout: Layout | None) -> None:
+    def _check_selectors(self, reading: Reading) -> None:
         if not self.sites:
-            known = [site.name for outer, _ in _models(self.target) for site, _ in _all_sites(outer, layout, heads)]
+            known = [name for mounted in self._mounts for name in mounted.alone]
             raise SelectorError(
                 f"where={self.where} matches no site; there are {', '.join(known) or 'no attention sites'}"
             )
@@ -276,11 +278,6 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
             f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
         )
     return models
-
-
-def _all_sites(outer: nn.Module, layout: Layout | None, heads: int | None) -> list[tuple[Site, nn.Module]]:
-    model = inside(outer)
-    return sites_of(model, family_of(model, layout), heads)
 
 
 def _names(sites: tuple[Site, ...]) -> str:

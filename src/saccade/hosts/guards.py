@@ -31,7 +31,8 @@ def refuse_in_place(model: nn.Module) -> None:
 
 
 def check_port(mount: Mount, port: Port) -> None:
-    """The site is still ours and no other back end was chosen for it."""
+    """The site is still ours, and nothing else was chosen to compute its attention."""
+    _check_torch()
     if other := mount.replaced(port):
         raise SilentSite(
             f"site '{port.site.name}' got another processor ({other}) after attach, so its calls are not seen; "
@@ -46,6 +47,15 @@ def check_port(mount: Mount, port: Port) -> None:
     name = str(getattr(chosen, "value", chosen))
     if name != "native":
         _other_backend(port, name, asked=_asks(processor))
+
+
+def _check_torch() -> None:
+    if nn.functional.scaled_dot_product_attention is not torch._C._nn.scaled_dot_product_attention:
+        other = nn.functional.scaled_dot_product_attention
+        raise SaccadeError(
+            f"F.scaled_dot_product_attention was replaced process-wide by {getattr(other, '__module__', '')}."
+            f"{getattr(other, '__name__', other)}; put torch's own back, or detach"
+        )
 
 
 def _other_backend(port: Port, name: str, asked: bool) -> None:

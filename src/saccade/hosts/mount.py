@@ -62,10 +62,25 @@ def inside(outer: nn.Module) -> nn.Module:
     return getattr(outer, "_orig_mod", outer)
 
 
-def family_of(model: nn.Module, layout: Layout | None = None) -> Family:
-    """The family of a model: by class name, or by hand where a layout is given."""
-    if layout is not None:
-        return plain(model, layout)
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was said by hand about how to read a model: a family, or the layout (and heads) of a plain module."""
+
+    layout: Layout | None = None
+    heads: int | None = None
+    family: Family | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout is not None and self.family is not None:
+            raise ValueError("layout= and family= both say what the tokens are; give one of them")
+
+
+def family_of(model: nn.Module, reading: Reading | None = None) -> Family:
+    """The family of a model: as given, by hand where a layout is given, or by class name."""
+    if reading is not None and reading.family is not None:
+        return reading.family
+    if reading is not None and reading.layout is not None:
+        return plain(model, reading.layout)
     names = [cls.__name__ for cls in type(model).__mro__]
     for family in FAMILIES:
         if set(family.classes) & set(names):
@@ -91,19 +106,12 @@ def sites_of(
     return [(site, module) for site, (_, module, _) in zip(sites, found, strict=True)]
 
 
-def mount(
-    outer: nn.Module,
-    family: Family,
-    owner: str,
-    where: Where,
-    heads: int | None = None,
-    prefix: str = "",
-) -> Mount:
+def mount(outer: nn.Module, reading: Reading, owner: str, where: Where, prefix: str = "") -> Mount:
     """Bind a port at every site `where` covers; on any error everything is put back before it is raised."""
     model = inside(outer)
-    mounted = Mount(outer, model, family)
+    mounted = Mount(outer, model, family := family_of(model, reading))
     try:
-        for site, module in sites_of(model, family, heads, prefix):
+        for site, module in sites_of(model, family, reading.heads, prefix):
             refuse_if_attached(site, module, owner)
             if where.covers(site):
                 mounted.ports.append(_bind(mounted, site, module, owner, where.heads))

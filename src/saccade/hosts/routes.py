@@ -7,7 +7,7 @@ Templates: a shadow rebuilds each over its own globals, where `_saccade_port` is
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional
 
 from saccade.hosts.shadow import Route
 
@@ -34,7 +34,9 @@ def _dispatch(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: A
 
 def torch_routes() -> tuple[Route, ...]:
     """`F.scaled_dot_product_attention`, tensors (b h n d)."""
-    return (Route(name="scaled_dot_product_attention", original=scaled_dot_product_attention, template=_sdpa),)
+    return (
+        Route(name="scaled_dot_product_attention", original=functional.scaled_dot_product_attention, template=_sdpa),
+    )
 
 
 def diffusers_routes() -> tuple[Route, ...]:

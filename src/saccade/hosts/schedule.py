@@ -24,7 +24,7 @@ class Schedule:
         source = getattr(self.scheduler, "timesteps", self.scheduler)
         if source is self.source:
             return False
-        self.source, self.times = source, tuple(float(t) for t in source)
+        self.source, self.times = source, tuple(map(float, source.tolist() if isinstance(source, Tensor) else source))
         return True
 
     def clock(self, given: Tensor | float, scale: float, branch: str = "main") -> Clock:
