@@ -16,7 +16,7 @@ from saccade.ops.schedule import Schedule, schedule
 from saccade.ops.sight import Fixed, Sight, sight
 
 NAME = "gather"
-SIZES: tuple[Size, ...] = ((128, 128),)
+SIZE: Size = (128, 128)  # queries and keys of a block
 MIN_TOKENS = 1024  # queries and keys; below, a dense launch takes less than the loop's own cost
 # Time per computed pair as a multiple of the best dense kernel's, measured by `bench kernels` (two AMX cores, D 64)
 UNIT = {torch.float32: 1.2, torch.bfloat16: 1.5, torch.float16: 1.5, torch.float64: 1.2}
@@ -91,8 +91,12 @@ def bytes(call: AttentionCall) -> int:
 
 def chosen_pattern(call: AttentionCall, fixed: Fixed) -> Pattern:
     """The block pattern this kernel works from, in the tightest token order."""
-    size = SIZES[0]
-    return fixed.once(("pattern", size), lambda: pattern(fixed.bound, call.layout_q, call.layout_k, size))
+    return fixed.once("pattern", lambda: pattern(fixed.bound, call.layout_q, call.layout_k, SIZE))
+
+
+def found_pattern(call: AttentionCall) -> Pattern:
+    """The same for a call by itself; ValueError where it has no fixed mask."""
+    return chosen_pattern(call, _fixed(call))
 
 
 def _fixed(call: AttentionCall) -> Fixed:

@@ -8,6 +8,7 @@ shifted   the row's maximum taken off first: everywhere else
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,7 +26,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Query blocks `rows`, the key blocks `cols` each reads, their tiles `which`, and how many leading ones are open."""
+    """Query blocks `rows`, the key blocks `cols` each reads, their tiles `which`; the first `open` are open."""
 
     rows: Int[Tensor, " g"]
     cols: Int[Tensor, "g c"]
@@ -34,8 +35,18 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class Space:
+    """Room for one batch, used again by the next: gathered queries, keys, values, and scores."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    s: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Blocks:
-    """Operands by block, tiles in the form the batch wants, keys not padded, and the scale."""
+    """Operands by block, tiles in the form the batch wants, keys not padded, the scale, and room to work in."""
 
     q: Float[Tensor, "R s w"]
     k: Float[Tensor, "C c w"]
@@ -43,6 +54,7 @@ class Blocks:
     keep: Bool[Tensor, "C c"] | None
     tiles: Tensor
     scale: float
+    space: Space | None = None
 
 
 def work(
@@ -80,7 +92,7 @@ def _forward(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
     rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
 ) -> Pair:  # fmt: skip
-    blocks = Blocks(q, k, v, keep, tiles, scale)
+    blocks = Blocks(q, k, v, keep, tiles, scale, _space(q, k, v, batches))
     form = _fused if _is_fused(q) else _summed if _is_safe(q, k, scale) else _shifted
     out = q.new_zeros(*q.shape[:2], v.shape[-1])
     lse = torch.full(q.shape[:2], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
@@ -89,6 +101,18 @@ def _forward(
         out.index_copy_(0, batch.rows, rows_out)
         lse.index_copy_(0, batch.rows, rows_lse)
     return out, lse
+
+
+def _space(q: Tensor, k: Tensor, v: Tensor, batches: Tensor) -> Space:
+    """Room for the largest batch, so that the loop allocates next to nothing."""
+    if not len(batches):
+        return Space(q, k, v, q)
+    rows, keys = int(batches[:, 0].max()), int((batches[:, 0] * batches[:, 1]).max())
+    scores = 0 if _is_fused(q) else keys * q.shape[1] * k.shape[1]
+    return Space(
+        q.new_empty(rows, q[0].numel()), k.new_empty(keys, k[0].numel()), v.new_empty(keys, v[0].numel()),
+        q.new_empty(scores),
+    )  # fmt: skip
 
 
 def _each(rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor) -> Iterator[Batch]:
@@ -123,14 +147,14 @@ def _added(blocks: Blocks, batch: Batch) -> Float[Tensor, "g 1 s n"] | None:
 
 
 def _summed(blocks: Blocks, batch: Batch) -> Pair:
-    q = blocks.q.index_select(0, batch.rows)
+    q = _taken(blocks.q, batch.rows[:, None], blocks.space and blocks.space.q).mul_(blocks.scale)
     size = blocks.k.shape[1]
     step = max(PIECE // size, 1) if len(batch.rows) == 1 else batch.cols.shape[1]
     out, total = None, None
     for at in range(0, batch.cols.shape[1], step):
         cols = batch.cols[:, at : at + step].reshape(len(q), -1)
-        k, v = (_taken(x, cols) for x in (blocks.k, blocks.v))
-        p = _weights(torch.bmm(q * blocks.scale, k.mT).exp_(), blocks, batch, at, cols)
+        k, v = _keys(blocks, cols)
+        p = _weights(_product(q, k.mT, blocks.space).exp_(), blocks, batch, at, cols)
         part = p.sum(-1)
         total = part if total is None else total + part
         out = torch.bmm(p, v) if out is None else out.baddbmm_(p, v)
@@ -161,7 +185,7 @@ def _shifted(blocks: Blocks, batch: Batch) -> Pair:
 
 def _scores(q: Tensor, k: Tensor, blocks: Blocks, batch: Batch) -> Float[Tensor, "g s n"]:
     """Scores in float32 or better, LOW where a pair is not seen."""
-    s = torch.bmm(q * blocks.scale, k.mT).to(torch.promote_types(q.dtype, torch.float32))
+    s = _product(q * blocks.scale, k.mT, blocks.space).to(torch.promote_types(q.dtype, torch.float32))
     if batch.open < batch.cols.shape[1]:
         s.masked_fill_(_beside(blocks.tiles, batch.which) == 0, LOW)
     kept = _kept(blocks, batch.cols)
@@ -169,13 +193,24 @@ def _scores(q: Tensor, k: Tensor, blocks: Blocks, batch: Batch) -> Float[Tensor,
 
 
 def _gathered(blocks: Blocks, batch: Batch, cols: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return blocks.q.index_select(0, batch.rows), _taken(blocks.k, cols), _taken(blocks.v, cols)
+    return _taken(blocks.q, batch.rows[:, None], blocks.space and blocks.space.q), *_keys(blocks, cols)
 
 
-def _taken(x: Float[Tensor, "C c d"], cols: Int[Tensor, "g n"]) -> Float[Tensor, "g nc d"]:
-    g, count = cols.shape
-    flat = x.view(len(x), -1).index_select(0, cols.reshape(-1))  # whole blocks are copied fastest as rows
-    return flat.view(g, count * x.shape[1], x.shape[2])
+def _keys(blocks: Blocks, cols: Tensor) -> Pair:
+    space = blocks.space
+    return _taken(blocks.k, cols, space and space.k), _taken(blocks.v, cols, space and space.v)
+
+
+def _taken(x: Float[Tensor, "C c d"], cols: Int[Tensor, "g n"], room: Tensor | None) -> Float[Tensor, "g nc d"]:
+    """Each row's blocks one after the other; whole blocks are copied, as rows of one wide matrix."""
+    into = None if room is None else room[: cols.numel()]
+    flat = torch.index_select(x.view(len(x), -1), 0, cols.reshape(-1), out=into)
+    return flat.view(len(cols), cols.shape[1] * x.shape[1], x.shape[2])
+
+
+def _product(a: Float[Tensor, "g s d"], b: Float[Tensor, "g d n"], space: Space | None) -> Float[Tensor, "g s n"]:
+    g, s, n = len(a), a.shape[1], b.shape[2]
+    return torch.bmm(a, b, out=None if space is None else space.s[: g * s * n].view(g, s, n))
 
 
 def _kept(blocks: Blocks, cols: Tensor) -> Bool[Tensor, "g 1 n"] | None:
@@ -184,8 +219,8 @@ def _kept(blocks: Blocks, cols: Tensor) -> Bool[Tensor, "g 1 n"] | None:
     return blocks.keep.index_select(0, cols.reshape(-1)).view(len(cols), 1, -1)
 
 
-def _beside(tiles: Float[Tensor, "T s c"], which: Int[Tensor, "g n"]) -> Float[Tensor, "g s nc"]:
-    """Each row's tiles side by side."""
+def _beside(tiles: Tensor, which: Int[Tensor, "g n"]) -> Tensor:
+    """(T s c) -> (g s n c): each row's tiles side by side."""
     return tiles.index_select(0, which.reshape(-1)).unflatten(0, which.shape).transpose(1, 2).flatten(2)
 
 
@@ -214,7 +249,13 @@ def _add(total: Float[Tensor, "C c d"], cols: Tensor, part: Tensor) -> None:
     total.view(len(total), -1).index_add_(0, cols.reshape(-1), part.to(total.dtype).reshape(cols.numel(), -1))
 
 
-@torch.library.custom_op("saccade::gather", mutates_args=())
+INPUTS = (
+    "Tensor q, Tensor k, Tensor v, Tensor? keep, Tensor tiles, "
+    "Tensor rows, Tensor cols, Tensor which, Tensor batches, float scale"
+)
+
+
+@torch.library.custom_op("saccade::gather", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor)")
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
     rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
@@ -231,7 +272,11 @@ def _(
     return q.new_empty(*q.shape[:2], v.shape[-1]), q.new_empty(q.shape[:2], dtype=fine)
 
 
-@torch.library.custom_op("saccade::gather_backward", mutates_args=())
+@torch.library.custom_op(
+    "saccade::gather_backward",
+    mutates_args=(),
+    schema=f"(Tensor d_out, Tensor d_lse, {INPUTS}, Tensor out, Tensor lse) -> (Tensor, Tensor, Tensor)",
+)
 def _differentiate(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
     rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
@@ -247,12 +292,12 @@ def _(
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-def _remember(ctx, inputs, output) -> None:  # noqa: ANN001
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.scale = inputs
     ctx.save_for_backward(*tensors, *output)
 
 
-def _pass_back(ctx, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+def _pass_back(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, out, lse = ctx.saved_tensors
     dq, dk, dv = _differentiate(d_out.contiguous(), d_lse, *tensors, ctx.scale, out, lse)
     return dq, dk, dv, *(None,) * 7

@@ -84,7 +84,8 @@ def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
         key = ("additive", dtype)
         if torch.compiler.is_compiling() and key not in seen.fixed.memo:
             return additive(token_map(call, seen), None, None, dtype)
-        return seen.fixed.once(key, lambda: additive(seen.fixed.bound.token(), None, None, dtype))
+        bound = seen.fixed.bound
+        return seen.fixed.once(key, lambda: additive(bound.token(), None, None, dtype))
     return additive(token_map(call, seen), seen.keep, dense, dtype)
 
 
@@ -139,7 +140,8 @@ def _written_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> Parti
     scores = (folded.q * folded.scale) @ k.transpose(-1, -2)
     scores = scores if mask is None else scores + mask
     out = torch.softmax(scores, dim=-1) @ v
-    return Partial(out, torch.logsumexp(scores.float(), dim=-1) if want_lse else None)
+    fine = torch.promote_types(scores.dtype, torch.float32)
+    return Partial(out, torch.logsumexp(scores.to(fine), dim=-1) if want_lse else None)
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, ...]:
