@@ -9,7 +9,7 @@ from saccade.core.blocks import FULL, MIXED, Bound
 from saccade.core.coarse import Coarse, blocks
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import KeyPadding, Mask, OnHeads, Table, among, forbid
-from saccade.core.places import Band, Causal, Disc, count_within
+from saccade.core.places import Band, Causal, Disc, Windows, count_within
 
 TWO = Layout((Segment("a", "image", 12, (1, 3, 4)), Segment("words", "text", 5), Segment("b", "image", 8, (2, 2, 2))))
 LAYOUTS = [Layout.joint(text=3, grid=(1, 6, 7)), Layout.joint(text=2, grid=(2, 4, 3), text_first=False), TWO]
@@ -27,6 +27,7 @@ def leaves(layout: Layout) -> st.SearchStrategy[Mask]:
     return st.one_of(
         st.floats(0.5, 8).map(Disc),
         st.builds(Band, axis=st.sampled_from(("t", "y", "x")), width=st.integers(1, 4)),
+        st.integers(1, 4).map(Windows),
         st.floats(1, 4).map(lambda r: OnHeads(Disc(r), (0, 2), 3)),
         st.sampled_from([forbid("text", "image"), forbid("image", "a"), Causal(), KeyPadding(keep), bands(layout)]),
     )
@@ -81,6 +82,15 @@ def test_places_within_a_radius_are_counted_by_offset(q: tuple, k: tuple, radius
     at_q, at_k = (torch.cartesian_prod(*map(torch.arange, grid)).reshape(-1, 3) for grid in (q, k))
     near = (at_q[:, None] - at_k[None]).pow(2).sum(-1) < radius**2
     assert count_within(q, k, radius) == int(near.sum())
+
+
+@given(st.sampled_from(LAYOUTS), st.integers(1, 5))
+def test_windows_part_the_image_and_leave_text_alone(layout: Layout, size: int) -> None:
+    seen, image = Windows(size).materialize(layout, layout)[0, 0], layout.is_("image")
+    at = layout.coords()
+    same = (at[:, None, 1:] // size == at[None, :, 1:] // size).all(-1)
+    grid = torch.cat([torch.full((s.n,), i) for i, s in enumerate(layout.segments)])
+    assert torch.equal(seen, same | ~(image[:, None] & image) | (grid[:, None] != grid))
 
 
 def test_a_disc_with_a_veil_has_a_closed_count() -> None:

@@ -1,4 +1,4 @@
-"""Masks over places: discs, bands, causal order. Discs and bands name only pairs of the same image grid."""
+"""Masks over places: discs, bands, windows, causal order. All but the last name only pairs of the same image grid."""
 
 import math
 from dataclasses import dataclass
@@ -78,6 +78,23 @@ class Band(Mask):
             return Verdict((near[axis] < self.width)[None, None], (far[axis] < self.width)[None, None])
 
         return _on_one_grid(q_at, k_at), verdict
+
+
+@dataclass(frozen=True)
+class Windows(Mask):
+    """Image tokens see the image tokens of their own window, size x size in (y, x); windows do not overlap."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size={self.size} must be at least 1, which leaves each token its own place")
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        need_grid(self, layout_q, layout_k)
+        q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
+        q_in, k_in = q_at[1:3] // self.size, k_at[1:3] // self.size
+        return _same_grid(q_at, k_at), lambda b, h, q, k: (q_in[0][q] == k_in[0][k]) & (q_in[1][q] == k_in[1][k])
 
 
 @dataclass(frozen=True)
