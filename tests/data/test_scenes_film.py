@@ -26,7 +26,6 @@ from saccade.data.scenes import (
     vocabulary,
 )
 from saccade.data.scenes.film_verdict import read_motion
-from saccade.data.scenes.sampling import apart
 from saccade.data.scenes.words import MAX_WORDS, holds
 
 seeds = st.integers(0, 2**32 - 1)
@@ -59,7 +58,8 @@ def test_things_stay_inside_and_never_touch(seed: int) -> None:
     film = sample_film(np.random.default_rng(seed))
     boxes = film.boxes()
     assert boxes.min() >= -1e-9 and boxes.max() <= 1 + 1e-9
-    assert all(apart(tuple(a), tuple(b)) for frame in boxes for a, b in combinations(frame, 2))
+    for frame in boxes:
+        assert all(max(*(b[:2] - a[2:]), *(a[:2] - b[2:])) >= 0.03 for a, b in combinations(frame, 2))
 
 
 @given(seed=seeds)
@@ -111,7 +111,7 @@ def test_captions_are_true_short_and_of_known_words(seed: int) -> None:
 
 
 def test_captions_tell_how_relations_change() -> None:
-    texts = {describe_film(PASSING, np.random.default_rng(seed)).text for seed in range(3000)}
+    texts = {describe_film(PASSING, np.random.default_rng(seed)).text for seed in range(1500)}
     assert "a red circle moving right starts left of a blue square staying still and ends right of it" in texts
     assert "a red circle moving right and a blue square staying still" in texts
 
@@ -136,6 +136,15 @@ def test_a_thing_that_vanishes_for_a_frame_is_noticed() -> None:
     verdict = judge_film(pictures, caption(PASSING))
     assert verdict.steady == 15 / 16 and verdict.motion == 0.5 and not verdict.all
     assert verdict.start.all and verdict.end.all
+
+
+def test_a_thing_that_comes_and_goes_is_noticed() -> None:
+    pictures = render_film(PASSING)
+    guest = thing(colour="green", shape="cross", x=0.2, y=0.8)
+    pictures[5] = render(replace(PASSING.at(5), things=(*PASSING.at(5).things, guest)))
+    verdict = judge_film(pictures, caption(PASSING))
+    assert verdict.steady == 15 / 16 and verdict.motion == 1 and verdict.start.all and verdict.end.all
+    assert not verdict.all
 
 
 def test_a_thing_that_changes_colour_on_the_way_is_noticed() -> None:

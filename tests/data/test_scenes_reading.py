@@ -142,6 +142,15 @@ def test_specks_are_dropped_and_larger_spots_are_things() -> None:
     assert len(parse(picture).things) == 1
 
 
+def test_specks_join_the_thing_they_touch_and_no_other() -> None:
+    picture = render(Scene(things=(thing(shape="square"),), background="black")).copy()
+    whole = masks(Scene(things=(thing(shape="square"),), background="black"), 64)[0]
+    picture[24:26, 30:33] = COLOURS["cyan"]  # on the square's rim
+    picture[4:6, 4:6] = COLOURS["red"]  # far away
+    (seen,) = parse(picture).things
+    assert seen.colour == "red" and np.array_equal(seen.mask, whole)
+
+
 def test_touching_things_of_two_colours_stay_two() -> None:
     scene = Scene(
         things=(thing(shape="square", x=0.369), thing(colour="cyan", shape="square", x=0.63)), background="white"
