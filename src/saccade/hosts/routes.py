@@ -1,10 +1,11 @@
 """The functions that stand where a host calls attention.
 
 Templates: a shadow rebuilds each over its own globals, where `_saccade_port` is the port of one site and
-`_saccade_<name>` what the host would have called. Without a plan the host's function gets the host's arguments.
+`_saccade_<name>` what the host would have called; so no decorator may wrap one, run-time shape checks included.
+Without a plan the host's function gets the host's arguments.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +17,7 @@ _saccade_scaled_dot_product_attention: Any = None
 _saccade_dispatch_attention_fn: Any = None
 
 
+@no_type_check
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     port = _saccade_port
     port.seen = True
@@ -24,6 +26,7 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) 
     return _saccade_scaled_dot_product_attention(query, key, value, *args, **kwargs)
 
 
+@no_type_check
 def _dispatch(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     port = _saccade_port
     port.seen = True
