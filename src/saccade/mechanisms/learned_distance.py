@@ -53,10 +53,16 @@ def token_strength(
 
 
 def _places(layout: Layout, unit: str, like: Tensor) -> Float[Tensor, "n 3"]:
-    """Centred (t, y, x) of all tokens."""
+    """Centred (t, y, x) of image tokens, zeros for others; made of plain operations, since this runs inside graphs."""
     grid = layout.image.grid or (1, 1, 1)
-    longer = max(grid[1:])
-    sides = torch.tensor((grid[0], longer, longer), dtype=like.dtype, device=like.device)
-    last = torch.tensor(grid, dtype=like.dtype, device=like.device) - 1
-    centred = layout.coords(like.device).to(like.dtype) - last / 2
-    return centred / sides if unit == "side" else centred
+    longer = max(grid[1:]) if unit == "side" else 1
+    lengths = (grid[0] if unit == "side" else 1, longer, longer)
+    axes = [_axis(side, length, like) for side, length in zip(grid, lengths, strict=True)]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    parts = [places if s.name == layout.image.name else places.new_zeros(s.n, 3) for s in layout.segments]
+    return torch.cat(parts)
+
+
+def _axis(side: int, length: int, like: Tensor) -> Float[Tensor, " side"]:
+    steps = torch.arange(side, dtype=like.dtype, device=like.device)
+    return (steps - (side - 1) / 2) / length
