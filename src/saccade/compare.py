@@ -16,7 +16,7 @@ import torch
 from saccade.attach import attach
 from saccade.core.errors import SaccadeError
 from saccade.core.mechanism import System
-from saccade.data.scenes import Prompt, judge
+from saccade.data.scenes import Prompt, judge, parse
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.arms import Candidate, Setup, Stack, Visit, candidates, spelled, turned, visits
 from saccade.metrics.comparison import Arm, Comparison, Drawn, SiteUse
@@ -144,12 +144,15 @@ def _gather(
     lpips = perceptual()
     dense = next(taken[arm.label].drawn for arm in arms if arm.role == "reference")
 
+    unjudged = unjudgeable(next(iter(dense.values())), prompts)
+    judged = [None if isinstance(p, str) or unjudged else p for p in prompts]
+
     def drawn(arm: Candidate) -> Iterator[Drawn]:
         for (prompt, seed), picture in taken[arm.label].drawn.items():
             against = dense[prompt, seed]
             score = None if arm.role == "reference" else fidelity(picture, against, lpips=lpips.judge)
             yield Drawn(
-                prompt=prompt, seed=seed, picture=picture, fidelity=score, verdict=_verdict(picture, prompts[prompt])
+                prompt=prompt, seed=seed, picture=picture, fidelity=score, verdict=_verdict(picture, judged[prompt])
             )
 
     return Comparison(
@@ -161,7 +164,7 @@ def _gather(
         arms=tuple(_arm(arm, taken[arm.label], tuple(drawn(arm))) for arm in arms),
         settings=asdict(setup),
         versions=versions(),
-        remarks=(*remarks, *filter(None, (lpips.reason,))),
+        remarks=(*remarks, *filter(None, (lpips.reason, unjudged))),
     )
 
 
@@ -178,8 +181,21 @@ def _arm(arm: Candidate, taken: Taken, drawn: tuple[Drawn, ...]) -> Arm:
     )
 
 
-def _verdict(picture: Picture, prompt: str | Prompt) -> dict[str, float] | None:
-    if isinstance(prompt, str) or len(picture) != 1:
+def unjudgeable(picture: Picture, prompts: Sequence[str | Prompt]) -> str:
+    """Why pictures like this cannot be judged by their prompts; empty where they can, or where no prompt promises."""
+    if all(isinstance(prompt, str) for prompt in prompts):
+        return ""
+    if len(picture) > 1:
+        return "prompts are not judged: films are not, yet"
+    try:
+        parse(picture[0])
+    except ValueError as error:
+        return f"prompts are not judged: {error}"
+    return ""
+
+
+def _verdict(picture: Picture, prompt: Prompt | None) -> dict[str, float] | None:
+    if prompt is None:
         return None
     return {kind: float(kept) for kind, kept in asdict(judge(picture[0], prompt)).items()}
 

@@ -19,7 +19,7 @@ ABOUT = "Swap, steer, build and measure the attention of visual generative model
 
 class _Commands(Lazy):
     table = {
-        "list": "saccade.cli.list:list_systems",
+        "list": "saccade.cli.catalogue:list_systems",
         "show": "saccade.cli.show:show",
         "generate": "saccade.cli.generate:generate",
         "explain": "saccade.cli.explain:explain",

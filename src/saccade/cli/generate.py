@@ -1,6 +1,8 @@
 """`saccade generate`: one picture under a stack of systems."""
 
+import inspect
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +23,7 @@ from saccade.cli.options import (
     open_pipeline,
     stacks,
 )
-from saccade.cli.printing import console, print_json
+from saccade.cli.printing import Told, console, print_json, progress_bar
 
 
 def generate(
@@ -39,13 +41,12 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Draw PROMPT with some systems attached, and report what ran at each site. Several --system make one stack."""
+    _check(out)
     stack = [entry for given in stacks(system) for entry in given]
     pipe = open_pipeline(model, device, dtype)
     given = {"num_inference_steps": steps, "height": height, "width": width, **call_options(option)}
     seconds, report = _draw(pipe, stack, prompt, seed, out, {k: v for k, v in given.items() if v is not None})
     if as_json:
-        from dataclasses import asdict
-
         print_json({"path": str(out.resolve()), "seconds": seconds, "report": asdict(report)})
         return
     console().print(str(report), highlight=False, soft_wrap=True)
@@ -59,10 +60,33 @@ def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, out: Path, given:
     from saccade.metrics.output import pictures
 
     start = time.perf_counter()
-    with attach(pipe, *stack, timing=True) as run:
-        drawn = pictures(pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), output_type="np", **given))
+    noise = torch.Generator("cpu").manual_seed(seed)
+    pipe.set_progress_bar_config(disable=True)
+    with attach(pipe, *stack, timing=True) as run, progress_bar() as told:
+        drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **_telling(pipe, told)))
     _save(drawn[0], out)
     return time.perf_counter() - start, run.report()
+
+
+def _telling(pipe: Any, told: Told) -> dict[str, Any]:
+    """The argument that lets a pipeline tell its steps, where it has one."""
+    if "callback_on_step_end" not in inspect.signature(pipe.__call__).parameters:
+        return {}
+
+    def step(pipe: Any, number: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        told(number + 1, pipe.num_timesteps, "draw")
+        return tensors
+
+    return {"callback_on_step_end": step}
+
+
+def _check(out: Path) -> None:
+    """Before anything is drawn: the format is known and the folder there."""
+    from PIL import Image
+
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"out='{out}' ends in no picture format; name it .png, .jpg or .webp")
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _save(picture: Any, out: Path) -> None:
@@ -71,6 +95,5 @@ def _save(picture: Any, out: Path) -> None:
     from saccade.metrics.output import to_bytes
 
     frames = [Image.fromarray(frame) for frame in to_bytes(picture)]
-    out.parent.mkdir(parents=True, exist_ok=True)
     film = {"save_all": True, "append_images": frames[1:], "duration": 80, "loop": 0} if len(frames) > 1 else {}
     frames[0].save(out, **film)

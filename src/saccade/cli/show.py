@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from saccade.cli.list import record
+from saccade.cli.catalogue import record
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
 from saccade.core.registry import Entry, lookup

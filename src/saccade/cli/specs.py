@@ -121,11 +121,11 @@ def _value(node: ast.expr, hint: Any, option: str, text: str) -> Any:
 
 def _object(node: ast.Call | ast.Name, hint: Any, option: str, text: str) -> Any:
     choices = option_classes(hint)
-    if isinstance(node, ast.Name) and node.id not in choices and _takes_text(hint):
-        return node.id  # a bare word: kernel=sdpa
     name, keywords = _named(node, text)
     matching = {cls_name.lower(): cls for cls_name, cls in choices.items()}
     if name.lower() not in matching:
+        if isinstance(node, ast.Name) and _takes_text(hint):
+            return node.id  # a bare word: kernel=sdpa
         allowed = f"one of {', '.join(sorted(choices))}" if choices else "a plain value"
         raise ValueError(f"{option}={ast.unparse(node)} must be {allowed}")
     return _build(matching[name.lower()], name, keywords, text)

@@ -5,7 +5,6 @@ resident memory, reset before the work, weights and libraries included; elsewher
 """
 
 import ctypes
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +27,8 @@ class Measured(Generic[T]):
 
 
 def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> Measured[T]:
-    """Run `work` once, with memory freed before and the device idle before and after."""
+    """Run `work` once, with free memory given back before and the device idle before and after."""
     on = torch.device(device)
-    gc.collect()
     known = _reset_peak(on)
     start = _now(on)
     result = work()

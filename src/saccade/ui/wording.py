@@ -18,7 +18,8 @@ def spell(low: float, high: float) -> str:
     """Two durations, the unit once where it is one: `452–460 ms`."""
     first, second = duration(low), duration(high)
     number, _, unit = first.rpartition(" ")
-    return f"{number}–{second}" if second.endswith(unit) and " " not in number else f"{first} – {second}"
+    plain = second.count(" ") == 1 and " " not in number and second.endswith(f" {unit}")
+    return f"{number}–{second}" if plain else f"{first} – {second}"
 
 
 def memory(size: int | None) -> str:
