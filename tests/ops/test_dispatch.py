@@ -124,9 +124,7 @@ def test_compiled_calls_agree_with_eager_ones(kernel: str, padded: bool) -> None
 @pytest.mark.compile
 def test_a_mask_unknown_before_the_graph_runs_dense_inside_it() -> None:
     torch._dynamo.reset()
-    at = call(*operands(1, 2, 2, 300, 300), Disc(3))
-    layout = Layout.joint(text=12, grid=(1, 16, 18))
-    at = at.replace(layout_q=layout, layout_k=layout)
+    at = call(*operands(1, 2, 2, 300, 300), block_mask(300, 300, h=2) & block_mask(300, 300, seed=1, keep=0.8))
     run = torch.compile(lambda q: attend(at.replace(q=q)).out, fullgraph=True, backend="eager")
     assert error(run(at.q), truth(at).out) < 1e-5
 

@@ -80,7 +80,7 @@ def test_a_pattern_is_the_mask(n: int, m: int, b: int, h: int, size: int, blocks
     assert torch.equal(rebuilt(found), mask.materialize(*layouts))
 
 
-@pytest.mark.parametrize("radius", [2.0, 3.5, 8.0])
+@pytest.mark.parametrize("radius", [3.5, 8.0])
 def test_a_better_order_is_the_same_mask_in_fewer_blocks(radius: float) -> None:
     layout = Layout.joint(text=7, grid=(1, 24, 40))
     found = pattern(Disc(radius).bind(layout, layout), layout, layout, (16, 16))

@@ -233,7 +233,7 @@ def _backward(
     blocks = Blocks(q, k, v, keep, tiles if tiles.dtype == fine else tiles == 0, scale)
     delta = (d_out.to(fine) * out.to(fine)).sum(-1) - d_lse
     lse = lse.masked_fill(lse == -torch.inf, 0.0)
-    dq, dk, dv = torch.zeros_like(q), k.new_zeros(k.shape, dtype=fine), v.new_zeros(v.shape, dtype=fine)
+    dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape, dtype=fine), v.new_zeros(v.shape, dtype=fine)
     for batch in _each(rows, cols, which, batches):
         qs, ks, vs = _gathered(blocks, batch, batch.cols)
         p = (_scores(qs, ks, blocks, batch) - lse[batch.rows, :, None]).exp_()
@@ -289,7 +289,7 @@ def _(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
     rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -1,14 +1,11 @@
 """Dense attention by torch's fused kernels, output and lse from the same launch.
 
 Factored biases are folded into q and k; a mask or a dense bias is one additive tensor. The fused kernels hand out lse
-without a gradient, so `_Fused` adds it: with lse's gradient g, dS = P (dO V^T + g - rowsum(dO O)), which the kernel's
+without a gradient, so `_fused` adds it: with lse's gradient g, dS = P (dO V^T + g - rowsum(dO O)), which the kernel's
 own backward computes once V, dO and O get one more column holding 1, g and 0.
 """
 
-from typing import Any
-
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
@@ -121,7 +118,7 @@ def _partial(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
     wide += -wide % ALIGN if wide != columns or wide != folded.q.shape[-1] else 0
     q, k, v = (_last_contiguous(padded(x, wide)) for x in (folded.q, folded.k, folded.v))
     if want_lse and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
-        out, lse = _Fused.apply(q, k, v, mask, folded.scale)
+        out, lse = _fused(q, k, v, mask, folded.scale)
     else:
         out, lse = _forward(q, k, v, mask, folded.scale)[:2]
     out = out if columns == wide else out[..., :columns]
@@ -170,28 +167,61 @@ def _last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-class _Fused(torch.autograd.Function):
+@torch.library.custom_op(
+    "saccade::sdpa",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? mask, float scale) -> (Tensor, Tensor)",
+)
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """The CPU kernel with gradients through lse as well as through out."""
+    out, lse = _forward(q, k, v, mask, scale)
+    return out.contiguous(), lse.contiguous()
 
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-    ) -> tuple[Float[Tensor, "b h n d"], Float[Tensor, "b h n"]]:
-        out, lse = _forward(q, k, v, mask, scale)
-        ctx.save_for_backward(q, k, v, mask, out, lse)
-        ctx.scale = scale
-        return out, lse
 
-    @staticmethod
-    def backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, mask, out, lse = ctx.saved_tensors
-        d = q.shape[-1]
-        one, zero = torch.ones_like(v[..., :1]), torch.zeros_like(out[..., :1])
-        extra = d_lse[..., None].to(out.dtype)
-        columns = d + 1 + (-(d + 1)) % ALIGN
-        wide = [padded(torch.cat(pair, dim=-1), columns) for pair in ((d_out, extra), (v, one), (out, zero))]
-        dq, dk, dv = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            wide[0], padded(q, columns), padded(k, columns), wide[1], wide[2], lse, 0.0, False,
-            attn_mask=mask, scale=ctx.scale,
-        )  # fmt: skip
-        return dq[..., :d], dk[..., :d], dv[..., :d], None, None
+@_fused.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    lse = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
+    return q.new_empty(*q.shape[:3], v.shape[-1]), lse
+
+
+@torch.library.custom_op(
+    "saccade::sdpa_backward",
+    mutates_args=(),
+    schema="(Tensor d_out, Tensor d_lse, Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor out, Tensor lse, "
+    "float scale) -> (Tensor, Tensor, Tensor)",
+)
+def _backward(
+    d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The kernel's backward with one more column of V, dO and O: 1, lse's gradient, 0."""
+    d = q.shape[-1]
+    columns = d + 1 + (-(d + 1)) % ALIGN
+    beside = ((d_out, d_lse[..., None].to(out.dtype)), (v, torch.ones_like(v[..., :1])), (out, 0 * out[..., :1]))
+    d_out, v, out = (padded(torch.cat(pair, dim=-1), columns) for pair in beside)
+    gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        d_out, padded(q, columns), padded(k, columns), v, out, lse, 0.0, False, attn_mask=mask, scale=scale
+    )
+    dq, dk, dv = (x[..., :d].contiguous() for x in gradients)
+    return dq, dk, dv
+
+
+@_backward.register_fake
+def _(
+    d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _remember(ctx, inputs, output) -> None:  # noqa: ANN001
+    *tensors, ctx.scale = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _pass_back(ctx, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+    q, k, v, mask, out, lse = ctx.saved_tensors
+    return *_backward(d_out, d_lse, q, k, v, mask, out, lse, ctx.scale), None, None
+
+
+_fused.register_autograd(_pass_back, setup_context=_remember)

@@ -131,13 +131,10 @@ def _lowered(mask: Mask, layout_q: Layout, layout_k: Layout, device: torch.devic
 
 def _evaluated(mask: Mask, call: AttentionCall) -> Tensor:
     """The token map by the mask's rule alone, so that it can be traced."""
-    device = call.q.device
-    names, permits = mask.rule(call.layout_q, call.layout_k, device)
-    b, h = (torch.arange(count, device=device).reshape(s) for count, s in zip(mask.extent, _AXES, strict=True))
-    q = torch.arange(call.q.shape[2], device=device).reshape(1, 1, -1, 1)
-    k = torch.arange(call.k.shape[2], device=device).reshape(1, 1, 1, -1)
-    allowed = ~names(b, h, q, k) | permits(b, h, q, k)
-    return allowed.expand(*mask.extent, q.shape[2], k.shape[3])
-
-
-_AXES = ((-1, 1, 1, 1), (1, -1, 1, 1))
+    sizes = (*call.q.shape[:3], call.k.shape[2])
+    names, permits = mask.rule(call.layout_q, call.layout_k, call.q.device)
+    at = [
+        torch.arange(size, device=call.q.device).reshape([-1 if axis == place else 1 for axis in range(4)])
+        for place, size in enumerate(sizes)
+    ]
+    return (~names(*at) | permits(*at)).expand(sizes)
