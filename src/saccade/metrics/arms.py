@@ -89,8 +89,8 @@ def visits(num_prompts: int, setup: Setup) -> tuple[Visit, ...]:
 
 
 def turned(arms: Sequence[Candidate], number: int) -> Iterator[Candidate]:
-    """The arms from another one on at each visit, and backwards at every second."""
-    start = number % len(arms)
+    """The arms forwards, then backwards, then the same from the next one on: each visit another order."""
+    start = number // 2 % len(arms)
     order = (*arms[start:], *arms[:start])
     return iter(order[::-1] if number % 2 else order)
 

@@ -163,7 +163,7 @@ def _floor(ax: "Axes", height: float) -> None:
 def _tile(x: int, y: int, share: float, tint: str) -> "FancyBboxPatch":
     from matplotlib.patches import FancyBboxPatch
 
-    shape, strength = "round,pad=0,rounding_size=0.08", 0.08 + 0.6 * share
+    shape, strength = "round,pad=0,rounding_size=0.08", 0.06 + 0.38 * share
     return FancyBboxPatch((x - 0.46, y - 0.4), 0.92, 0.8, boxstyle=shape, fc=tint, ec="none", alpha=strength)
 
 
