@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn, Self
 
@@ -13,7 +14,7 @@ from saccade.core.errors import SaccadeError, SelectorError, StateError
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
-from saccade.core.site import EVERYWHERE, Site, Where
+from saccade.core.site import EVERYWHERE, Site, SiteKind, Where
 from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.hosts.catch import Catcher
@@ -25,6 +26,7 @@ from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
 from saccade.hosts.rehearse import rehearse
 from saccade.hosts.report import Report
+from saccade.hosts.rotary import Rotary
 from saccade.hosts.schedule import Schedule, largest
 from saccade.hosts.tally import Tally
 from saccade.ops import Choice
@@ -63,6 +65,23 @@ def attach(
         run.detach()
         raise
     return run
+
+
+@dataclass(eq=False)
+class Moment:
+    """What was read at the door of one forward: arguments, a tensor of the batch, clock and rows."""
+
+    inputs: Inputs
+    sample: Tensor
+    clock: Clock
+    rows: Rows | None
+    tables: dict[Layout, Rotary] = field(default_factory=dict)
+
+    def table(self, mounted: Mount, layout: Layout) -> Rotary | None:
+        """The host's rotary table for these tokens, read once a forward."""
+        if mounted.family.rotary is not None and layout not in self.tables:
+            self.tables[layout] = mounted.family.rotary(mounted.model, self.inputs, layout)
+        return self.tables.get(layout)
 
 
 class Run:
@@ -133,7 +152,7 @@ class Run:
             self._mounts.append(mount(outer, reading, self.name, self.where, prefix))
         for port in self._ports():
             port.seconds = 0.0 if self.timing else None
-        self._check_selectors(reading)
+        self._check_selectors()
         probe(self.planner, self._ports())
         for m in self._mounts:
             self._hooks += [
@@ -144,7 +163,7 @@ class Run:
     def _ports(self) -> list[Port]:
         return [port for mounted in self._mounts for port in mounted.ports]
 
-    def _check_selectors(self, reading: Reading) -> None:
+    def _check_selectors(self) -> None:
         if not self.sites:
             known = [name for mounted in self._mounts for name in mounted.alone]
             raise SelectorError(
@@ -188,39 +207,33 @@ class Run:
                 port.through = self.timing
                 self.tally.count(port)
             return
-        inputs = mounted.inputs(args, kwargs)
-        mounted.family.check(inputs)
-        sample = mounted.sample(inputs)
-        clock, rows = self._moment(mounted, inputs, sample.shape[0])
-        self.clock = clock
-        kinds = {port.site.kind for port in mounted.ports}
-        layouts = {kind: mounted.family.layout(mounted.model, inputs, kind) for kind in kinds}
+        now = self._moment(mounted, mounted.inputs(args, kwargs))
+        kinds: set[SiteKind] = {port.site.kind for port in mounted.ports}
+        layouts = {kind: mounted.family.layout(mounted.model, now.inputs, kind) for kind in kinds}
         for port in mounted.ports:
             port.layout_q, port.layout_k = (self.planner.same(layout) for layout in layouts[port.site.kind])
-            self._prepare(mounted, port, inputs, clock, rows, sample)
+            self._prepare(mounted, port, now)
 
-    def _prepare(
-        self, mounted: Mount, port: Port, inputs: Inputs, clock: Clock, rows: Rows | None, sample: Tensor
-    ) -> None:
+    def _prepare(self, mounted: Mount, port: Port, now: Moment) -> None:
         assert port.layout_q is not None and port.layout_k is not None
-        skipped = mounted.family.skipped(inputs, port.site.name)
-        items = {} if skipped else self.planner.items(port.site, clock)
-        port.plan = plan = self.planner.plan(port.site, items, port.layout_q, port.layout_k, sample.device)
-        port.through, port.seen, port.rows = plan is not None or self.timing, False, rows
+        skipped = mounted.family.skipped(now.inputs, port.site.name)
+        items = {} if skipped else self.planner.items(port.site, now.clock)
+        port.plan = plan = self.planner.plan(port.site, items, port.layout_q, port.layout_k, now.sample.device)
+        port.through, port.seen, port.rows = plan is not None or self.timing, False, now.rows
         if plan is None:
             self.tally.count(port)
             return
         check_port(mounted, port)
         asked = needs(plan)
         for need in asked:
-            check_need(port, need, rows)
+            check_need(port, need, now.rows)
             self._catcher.ensure(port.view, need)
-        if {"host.rotary", "host.raw"} & asked and mounted.family.rotary is not None:
-            port.view.table = mounted.family.rotary(mounted.model, inputs, port.layout_q)
-        if self.where.heads is not None:
-            port.heads = port.view.chosen = torch.tensor(self.where.heads, device=sample.device)
-        self.tally.count(port, self._rehearsed(port, plan, sample))
-        port.memories = self._memories_of(port.site.name, clock.branch, plan.systems)
+        if {"host.rotary", "host.raw"} & asked:
+            port.view.table = now.table(mounted, port.layout_q)
+        if self.where.heads is not None and port.heads is None:
+            port.heads = port.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
+        self.tally.count(port, self._rehearsed(port, plan, now.sample))
+        port.memories = self._memories_of(port.site.name, now.clock.branch, plan.systems)
 
     def _rehearsed(self, port: Port, plan: Plan, sample: Tensor) -> Choice:
         key = (plan, sample.shape[0], sample.dtype, torch.is_grad_enabled())
@@ -234,10 +247,11 @@ class Run:
             self._memories[key] = {name: self.state.of(name, site, branch) for name in systems}
         return self._memories[key]
 
-    def _moment(self, mounted: Mount, inputs: Inputs, batch: int) -> tuple[Clock, Rows | None]:
+    def _moment(self, mounted: Mount, inputs: Inputs) -> Moment:
         """Clock and rows of this forward; state ticks where a step begins and is cleared where a generation does."""
-        family = mounted.family
-        weak = family.weak(inputs)
+        family, sample = mounted.family, mounted.sample(inputs)
+        family.check(inputs)
+        weak, batch = family.weak(inputs), sample.shape[0]
         clock = self._read(mounted, inputs)  # forgets self.clock where a new generation begins
         before = self.clock
         begins = before is None or self._schedule is None or clock.step != before.step
@@ -250,9 +264,8 @@ class Run:
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None and self._rows.n != batch:
             raise ValueError(f"rows of {self._rows.n} were given to attach, this forward has {batch} batch rows")
-        return Clock(
-            step=clock.step, num_steps=clock.num_steps, timestep=clock.timestep, sigma=clock.sigma, branch=branch
-        ), self._rows or self.planner.same(rows)
+        self.clock = replace(clock, branch=branch)
+        return Moment(inputs, sample, self.clock, self._rows or self.planner.same(rows))
 
     def _read(self, mounted: Mount, inputs: Inputs) -> Clock:
         given = inputs.get(mounted.family.time_name)

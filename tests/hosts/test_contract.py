@@ -14,7 +14,7 @@ from saccade.core.errors import SaccadeError
 from saccade.core.masks import among
 from saccade.core.places import Disc
 from saccade.core.site import at
-from tests.hosts.stand_ins import WINDOW, Looking, Masked, Nothing, Same, Scaled, fails, looking
+from tests.hosts.stand_ins import WINDOW, Kept, Looking, Masked, Nothing, Same, Scaled, fails, looking
 from tests.hosts.tiny import BY_NAME, DIFFUSERS, HOSTS, Host, attach_options, output
 
 pytestmark = pytest.mark.host
@@ -198,6 +198,36 @@ def test_gradient_checkpointing_recomputes_under_the_same_plan() -> None:
             model(**inputs)[0].square().sum().backward()
         grads.append(model.x_embedder.weight.grad.clone())
     torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_hooks_of_others_survive_attaching_and_detaching_in_any_order() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    fired: list[str] = []
+    block = model.transformer_blocks[0]
+    model.register_forward_pre_hook(lambda *given: fired.append("before"))
+    run = attach(model, looking(lambda call: call.host.stream, "host.stream"))
+    model.register_forward_pre_hook(lambda *given: fired.append("after"))
+    output(model, inputs)
+    block.register_forward_hook(lambda *given: fired.append("block"))
+    run.detach()
+    fired.clear()
+    output(model, inputs)
+    assert fired == ["before", "after", "block"]
+
+
+def test_state_of_one_branch_is_not_read_by_another() -> None:
+    """Sequential guidance: cond and uncond of one step keep apart what they put."""
+    model, inputs = BY_NAME["wan"].build()
+    other = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"] + 1}
+    times = [500.0, 250.0]
+
+    def walk(*prompts: dict[str, Any]) -> list[torch.Tensor]:
+        with attach(model, Looking(Kept()), schedule=times):
+            return [output(model, {**p, "timestep": torch.full((2,), int(t))}) for t in times for p in prompts]
+
+    _, alone = walk(inputs)
+    *_, cond, _ = walk(inputs, other)
+    assert torch.equal(alone, cond)
 
 
 def test_copying_an_attached_model_is_refused() -> None:

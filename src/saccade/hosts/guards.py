@@ -1,6 +1,7 @@
 """What is checked before a forward, outside any graph, so that nothing is lost without a word."""
 
 import warnings
+from types import BuiltinFunctionType
 from typing import NoReturn
 
 import torch
@@ -50,8 +51,8 @@ def check_port(mount: Mount, port: Port) -> None:
 
 
 def _check_torch() -> None:
-    if nn.functional.scaled_dot_product_attention is not torch._C._nn.scaled_dot_product_attention:
-        other = nn.functional.scaled_dot_product_attention
+    other = nn.functional.scaled_dot_product_attention
+    if not isinstance(other, BuiltinFunctionType):  # torch's own is built in
         raise SaccadeError(
             f"F.scaled_dot_product_attention was replaced process-wide by {getattr(other, '__module__', '')}."
             f"{getattr(other, '__name__', other)}; put torch's own back, or detach"

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,7 +40,12 @@ class Mount:
 
     def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
         """The arguments of this forward by name."""
-        return inspect.signature(self.model.forward).bind(*args, **kwargs).arguments
+        return self.signature.bind(*args, **kwargs).arguments
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The model's own, through whatever wraps its forward."""
+        return inspect.signature(self.model.forward)
 
     def sample(self, inputs: Inputs) -> Tensor:
         """The tensor that tells batch size and device: the family's main input, or the first tensor given."""

@@ -8,7 +8,7 @@ from torch import nn
 
 def flux(*, text: int, height: int, width: int, heads: int, layers: int) -> tuple[nn.Module, dict[str, Any]]:
     """A FLUX of `layers` double and `layers` single blocks, heads of 16 channels, and the inputs of one forward."""
-    from diffusers import FluxTransformer2DModel
+    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
     torch.manual_seed(0)
     model = FluxTransformer2DModel(
