@@ -114,9 +114,7 @@ def _value(node: ast.expr, hint: Any, option: str, text: str) -> Any:
             return dict(zip(keys, (_value(value, hint, option, text) for value in node.values), strict=True))
         case ast.Tuple() | ast.List():
             return tuple(_value(item, hint, option, text) for item in node.elts)
-    value = _literal(node, option)
-    allowed = _parts_of(hint)
-    return float(value) if type(value) is int and float in allowed and int not in allowed else value
+    return _literal(node, option)
 
 
 def _object(node: ast.Call | ast.Name, hint: Any, option: str, text: str) -> Any:

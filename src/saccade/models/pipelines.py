@@ -15,7 +15,7 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
 
     Raises ValueError where there is no pipeline of that name.
     """
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     place = path(str(model)) if str(model) in SHIPPED else Path(model)
     if place.exists() and not (place / "model_index.json").is_file():

@@ -1,6 +1,7 @@
 """The report's pictures: a row per prompt and seed, a column per arm, each embedded as data."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from html import escape
 from io import BytesIO
 from math import inf, isnan
@@ -65,7 +66,7 @@ def _score(drawn: Drawn) -> str:
     return " · ".join(lines)
 
 
-def _verdict(verdict: "dict[str, float]") -> str:
+def _verdict(verdict: Mapping[str, float]) -> str:
     if verdict["all"]:
         return '<span class="yes">✓ kept</span>'
     broken = [kind for kind, kept in verdict.items() if kind != "all" and not isnan(kept) and kept < 1]

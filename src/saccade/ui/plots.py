@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +16,7 @@ from saccade.metrics.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
 INK, MUTED, LINE, SURFACE = "#0a0b0c", "#0a0b0d", "#0a0b0e", "#0a0b0f"  # stand for the page's colours
@@ -23,7 +24,7 @@ ARMS = tuple(f"#a0b0c{i}" for i in range(10))  # and these for its colours of ar
 _NAMES = {INK: "--ink", MUTED: "--muted", LINE: "--line", SURFACE: "--surface"}
 _NAMES |= {stand_in: f"--arm-{i}" for i, stand_in in enumerate(ARMS)}
 ROOMY = 16  # columns up to which tiles carry their figures
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "saccade",
     "font.size": 10.5,
@@ -58,7 +59,7 @@ def trade_off(comparison: Comparison) -> str | None:
     shown = [(i, row) for i, row in enumerate(rows) if row.role == "system" and row.psnr is not None]
     if not shown:
         return None
-    with _axes(6.4, 4.2) as (ax, done):
+    with _axes(6.4, 4.2) as ((ax,), done):
         for i, row in shown:
             _cross(ax, row, colour(i))
         ax.axvline(1, color=MUTED, lw=1)
@@ -114,7 +115,7 @@ def _shades(
 ) -> str:
     """A tile per share, the darker the larger, with its figure where there is room."""
     roomy = len(columns) <= ROOMY
-    with _axes(6.4, 0.4 * len(labels) + 1.1) as (ax, done):
+    with _axes(6.4, 0.4 * len(labels) + 1.1) as ((ax,), done):
         ax.grid(False)
         for y, (row, tint) in enumerate(zip(shares, tints, strict=True)):
             for x, share in enumerate(row):
@@ -172,21 +173,21 @@ def _short(label: str) -> str:
 
 
 @contextmanager
-def _axes(width: float, height: float, columns: int = 1) -> "Iterator[tuple[Axes | np.ndarray, Callable[[], str]]]":
+def _axes(width: float, height: float, columns: int = 1) -> "Iterator[tuple[list[Axes], Callable[[], str]]]":
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
         try:
-            yield axes[0] if columns > 1 else axes[0, 0], lambda: _svg(figure)
+            yield list(axes[0]), lambda: _svg(figure)
         finally:
             plt.close(figure)
 
 
-def _svg(figure: "object") -> str:
+def _svg(figure: "Figure") -> str:
     """The figure as an svg element that takes the page's colours and font; ids are made unique per figure."""
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})  # type: ignore[attr-defined]
+    figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     for stand_in, name in _NAMES.items():
