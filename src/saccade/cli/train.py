@@ -14,18 +14,18 @@ RECIPES = ("scenes-flux",)
 def train(
     recipe: Annotated[str, typer.Argument(help=f"one of {', '.join(RECIPES)}")],
     out: Annotated[Path, typer.Option(help="folder of checkpoints, logs, sheets and the finished model")],
-    stage: Annotated[list[str] | None, typer.Option(help="only this stage; may be given several times")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="only this stage, such as flow, export or evaluate; may be given several times"),
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as flow.batches=32,8,2")] = None,
-    minutes: Annotated[float | None, typer.Option(help="length of the last training stage")] = None,
+    minutes: Annotated[float | None, typer.Option(help="length of the flow stage")] = None,
     steps: Annotated[int | None, typer.Option(help="the same in steps")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; the bits of a result depend on them")] = None,
 ) -> None:
     """Train a model by its recipe. Repeating the command after a kill goes on with the same final weights."""
-    try:
-        folder = _run(recipe, out, stage or [], _settings(setting or [], minutes, steps), threads)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    Console().print(f"pipeline: {folder}")
+    folder = _run(recipe, out, stage or [], _settings(setting or [], minutes, steps), threads)
+    Console().print(f"pipeline: {folder}", soft_wrap=True)
 
 
 def _run(name: str, out: Path, stages: list[str], settings: list[str], threads: int | None) -> Path:

@@ -39,11 +39,11 @@ class FlowStage:
     `drop`: share of captions replaced by the empty one, for guidance. `mean`, `std`: of the times' logits.
     """
 
-    fit: Fit = field(default_factory=lambda: Fit(minutes=70, save_every=250, log_every=50))
+    fit: Fit = field(default_factory=lambda: Fit(minutes=80, save_every=100, log_every=50))
     sides: tuple[int, ...] = (64, 128, 256)
     shares: tuple[float, ...] = (0.88, 0.09, 0.03)
     batches: tuple[int, ...] = (64, 20, 5)
-    pools: tuple[int, ...] = (60000, 6000, 1200)
+    pools: tuple[int, ...] = (32000, 4000, 800)
     drop: float = 0.05
     mean: float = 0.3
     std: float = 1.2

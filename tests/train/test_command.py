@@ -1,0 +1,50 @@
+"""`saccade train` as people call it."""
+
+from pathlib import Path
+
+import pytest
+
+from saccade.cli import main
+from saccade.train.scenes_flux import ScenesFluxRecipe
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ScenesFluxRecipe, tuple[str, ...]]]:
+    """What `run` was called with, instead of training."""
+    calls: list[tuple[ScenesFluxRecipe, tuple[str, ...]]] = []
+
+    def run(recipe: ScenesFluxRecipe, folder: Path, stages: tuple[str, ...]) -> Path:
+        calls.append((recipe, stages))
+        return folder
+
+    monkeypatch.setattr(ScenesFluxRecipe, "run", run)
+    return calls
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *words])
+    return int(ended.value.code or 0)
+
+
+def test_options_reach_the_recipe(asked: list[tuple[ScenesFluxRecipe, tuple[str, ...]]], tmp_path: Path) -> None:
+    words = ["scenes-flux", "--out", str(tmp_path), "--steps", "7", "--set", "flow.drop=0.1", "--stage", "flow"]
+    assert call(*words) == 0
+    ((recipe, stages),) = asked
+    assert (recipe.flow.fit.steps, recipe.flow.fit.minutes, recipe.flow.drop) == (7, None, 0.1)
+    assert stages == ("flow",)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scenes"], "recipe 'scenes' is unknown; choose one of scenes-flux"),
+        (["scenes-flux", "--stage", "vae"], "stage='vae' is unknown; choose from autoencoder"),
+        (["scenes-flux", "--set", "flow.dropp=1"], "no field 'dropp' among"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_ones(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words, "--out", str(tmp_path)) == 2
+    assert message in capsys.readouterr().err
