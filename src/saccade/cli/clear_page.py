@@ -24,9 +24,10 @@ FAMILIES = {"disc": BLUE, "disc with pooled keys": GREEN, "windows": ORANGE, "po
 
 
 def write_page(figures: dict[str, Any], page: Path) -> None:
-    """Write the page and, beside it, its plots `<page>-*.svg`."""
+    """Write the page and, beside it, its plots and a picture of the mask, `<page>-*.svg`."""
     page.parent.mkdir(parents=True, exist_ok=True)
     name = page.stem
+    plot_mask(page.with_name(f"{name}-mask.svg"))
     parts = [_head(figures)]
     if "losses" in figures:
         plot_losses(figures["losses"], page.with_name(f"{name}-losses.svg"))
@@ -41,7 +42,12 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
         plot_times(figures["times"], page.with_name(f"{name}-times.svg"))
         parts += ["## Time by area", f"![By area]({name}-times.svg)", *_times(figures["times"])]
     if "touched" in figures:
-        parts += ["## Blocks touched", *_touched(figures["touched"])]
+        plot_blocks(page.with_name(f"{name}-blocks.svg"))
+        parts += [
+            "## Blocks touched",
+            f"![In raster order and in tiles]({name}-blocks.svg)",
+            *_touched(figures["touched"]),
+        ]
     if "counts" in figures:
         parts += ["## Pairs of a FLUX.1 layer", _counts(figures["counts"])]
     page.write_text("\n\n".join(parts) + "\n")
@@ -83,14 +89,14 @@ def plot_mask(file: Path, *, grid: int = 12, text: int = 6, radius: float = 3, p
     coarse[text:] = True
     middle = text + grid * (grid // 2) + grid // 2
     with _axes(file, 2, height=3.4) as (left, right):
-        left.imshow(torch.cat((seen, coarse), dim=1), cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
+        left.imshow(torch.cat((seen, coarse), dim=1).numpy(), cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
         left.axvline(layout.n - 0.5, color=ORANGE, lw=1)
         left.set(
             title=f"queries by keys: text {text}, image {grid} x {grid}, pooled {pool} x {pool}",
             xlabel="key",
             ylabel="query",
         )
-        right.imshow(seen[middle, text:].reshape(grid, grid), cmap="Blues", vmin=0, vmax=1.4)
+        right.imshow(seen[middle, text:].reshape(grid, grid).numpy(), cmap="Blues", vmin=0, vmax=1.4)
         right.plot(grid // 2, grid // 2, marker="x", color=RED)
         right.set(title=f"image keys of one token, r = {radius:g}", xticks=[], yticks=[])
 
@@ -104,7 +110,7 @@ def plot_blocks(file: Path, *, side: int = 64, text: int = 512, radius: float = 
         for ax, (name, order) in zip(axes, orders.items(), strict=True):
             at = tokens(order, layout)
             map_ = bound.block_map(block, block, at, at)[0, 0]
-            ax.imshow(map_, cmap="Blues", vmin=0, vmax=2.4, interpolation="nearest")
+            ax.imshow(map_.numpy(), cmap="Blues", vmin=0, vmax=2.4, interpolation="nearest")
             ax.set(title=f"{name}: {float((map_ > 0).float().mean()):.3f} of the blocks", xlabel="block of keys")
         axes[0].set_ylabel("block of queries")
 
@@ -120,7 +126,8 @@ def _head(figures: dict[str, Any]) -> str:
     return "\n\n".join((
         "# CLEAR, measured",
         "Made by `saccade bench clear --page`; the same figures are in [clear.json](clear.json). Everything here is "
-        "zero-shot: the model has never seen the mask, and no distillation was done.",
+        "zero-shot: the model has never seen the mask, and no distillation was done. What it is: "
+        "[CLEAR](../systems/clear.md).",
         f"Model `{setting['model']}`, captions padded to {setting['text_tokens']} tokens, proportional scale for "
         f"{setting['trained_tokens']} trained keys. {machine['device']}; torch {machine['torch']}.",
     ))  # fmt: skip
