@@ -26,11 +26,24 @@ from saccade.cli.printing import Told, progress_bar
 from saccade.metrics.machine import device_name, versions
 
 Part = Callable[[Told], dict[str, Any]]
+LENGTHS = {"alibi": (256, 1024, 4096, 8192), "distance": (256, 1024, 4096)}
+TIMED = [
+    {"priors": (prior,), "dtypes": (dtype,), "sizes": sizes, "heads": 1, "repeats": 3, "clock": "cpu"}
+    for prior, sizes in LENGTHS.items()
+    for dtype in ("float32", "bfloat16")
+]
 
 
 def timed(told: Told) -> dict[str, Any]:
     """Dense bias against factors at growing length, in time of one core, which a busy machine does not lengthen."""
-    return timing(sizes=(256, 512, 1024, 2048, 4096, 8192), heads=1, repeats=5, clock="cpu", told=told)
+    return merged([timing(**options, told=told) for options in TIMED])
+
+
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several measurements as one; what is not a row or a crossover is the last one's."""
+    rows = [row for part in parts for row in part["rows"]]
+    crossover = {key: n for part in parts for key, n in part["crossover"].items()}
+    return {**parts[-1], "rows": rows, "crossover": crossover}
 
 
 PARTS: dict[str, Part] = {"timing": timed, "vit": flashbias_vit.run, "lm": flashbias_lm.run}

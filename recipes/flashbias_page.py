@@ -53,7 +53,7 @@ def timing_table(found: dict[str, Any]) -> str:
         "prior", "type", "pass", "tokens", "no bias, ms", "dense, ms", "factors, ms", "faster",
         "dense, MB", "factors, MB", "smaller",
     )  # fmt: skip
-    won = (f"{key}: {'never here' if n is None else f'from {n} tokens'}" for key, n in found["crossover"].items())
+    won = (f"{key}: {'not up to here' if n is None else f'from {n} tokens'}" for key, n in found["crossover"].items())
     setting = ", ".join(f"{key} {value}" for key, value in found["setting"].items())
     return f"{_table(heads, rows)}\n\nFactors are faster: {'; '.join(won)}.\n\n{setting}; {_machine(found)}."
 
@@ -122,19 +122,27 @@ def draw_prior(path: Path) -> None:
 
 
 def draw_cost(rows: list[dict[str, Any]], path: Path) -> None:
-    """Forward and backward together would hide the crossover, so one panel each, and one for memory."""
+    """ALiBi: time as a multiple of attention without a bias, forward and backward, and memory."""
     _, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-    chosen = [r for r in rows if r["prior"] == "alibi" and r["dtype"] == "float32"]
-    for panel, part in zip(panels, ("forward", "backward"), strict=False):
-        here = [r for r in chosen if r["part"] == part]
-        for arm, name in (("plain", "no bias"), ("dense", "dense bias"), ("factors", "factors")):
-            panel.loglog([r["n"] for r in here], [r[f"{arm}_ms"] for r in here], "o-", label=name)
-        panel.set(title=f"{part}, ms", xlabel="tokens")
-    here = [r for r in chosen if r["part"] == "forward"]
-    for arm, colour in (("dense", "C1"), ("factors", "C2")):
-        panels[2].loglog([r["n"] for r in here], [r[f"{arm}_bytes"] / 1e6 for r in here], "o-", color=colour, label=arm)
-    panels[2].set(title="memory of a forward, MB", xlabel="tokens")
-    panels[0].legend(frameon=False)
+    alibi = [r for r in rows if r["prior"] == "alibi"]
+    for dtype, line in (("float32", "-"), ("bfloat16", "--")):
+        for arm, name, colour in (("dense", "dense bias", "C1"), ("factors", "factors", "C2")):
+            style = {"color": colour, "linestyle": line, "marker": "o", "label": f"{name}, {dtype}"}
+            for panel, part in zip(panels, ("forward", "backward"), strict=False):
+                here = [r for r in alibi if r["part"] == part and r["dtype"] == dtype]
+                panel.plot([r["n"] for r in here], [r[f"{arm}_ms"] / r["plain_ms"] for r in here], **style)
+            here = [r for r in alibi if r["part"] == "forward" and r["dtype"] == dtype]
+            panels[2].plot([r["n"] for r in here], [r[f"{arm}_bytes"] / 1e6 for r in here], **style)
+    titles = ("forward time, no bias = 1", "backward time, no bias = 1", "memory of a forward, MB")
+    lengths = sorted({r["n"] for r in alibi})
+    for panel, title in zip(panels, titles, strict=True):
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(lengths, [str(n) for n in lengths])
+        panel.set(title=title, xlabel="tokens")
+    panels[2].set_yscale("log")
+    for panel in panels[:2]:
+        panel.axhline(1, color="grey", linewidth=0.8)
+    panels[0].legend(frameon=False, fontsize=8)
     plt.savefig(path, dpi=120)
     plt.close()
 

@@ -33,7 +33,7 @@ class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.table = nn.Parameter(0.02 * torch.randn(HEADS, 2 * GRID[0] - 1, 2 * GRID[1] - 1))
+        self.table = nn.Parameter(torch.zeros(HEADS, 2 * GRID[0] - 1, 2 * GRID[1] - 1))
         self.factors: LowRank | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def _accuracy(model: Classifier, test: Data) -> float:
 
 
 def _pictures() -> tuple[str, Data, Data]:
-    """CIFAR-10 where it can be read, or synthetic scenes of two shapes."""
+    """CIFAR-10 where it can be read, or synthetic scenes of one shape."""
     folder = Path(os.environ.get("SACCADE_DATA", "")) / "cifar10"
     if (folder / "train.parquet").is_file() and find_spec("pyarrow") is not None:
         return "CIFAR-10", _cifar(folder / "train.parquet", TRAIN), _cifar(folder / "test.parquet", TEST)
@@ -149,11 +149,12 @@ def _cifar(path: Path, count: int) -> Data:
 
 
 def _scenes(count: int, seed: int) -> Data:
-    """Two things; the label is their shapes, the left one first (the upper one in a column), so places decide."""
-    rng, names = np.random.default_rng(seed), list(scenes.SHAPES)
-    made = [scenes.sample(rng, count=2) for _ in range(count)]
-    sides = [[names.index(t.shape) for t in sorted(s.things, key=lambda t: (round(2 * t.x), t.y))] for s in made]
-    return _tensor([scenes.render(s, SIDE) for s in made]), torch.tensor([len(names) * a + b for a, b in sides])
+    """One thing; the label is its shape and size."""
+    rng = np.random.default_rng(seed)
+    labels = [f"{shape} {size}" for shape in scenes.SHAPES for size in scenes.SIZES]
+    made = [scenes.sample(rng, count=1) for _ in range(count)]
+    found = [labels.index(f"{s.things[0].shape} {s.things[0].size}") for s in made]
+    return _tensor([scenes.render(s, SIDE) for s in made]), torch.tensor(found)
 
 
 def _tensor(images: list[np.ndarray]) -> Tensor:
