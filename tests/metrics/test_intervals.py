@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.metrics import bootstrap, paired_difference, paired_ratio, share, t_interval
+from saccade.metrics import Interval, bootstrap, paired_difference, paired_ratio, share, t_interval
 
-values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
+values = st.lists(st.floats(-100, 100), min_size=3, max_size=12)
 
 
 def covered(interval, draw, truth: float, trials: int = 300) -> float:
@@ -65,8 +65,8 @@ def test_ratios_ignore_a_machine_that_slows_down() -> None:
     assert (found.low, found.mid, found.high) == pytest.approx((2, 2, 2))
 
 
-def test_one_value_has_a_middle_and_no_interval() -> None:
-    found = t_interval([4.0])
+@pytest.mark.parametrize("found", [t_interval([4.0]), t_interval([3.0, 5.0]), bootstrap([4.0])])
+def test_too_few_values_have_a_middle_and_no_interval(found: Interval) -> None:
     assert found.mid == 4 and np.isnan(found.low) and np.isnan(found.high)
     assert str(found) == "4"
 

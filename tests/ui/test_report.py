@@ -111,7 +111,7 @@ def test_plots_without_data_are_left_out() -> None:
 
 def test_fallbacks_sites_versions_and_settings_are_told(text: str) -> None:
     for told in (
-        "ran sdpa, for flex: no C++ compiler",
+        "ran sdpa; flex: no C++ compiler",
         "single_transformer_blocks.1.attn",
         "2.13.0",
         "Some CPU, 2 threads",

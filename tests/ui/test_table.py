@@ -48,7 +48,7 @@ def test_columns_without_any_figure_are_left_out() -> None:
 
 
 def test_what_fell_back_is_told_once_per_reason_with_its_sites() -> None:
-    assert "clear(radius=7): ran sdpa, for flex: no C++ compiler (3 sites)" in printed(comparison(3))
+    assert "clear(radius=7): ran sdpa; flex: no C++ compiler (3 sites)" in printed(comparison(3))
 
 
 def test_what_was_left_out_is_told() -> None:

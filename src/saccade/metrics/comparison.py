@@ -39,7 +39,7 @@ class Drawn:
 
     prompt: int
     seed: int
-    picture: Picture
+    picture: Picture = field(repr=False)
     fidelity: Fidelity | None = None
     verdict: Mapping[str, float] | None = None
 
@@ -55,7 +55,7 @@ class Arm:
     attention: tuple[float, ...] = ()
     peak_bytes: int | None = None
     sites: tuple[SiteUse, ...] = ()
-    drawn: tuple[Drawn, ...] = ()
+    drawn: tuple[Drawn, ...] = field(default=(), repr=False)
 
     @property
     def density(self) -> float:

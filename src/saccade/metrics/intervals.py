@@ -12,6 +12,7 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 2000
+FEWEST = 3  # the t interval of two values is nine times as wide as their distance
 
 Values = Sequence[float]
 Statistic = Callable[[np.ndarray], np.ndarray]  # over the last axis
@@ -19,7 +20,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]  # over the last axis
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """`mid` of `n` values, and the 95 % interval `low` to `high`; both are nan for fewer than two values."""
+    """`mid` of `n` values, and the 95 % interval `low` to `high`; both are nan where too few values tell none."""
 
     low: float
     mid: float
@@ -33,12 +34,12 @@ class Interval:
 
 
 def t_interval(values: Values) -> Interval:
-    """Mean and Student's t interval: for means of roughly normal values, such as decibels over pictures."""
+    """Mean and Student's t interval, for roughly normal values such as decibels over pictures; at least three."""
     from scipy.stats import t
 
     x = _finite(values)
     mid, n = float(x.mean()), len(x)
-    if n < 2:
+    if n < FEWEST:
         return Interval(low=nan, mid=mid, high=nan, n=n)
     reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(x.std(ddof=1)) / sqrt(n)
     return Interval(low=mid - reach, mid=mid, high=mid + reach, n=n)

@@ -49,7 +49,7 @@ def _speedup(row: Summary, timing: Timing | None) -> Cell:
 
 
 def _efficiency(row: Summary) -> Cell:
-    if row.role == "reference":
+    if row.role != "system":
         return Cell(main=NONE)
     return Cell(main=middle(row.efficiency, ".2f"), sub=bounds(row.efficiency, ".2f"))
 

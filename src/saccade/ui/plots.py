@@ -60,8 +60,8 @@ def trade_off(comparison: Comparison) -> str | None:
     if not shown:
         return None
     with _axes(6.4, 4.2) as ((ax,), done):
-        for i, row in shown:
-            _cross(ax, row, colour(i))
+        for place, (i, row) in enumerate(shown):
+            _cross(ax, row, colour(i), 6 if place % 2 else -13)
         ax.axvline(1, color=MUTED, lw=1)
         ax.set(xlabel=f"speed-up of {_what(shown[0][1])}  (×)", ylabel="PSNR to dense  (dB)")
         ax.margins(0.18)
@@ -125,7 +125,7 @@ def _shades(
         ax.set(xlim=(-0.55, len(columns) - 0.45), ylim=(len(labels) - 0.45, -0.55))
         ax.set_yticks(range(len(labels)), map(_short, labels))
         every = range(0, len(columns), 1 if roomy else len(columns) // 8)
-        ax.set_xticks(every, [columns[i] for i in every], rotation=18, ha="right")
+        ax.set_xticks(every, [columns[i] for i in every], rotation=25, ha="right")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         return done()
@@ -135,12 +135,12 @@ def _what(row: Summary) -> str:
     return "the pipeline call" if row.attention is None else "attention"
 
 
-def _cross(ax: "Axes", row: Summary, tint: str) -> None:
+def _cross(ax: "Axes", row: Summary, tint: str, label_at: int) -> None:
     x = (row.total if row.attention is None else row.attention).speedup
     y = row.psnr
     assert y is not None
     ax.errorbar(x.mid, y.mid, xerr=_reach(x), yerr=_reach(y), fmt="o", ms=8, color=tint, lw=1.6, mec=SURFACE, mew=1.2)
-    ax.annotate(_short(row.label), (x.mid, y.mid), xytext=(8, 6), textcoords="offset points", color=INK, size=10)
+    ax.annotate(_short(row.label), (x.mid, y.mid), xytext=(8, label_at), textcoords="offset points", color=INK, size=10)
 
 
 def _reach(x: Interval) -> np.ndarray:

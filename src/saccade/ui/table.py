@@ -31,10 +31,10 @@ def remarks(comparison: Comparison) -> tuple[str, ...]:
 
 
 def fallbacks(arm: Arm) -> tuple[str, ...]:
-    """`clear(radius=8): gather refused: ... (3 sites)`, each reason once."""
+    """`clear(radius=8): ran sdpa; gather: ... (3 sites)`, each reason once."""
     reasons = [(reason, site.kernel) for site in arm.sites if site.calls for reason in site.reasons]
     counted = {pair: reasons.count(pair) for pair in dict.fromkeys(reasons)}
-    return tuple(f"{arm.label}: ran {kernel}, for {why} ({n} sites)" for (why, kernel), n in counted.items())
+    return tuple(f"{arm.label}: ran {kernel}; {why} ({n} sites)" for (why, kernel), n in counted.items())
 
 
 def _cell(cell: Cell) -> Text:
