@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
 
 SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
-BOX = {"steps": 20, "height": 128, "width": 128, "batch": 4, "repeats": 2}  # 256 image tokens on the model in the box
+BOX = {"steps": 20, "height": 128, "width": 128, "batch": 2}  # 256 image tokens on the model in the box
 BOX_OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
-PROMPTS, PROMPT_SEED = 12, 7
+PROMPTS, PROMPT_SEED = 16, 7
 
 
 def compare(
