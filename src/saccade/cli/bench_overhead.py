@@ -1,13 +1,14 @@
 """`saccade bench overhead`: what an empty stack costs a step of a model, attached against plain.
 
 The same FLUX of random weights, plain and attached with no system, in turn within one run, so that drift of the machine
-hits both alike. Each visit times several steps and keeps the fastest; the ratio is the median over visits of attached /
-plain. Two sizes: tiny, where a step is mostly Python, and 4,096 tokens, where it is mostly attention.
+hits both alike. Each visit runs some steps uncounted, times as many and keeps the fastest; the ratio is the median over
+visits of attached / plain. Two sizes: tiny, where a step is mostly Python, and 4,096 tokens, where it is attention.
 """
 
 import json
 import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from saccade.hosts.specimen import flux
 from saccade.metrics.machine import device_name, versions
 
 SIZES = {  # name -> shape, steps timed per visit
-    "tiny": ({"text": 16, "height": 8, "width": 8, "heads": 2, "layers": 2}, 10),
+    "tiny": ({"text": 16, "height": 8, "width": 8, "heads": 2, "layers": 2}, 20),
     "4096": ({"text": 256, "height": 60, "width": 64, "heads": 4, "layers": 1}, 1),
 }
 
@@ -82,12 +83,9 @@ def overhead(
 
 
 def _visit(model: nn.Module, inputs: dict[str, Any], steps: int, attached: bool) -> float:
-    """Seconds of the fastest of `steps` forwards."""
-    with torch.inference_mode():
-        if not attached:
-            return min(_seconds(model, inputs) for _ in range(steps))
-        with attach(model):
-            return min(_seconds(model, inputs) for _ in range(steps))
+    """Seconds of the fastest of `steps` forwards, after as many to warm up."""
+    with torch.inference_mode(), attach(model) if attached else nullcontext():
+        return min([_seconds(model, inputs) for _ in range(2 * steps)][steps:])
 
 
 def _seconds(model: nn.Module, inputs: dict[str, Any]) -> float:
