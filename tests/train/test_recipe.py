@@ -21,7 +21,7 @@ RECIPE = ScenesFluxRecipe(
     text=TextStage(fit=FIT, batch=4),
     flow=replace(STAGE, fit=FIT),
     decoder=AutoencoderStage(fit=FIT, batch=2, pool=8, decoder_only=True),
-    evaluation=Evaluation(captions=(3,), steps=1, sides=(64,)),
+    evaluation=Evaluation(captions=(9,), steps=1, sides=(64,)),
 )
 MIXED = "ignore:Mismatch dtype between input and weight:UserWarning"  # torch on RMSNorm under autocast
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.filterwarnings(MIXED)]
@@ -53,10 +53,12 @@ def test_the_decoder_stage_leaves_the_encoder_alone(out: Path) -> None:
 
 
 def test_measurements_name_their_circumstances(out: Path) -> None:
-    measured, padded = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
+    measured, padded, noisy = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
+    assert (measured["stochastic_sampling"], noisy["stochastic_sampling"]) == (False, True)
     assert (measured["text_tokens"], padded["text_tokens"]) == (32, 512)
     assert {"steps", "side", "seed", "captions", "split"} <= measured.keys()
-    assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [1, 1, 1]
+    assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [3, 3, 3]
+    assert padded["captions"] == 3
     assert 0 <= measured["things=2"]["all"] <= 1
     assert (out / "pipeline" / "samples.png").stat().st_size > 0
 

@@ -24,7 +24,8 @@ def evaluate(
     """
     started = time.perf_counter()
     given = {"steps": steps, "side": side, "seed": seed, "text_tokens": text_tokens}
-    found: dict[str, object] = {**given, "captions": captions, "split": "held-out"}
+    scheduler = {name: pipe.scheduler.config[name] for name in ("shift", "stochastic_sampling")}
+    found: dict[str, object] = {**given, **scheduler, "captions": captions, "split": "held-out"}
     for i, count in enumerate(COUNTS):
         share = captions // len(COUNTS) + (i < captions % len(COUNTS))
         wanted = prompts(share, seed=CAPTION_SEED + count, count=count, split="held-out")

@@ -13,7 +13,11 @@ TOKENS = 4096  # image tokens of one call
 def draw(
     pipe: FluxPipeline, texts: Sequence[str], *, steps: int, side: int = 64, seed: int = 0, text_tokens: int = 32
 ) -> UInt8[np.ndarray, "b side side 3"]:
-    """A picture of `side` pixels for each text, the i-th from seed `seed + i`, by plain calls of the pipeline."""
+    """A picture of `side` pixels for each text, the i-th from seed `seed + i`, by plain calls of the pipeline.
+
+    torch's own generator is seeded too: stochastic schedulers draw from it, so that their pictures depend on the batch.
+    """
+    torch.manual_seed(seed)
     size = max(1, TOKENS * 64 // side**2)
     pipe.set_progress_bar_config(disable=True)
     parts = []
