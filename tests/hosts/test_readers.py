@@ -9,6 +9,7 @@ import torch
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.errors import Missing, StateError
+from saccade.core.site import at
 from saccade.hosts import FAMILIES
 from saccade.hosts.rotary import Rotary
 from tests.hosts.stand_ins import looking
@@ -184,3 +185,25 @@ def test_an_item_that_was_not_declared_is_an_error_with_the_mend() -> None:
         calls_of("flux", look=lambda call: call.host.hidden)
     with pytest.raises(StateError, match="put 'host.rotary' in the mechanism's `needs`"):
         calls_of("flux", look=lambda call: call.host.rotary)
+
+
+def test_attention_to_a_first_frame_is_left_alone() -> None:
+    """Image-to-video Wan attends twice in one module; the keys of the frame are no text tokens."""
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16,
+        freq_dim=16, ffn_dim=32, num_layers=1, rope_max_seq_len=32, image_dim=16, added_kv_proj_dim=24,
+    ).eval()  # fmt: skip
+    inputs = {
+        "hidden_states": torch.randn(1, 4, 1, 4, 4),
+        "timestep": torch.tensor([500]),
+        "encoder_hidden_states": torch.randn(1, 512, 16),
+        "encoder_hidden_states_image": torch.randn(1, 5, 16),
+        "return_dict": False,
+    }
+    plain, keys = output(model, inputs), []
+    with attach(model, looking(lambda call: keys.append(call.k.shape[2])), where=at(kind="cross")):
+        torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
+    assert keys == [512]
