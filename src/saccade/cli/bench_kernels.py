@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,11 +23,12 @@ from torch import Tensor
 
 from saccade.cli.printing import Told, console, progress_bar
 from saccade.core.call import AttentionCall, plain_call
+from saccade.core.errors import Refused
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, Table, lower
 from saccade.core.places import Disc
 from saccade.metrics.machine import device_name, versions
-from saccade.ops import attend, flex, gather, prepare
+from saccade.ops import attend, flex, gather, native, prepare
 
 BLOCK = 128  # tokens of a random pattern's blocks
 CHUNK = 256  # queries of the written-out dense baseline taken at once
@@ -73,7 +75,7 @@ def kernels(
     rounds: Annotated[int, typer.Option(help="times every arm is run")] = 7,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all without it")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    compiled: Annotated[bool, typer.Option(help="compile and measure flex too")] = True,
+    compiled: Annotated[bool, typer.Option(help="compile and measure native and flex too")] = True,
 ) -> None:
     """Time the sparse kernels against the best dense one."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
@@ -142,15 +144,16 @@ def _sparse(
         return {}, ["the mask lets every pair pass"]
     prepare(call, kernel="gather")
     arms: dict[str, Arm] = {"gather": lambda: attend(call, kernel="gather")}
-    if not compiled:
-        return arms, []
-    told(f"compiling flex for {call.q.shape[2]}")
-    try:
-        flex.warm(call)
-    except ValueError as refused:
-        return arms, [str(refused)]
-    prepare(call, kernel="flex")
-    return {**arms, "flex": lambda: attend(call, kernel="flex")}, []
+    notes = []
+    for name, warm in {"native": native.warm, "flex": lambda: flex.warm(call)}.items() if compiled else ():
+        told(f"compiling {name} for {call.q.shape[2]}")
+        try:
+            warm()
+            prepare(call, kernel=name)
+            arms[name] = partial(attend, call, kernel=name)
+        except (ValueError, native.BuildError, Refused) as refused:
+            notes.append(f"{name}: {refused}")
+    return arms, notes
 
 
 def _random(n: int, heads: int, share: float, generator: torch.Generator) -> tuple[Layout, Mask]:

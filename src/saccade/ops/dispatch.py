@@ -14,7 +14,7 @@ import torch
 from saccade.core.call import AttentionCall
 from saccade.core.errors import Refused
 from saccade.core.partial import Partial
-from saccade.ops import flex, gather, reference, sdpa
+from saccade.ops import flex, gather, native, reference, sdpa
 from saccade.ops.sight import sight
 
 
@@ -30,8 +30,8 @@ class Kernel(Protocol):
     bytes: Callable[[AttentionCall], int]
 
 
-KERNELS: dict[str, Any] = {module.NAME: module for module in (gather, flex, sdpa, reference)}
-ORDER = {"cpu": ("gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
+KERNELS: dict[str, Any] = {module.NAME: module for module in (native, gather, flex, sdpa, reference)}
+ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
 
 
 @dataclass(frozen=True)

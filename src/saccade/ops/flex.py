@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +22,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops.gather import chosen_pattern, operand_heads
 from saccade.ops.operands import has_dense, operands, width
-from saccade.ops.pattern import Pattern
+from saccade.ops.pattern import Pattern, Size
 from saccade.ops.sight import Fixed, sight
 
 NAME = "flex"
@@ -32,6 +33,7 @@ UNIT = {"cpu": {torch.float32: 3.0, torch.bfloat16: 2.0}, "cuda": {}}
 SLOWER = 1.25  # on devices and types not measured
 WORTH = 0.9  # of the dense time
 Bucket = tuple[object, ...]
+Lists = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # mixed, full: counts and places; tile numbers; tiles
 
 _warm: set[Bucket] = set()
 _compiling: ContextVar[bool] = ContextVar("compiling", default=True)
@@ -164,7 +166,7 @@ def _power(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _lists(call: AttentionCall) -> tuple[Pattern, tuple[Tensor, ...]]:
+def _lists(call: AttentionCall) -> tuple[Pattern, Lists]:
     """The pattern, and its block lists, tile numbers and tiles filled up to the bucket."""
     fixed = _fixed(call)
     found = chosen_pattern(call, fixed)
@@ -172,7 +174,7 @@ def _lists(call: AttentionCall) -> tuple[Pattern, tuple[Tensor, ...]]:
     return found, fixed.once(("flex", n, m), lambda: _made(found, n // found.size[0], m // found.size[1]))
 
 
-def _made(found: Pattern, blocks_q: int, blocks_k: int) -> tuple[Tensor, ...]:
+def _made(found: Pattern, blocks_q: int, blocks_k: int) -> Lists:
     assert found.tiles is not None
     grow = (0, blocks_k - found.map.shape[3], 0, blocks_q - found.map.shape[2])
     map_, tile_of = (torch.nn.functional.pad(x, grow) for x in (found.map, found.tile_of))
@@ -194,7 +196,7 @@ def _run(call: AttentionCall, want_lse: bool) -> Partial:
     k, v = (_laid(x, found.order_k, _up(call.k.shape[2], BUCKET)) for x in (folded.k, folded.v))
     inside = torch.compiler.is_compiling()
     kernel = _flex if inside else _compiled(_compiling.get())
-    out, lse = kernel(q, k, v, *lists, folded.scale, found.size, want_lse)
+    out, lse = kernel(q, k, v, lists, folded.scale, found.size, want_lse)
     out, lse = (None if x is None else _restored(x, found, n) for x in (out, lse))
     assert out is not None
     return Partial(out, lse)
@@ -210,10 +212,10 @@ def _restored(x: Tensor, found: Pattern, n: int) -> Tensor:
 
 
 def _flex(
-    q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, mixed_at: Tensor, full: Tensor, full_at: Tensor,
-    tile_of: Tensor, tiles: Tensor, scale: float, size: tuple[int, int], want_lse: bool,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    q: Tensor, k: Tensor, v: Tensor, lists: Lists, scale: float, size: Size, want_lse: bool
+) -> tuple[Tensor, Tensor | None]:
     """The call FlexAttention compiles; the token map of mixed blocks is read from the tiles."""
+    mixed, mixed_at, full, full_at, tile_of, tiles = lists
 
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         tile = tile_of[b * (tile_of.shape[0] > 1), h * (tile_of.shape[1] > 1), i // size[0], j // size[1]]
@@ -234,7 +236,7 @@ def _flex(
 def _compiled(allowed: bool) -> Callable[..., tuple[Tensor, Tensor | None]]:
     compiled = torch.compile(_flex, fullgraph=True, dynamic=False)
 
-    def call(*args: object) -> tuple[Tensor, Tensor | None]:
+    def call(*args: Any) -> tuple[Tensor, Tensor | None]:
         with torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=1024):
             with torch.compiler.set_stance("default" if allowed else "fail_on_recompile"):
                 return compiled(*args)

@@ -5,12 +5,13 @@ blocks go through one launch. Inside a graph the whole loop is one operator.
 """
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops.gathered import BUDGET, tiles_for, work
-from saccade.ops.operands import has_dense, operands, width
+from saccade.ops.operands import Operands, has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size, pattern
 from saccade.ops.schedule import Schedule, schedule
 from saccade.ops.sight import Fixed, Sight, sight
@@ -19,7 +20,7 @@ NAME = "gather"
 SIZE: Size = (128, 128)  # queries and keys of a block
 MIN_TOKENS = 1024  # queries and keys; below, a dense launch takes less than the loop's own cost
 # Time per computed pair as a multiple of the best dense kernel's, measured by `bench kernels` (two AMX cores, D 64)
-UNIT = {torch.float32: 1.2, torch.bfloat16: 1.5, torch.float16: 1.5, torch.float64: 1.2}
+UNIT = {torch.float32: 1.2, torch.bfloat16: 1.6, torch.float16: 1.6, torch.float64: 1.2}
 WORTH = 0.9  # of the dense time
 
 
@@ -55,20 +56,15 @@ def ready(call: AttentionCall) -> None:
     """Prepare pattern, schedule and tiles."""
     seen = sight(call)
     if seen.fixed is not None:
-        _prepared(call, seen.fixed)
+        _tiles(call, _prepared(call, seen.fixed)[0])
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair, plus the copies."""
-    seen, folded = sight(call), operands(call)
-    assert seen.fixed is not None
-    pattern, plan, tiles = _prepared(call, seen.fixed)
-    q = _blocked(folded.q, pattern.order_q, pattern.size[0])
-    k, v = (_blocked(x, pattern.order_k, pattern.size[1]) for x in (folded.k, folded.v))
-    out, lse = work(q, k, v, _keep(seen, folded.k.shape[1], pattern), plan, tiles, folded.scale)
-    b, h, n, _ = call.q.shape
-    restored = _restored(out.unflatten(0, (b, h, -1)).flatten(2, 3), pattern, n)
-    return Partial(restored, _restored(lse.unflatten(0, (b, h, -1)).flatten(2, 3), pattern, n) if want_lse else None)
+    folded = operands(call)
+    found, plan, blocks, keep = laid_out(call, folded)
+    out, lse = work(*blocks, keep, plan, _tiles(call, found), folded.scale)
+    return restored(call, found, out, lse if want_lse else None)
 
 
 def flops(call: AttentionCall) -> int:
@@ -84,8 +80,8 @@ def bytes(call: AttentionCall) -> int:
     """q and out once, and each gathered key and value block written and read once more."""
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
-    pattern, plan, _ = _prepared(call, _fixed(call))
-    gathered = len(plan.cols) * pattern.size[1] * (w + dv)
+    found, plan = _prepared(call, _fixed(call))
+    gathered = len(plan.cols) * found.size[1] * (w + dv)
     return (b * h * n * (w + dv) + 3 * gathered) * call.q.element_size()
 
 
@@ -116,13 +112,44 @@ def operand_heads(call: AttentionCall) -> int:
     return call.k.shape[1] if call.bias is None else operands(call).k.shape[1]
 
 
-def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, Schedule, Tensor]:
-    def make() -> tuple[Pattern, Schedule, Tensor]:
+def laid_out(
+    call: AttentionCall, folded: Operands
+) -> tuple[Pattern, Schedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
+    """The pattern, the order of work, q, k, v by block, and which keys are not padded, by block."""
+    seen = sight(call)
+    found, plan = _prepared(call, _fixed(call))
+    q = _blocked(folded.q, found.order_q, found.size[0])
+    k, v = (_blocked(x, found.order_k, found.size[1]) for x in (folded.k, folded.v))
+    keep = _keep(seen, folded.k.shape[1], found)
+    if keep is not None and len(keep) != len(k):
+        keep = keep.repeat(len(k) // len(keep), 1)
+    return found, plan, (q, k, v), keep
+
+
+def restored(
+    call: AttentionCall, found: Pattern, out: Float[Tensor, "R s dv"], lse: Float[Tensor, "R s"] | None
+) -> Partial:
+    """What was computed by block, by token and in the tokens' own order."""
+    b, h, n, _ = call.q.shape
+    parts = [None if x is None else x.unflatten(0, (b, h, -1)).flatten(2, 3) for x in (out, lse)]
+    own = [None if x is None else _restored(x, found, n) for x in parts]
+    assert own[0] is not None
+    return Partial(own[0], own[1])
+
+
+def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
+    def make() -> Tensor:
+        assert found.tiles is not None
+        return tiles_for(found.tiles, call.q)
+
+    return _fixed(call).once(("tiles", call.q.dtype, call.q.device.type), make)
+
+
+def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, Schedule]:
+    def make() -> tuple[Pattern, Schedule]:
         found = chosen_pattern(call, fixed)
         b, h = call.q.shape[:2]
-        plan = schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])
-        assert found.tiles is not None
-        return found, plan, tiles_for(found.tiles, call.q)
+        return found, schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])
 
     return fixed.once(_key(call), make)
 
@@ -131,7 +158,7 @@ def _blocked(x: Tensor, order: Tensor | None, size: int) -> Tensor:
     """(b h n d) -> (b h n/size, size, d) in the order, filled up to whole blocks; a view where nothing moves."""
     if order is not None:
         x = x.index_select(2, order)
-    return x.reshape(-1, size, x.shape[-1])
+    return x.reshape(-1, size, x.shape[-1]).contiguous()
 
 
 def _restored(x: Tensor, pattern: Pattern, n: int) -> Tensor:

@@ -60,9 +60,7 @@ class Blocks:
 def work(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, plan: Schedule, tiles: Tensor, scale: float
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:
-    """(out, lse) by query block; blocks that read nothing get 0 and -inf. keep may hold one batch row for all."""
-    if keep is not None and len(keep) != len(k):
-        keep = keep.repeat(len(k) // len(keep), 1)
+    """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
     args = (q, k, v, keep, tiles, plan.rows, plan.cols, plan.which, plan.batches, scale)
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))):
         return _attend(*args)

@@ -2,7 +2,7 @@
 
     scale q k^T + phi_q phi_k^T + values  =  [scale q, phi_q, 1, 0] [k, phi_k, values, 0]^T
 
-Zero columns fill the width up to a multiple of 8, so fused kernels take it. A dense bias cannot be folded; it is left over.
+Zero columns fill the width up to a multiple of 8, so fused kernels take it. A dense bias cannot be folded.
 """
 
 from dataclasses import dataclass

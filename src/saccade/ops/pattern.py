@@ -133,7 +133,7 @@ def _number(allowed: Bool[Tensor, "p s c"], found: list[Tensor], numbers: dict[i
         numbers[mark] = len(numbers) + 1
     if fresh:
         found.append(allowed[torch.tensor(list(fresh.values()), device=allowed.device)])
-    return torch.tensor([numbers[mark] for mark in marks])
+    return torch.tensor([numbers[mark] for mark in marks], dtype=torch.int64)
 
 
 def _hashes(allowed: Bool[Tensor, "p s c"]) -> Int[Tensor, " p"]:

@@ -4,6 +4,7 @@ Blocks are numbered over batch rows and heads; full ones come before mixed ones,
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int
@@ -24,6 +25,12 @@ class Schedule:
     cols: Int[Tensor, " P"]
     which: Int[Tensor, " P"]
     batches: Int[Tensor, "B 3"]
+
+    @cached_property
+    def starts(self) -> Int[Tensor, " R1"]:
+        """Where each row's part of `cols` begins, and the end of the last."""
+        counts = self.batches[:, 1].repeat_interleave(self.batches[:, 0])
+        return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
 
 def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> Schedule:

@@ -1,0 +1,162 @@
+"""Block-sparse attention on the CPU by a small compiled kernel over torch's own matrix products: inference, with lse.
+
+It works from the same pattern and schedule as `gather` without copying keys per query block: every key block is packed
+once, each thread takes query blocks from a shared counter, the softmax is online. float32 and bfloat16. Compiling takes
+a few seconds and happens only in `warm`; until then the kernel refuses.
+"""
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.partial import Partial
+from saccade.ops import gather
+from saccade.ops.native_build import BuildError, library
+from saccade.ops.operands import has_dense, operands, padded, width
+from saccade.ops.schedule import Schedule
+
+NAME = "native"
+MIN_TOKENS = 512
+UNIT = {torch.float32: 1.0, torch.bfloat16: 1.15}  # time per computed pair, as a multiple of the best dense kernel's
+WORTH = 0.9  # of the dense time
+TYPES = (torch.float32, torch.bfloat16)
+
+COLD = "not warmed; call ops.native.warm() before"
+
+_state: dict[str, str | bool] = {"warm": False, "reason": COLD}
+
+
+def warm() -> None:
+    """Compile the kernel, or load it compiled, and try it on a small case. Raises BuildError where that fails."""
+    try:
+        for dtype in TYPES:
+            _try(dtype)
+    except BuildError as error:
+        _state.update(warm=False, reason=str(error))
+        raise
+    _state.update(warm=True)
+
+
+def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
+    """Not warm, another device or type, a gradient asked for, inside a graph, or no blocks to work from."""
+    checks = {
+        str(_state["reason"]): not _state["warm"],
+        f"{call.q.dtype} on {call.q.device.type}; it takes float32 and bfloat16 on the CPU": (
+            call.q.device.type != "cpu" or call.q.dtype not in TYPES
+        ),
+        "it has no backward": torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v)),
+        "it cannot stand inside a graph": torch.compiler.is_compiling(),
+        "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
+    }
+    reasons = [reason for reason, holds in checks.items() if holds]
+    return reasons or gather.refuses(call, want_lse=want_lse)
+
+
+def unprofitable(call: AttentionCall) -> list[str]:
+    """Too short, or too many blocks computed."""
+    n, m = call.q.shape[2], call.k.shape[2]
+    if min(n, m) < MIN_TOKENS:
+        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
+    area, limit = gather.found_pattern(call).area, WORTH / UNIT[call.q.dtype]
+    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+
+
+def ready(call: AttentionCall) -> None:
+    """Prepare pattern and schedule."""
+    gather.ready(call)
+
+
+def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
+    """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
+    folded = operands(call)
+    columns = folded.q.shape[-1] + folded.q.shape[-1] % 2  # half precision pairs columns
+    found, plan, blocks, keep = gather.laid_out(call, folded)
+    q, k, v = (padded(blocks[0], columns), padded(blocks[1], columns), blocks[2])
+    assert found.tiles is not None
+    out, lse = attend_blocks(q, k, v, keep, found.tiles, plan, folded.scale)
+    return gather.restored(call, found, out, lse if want_lse else None)
+
+
+def flops(call: AttentionCall) -> int:
+    """2 (w + dv) for each pair of a computed block."""
+    return gather.flops(call)
+
+
+def bytes(call: AttentionCall) -> int:
+    """q and out once, k and v read and written once to pack them, and read again for each block that is computed."""
+    b, h, n, _ = call.q.shape
+    w, dv = width(call), call.v.shape[-1]
+    found = gather.found_pattern(call)
+    read = round(found.kept * b * h / (found.map.shape[0] * found.map.shape[1])) * found.size[1]
+    packed = 2 * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
+    return (b * h * n * (w + dv) + (packed + read) * (w + dv)) * call.q.element_size()
+
+
+class Job(ctypes.Structure):
+    """The arguments of the compiled functions, in their order."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "kt", "vt", "keep", "tiles", "rows", "cols", "which")),
+        *((name, ctypes.c_void_p) for name in ("starts", "out", "lse")),
+        *((name, ctypes.c_int64) for name in ("count", "blocks", "s", "c", "w", "dv", "half")),
+        ("scale", ctypes.c_float),
+        ("next", ctypes.c_void_p),
+    ]
+
+
+def attend_blocks(
+    q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
+    tiles: Bool[Tensor, "T s c"], plan: Schedule, scale: float,
+) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
+    """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
+    half = q.dtype == torch.bfloat16
+    kt, vt = torch.empty_like(k), torch.empty_like(v) if half else v
+    out = q.new_zeros(*q.shape[:2], v.shape[-1])
+    lse = torch.full(q.shape[:2], -torch.inf)
+    counter = torch.zeros(1, dtype=torch.int64)
+    tensors = {
+        "q": q, "k": k, "v": v, "kt": kt, "vt": vt, "keep": keep, "tiles": tiles, "rows": plan.rows, "cols": plan.cols,
+        "which": plan.which, "starts": plan.starts, "out": out, "lse": lse, "next": counter,
+    }  # fmt: skip
+    job = Job(
+        **{name: None if x is None else x.data_ptr() for name, x in tensors.items()}, count=len(plan.rows),
+        blocks=len(k), s=q.shape[1], c=k.shape[1], w=q.shape[2], dv=v.shape[2], half=half, scale=scale,
+    )  # fmt: skip
+    for work in ("saccade_pack", "saccade_attend"):
+        counter.zero_()
+        _shared(work, job)
+    return out, lse
+
+
+def _shared(work: str, job: Job) -> None:
+    """Every thread takes blocks until none is left; the calling one too."""
+    function = getattr(library(), work)
+    others = [_pool(os.getpid()).submit(function, ctypes.byref(job)) for _ in range(torch.get_num_threads() - 1)]
+    failed = function(ctypes.byref(job)) + sum(other.result() for other in others)
+    if failed:
+        raise BuildError("the matrix products of this torch do not run on this processor")
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that live on, since each makes its own matrix kernels; others after a fork."""
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="saccade-native")
+
+
+def _try(dtype: torch.dtype) -> None:
+    """One block against torch."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 32, 32, generator=g).to(dtype) for _ in range(3))
+    at, zero = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    plan = Schedule(rows=at, cols=at, which=zero, batches=torch.ones(1, 3, dtype=torch.int64))
+    tiles = torch.ones(1, 32, 32, dtype=torch.bool)
+    out, _ = attend_blocks(q, k, v, None, tiles, plan, 0.2)
+    true = torch.softmax(0.2 * q.double() @ k.double().mT, -1) @ v.double()
+    if not (out.double() - true).abs().max() < (1e-5 if dtype == torch.float32 else 3e-2):
+        raise BuildError(f"the compiled kernel is wrong in {dtype} on this processor")
