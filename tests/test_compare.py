@@ -94,6 +94,14 @@ def test_attention_takes_part_of_the_whole_time(made: Comparison) -> None:
         assert all(0 < part < whole for part, whole in zip(arm.attention, arm.seconds, strict=True))
 
 
+def test_a_compiled_model_is_timed_as_a_whole_only() -> None:
+    pipe = tiny_flux()
+    object.__setattr__(pipe.transformer, "_orig_mod", pipe.transformer)  # the mark of torch.compile
+    made = compare(pipe, [Clear(radius=2)], ["a"], setup=Setup(steps=1, height=48, width=48, floor=None))
+    assert all(arm.attention == () and len(arm.seconds) == 1 for arm in made.arms)
+    assert all(figures.attention is None and figures.efficiency is None for figures in summarise(made))
+
+
 def test_sites_tell_what_ran_where(made: Comparison) -> None:
     narrow = made.arm("clear(radius=1.5)")
     assert [site.name for site in narrow.sites] == ["transformer_blocks.0.attn", "single_transformer_blocks.0.attn"]

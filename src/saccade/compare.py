@@ -54,7 +54,7 @@ def compare(
     systems   one arm each; a tuple is a stack
     prompts   texts, or prompts of `saccade.data.scenes`, whose pictures are judged by what they promise
     progress  called before each run
-    A stack the pipeline refuses is left out, with the reason among the remarks; ValueError where none is left.
+    A stack the pipeline refuses is left out, with the reason among the remarks; SaccadeError where none is left.
     """
     setup = setup or Setup()
     if not prompts:
@@ -98,7 +98,7 @@ def _warm(
 def _run(
     pipe: Any, arm: Candidate, texts: tuple[str, ...], visit: Visit, setup: Setup, taken: Taken, number: int
 ) -> None:
-    eager = not any(hasattr(module, "_orig_mod") for module in (getattr(pipe, "transformer", None),))
+    eager = not hasattr(getattr(pipe, "transformer", None), "_orig_mod")  # a compiled model is timed as a whole only
     apart = torch.device(pipe.device).type != "cpu"  # there, timing a site waits for the device
     got, sites = _measured(pipe, arm, texts, visit, setup, timing=eager and not apart)
     if eager and apart and number < TIMED_VISITS:
@@ -107,8 +107,8 @@ def _run(
     taken.peaks += [] if got.peak_bytes is None else [got.peak_bytes]
     taken.drawn.update(zip(visit.jobs, got.result, strict=True) if visit.first else ())
     taken.sites = [_plus(a, b) for a, b in zip(taken.sites, sites, strict=True)] if taken.sites else sites
-    if sites and all(site.seconds is not None for site in sites if site.calls):
-        taken.attention.append(sum(site.seconds or 0.0 for site in sites))
+    if timed := [site.seconds for site in sites if site.seconds is not None]:
+        taken.attention.append(sum(timed))
 
 
 def _measured(
@@ -215,8 +215,8 @@ def _site(site: Any) -> SiteUse:
 
 
 def _plus(a: SiteUse, b: SiteUse) -> SiteUse:
-    seconds = None if a.seconds is None or b.seconds is None else a.seconds + b.seconds
-    return replace(b, calls=a.calls + b.calls, seconds=seconds)
+    timed = [site.seconds for site in (a, b) if site.seconds is not None]
+    return replace(b, calls=a.calls + b.calls, seconds=sum(timed) if timed else None)
 
 
 @dataclass(eq=False)
