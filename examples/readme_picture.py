@@ -1,0 +1,43 @@
+"""Make the picture of the README: captions down, systems across, each cell drawn from the same noise.
+
+python examples/readme_picture.py docs/images/compare.png
+"""
+
+import sys
+
+import matplotlib.pyplot as plt
+from diffusers import FluxPipeline
+
+import saccade
+from saccade.data.scenes import prompts
+from saccade.metrics.arms import Setup
+from saccade.metrics.comparison import Arm
+from saccade.systems import Clear, FlashBias
+
+SYSTEMS = [Clear(radius=8), Clear(radius=4), FlashBias()]
+SETUP = Setup(steps=20, height=128, width=128, batch=4, floor=None, options={"max_sequence_length": 32})
+
+pipe = FluxPipeline.from_pretrained(saccade.models.path("scenes-flux"))
+captions = prompts(4, seed=7, split="held-out")
+comparison = saccade.compare(pipe, SYSTEMS, captions, setup=SETUP)
+
+
+def title(arm: Arm) -> str:
+    """The arm, the share of pairs it computes and how far it lies from dense."""
+    scores = [drawn.fidelity.psnr for drawn in arm.drawn if drawn.fidelity is not None]
+    told = f"\n{arm.density:.0%} of pairs" if arm.density < 1 else ""
+    return f"{arm.label}{told}" + (f", PSNR {sum(scores) / len(scores):.1f}" if scores else "")
+
+
+rows, columns = len(captions), len(comparison.arms)
+figure, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.4 * rows), squeeze=False)
+for column, arm in enumerate(comparison.arms):
+    axes[0, column].set_title(title(arm), fontsize=9)
+    for drawn in arm.drawn:
+        axes[drawn.prompt, column].imshow(drawn.picture[0])
+for row, caption in enumerate(captions):
+    axes[row, 0].set_ylabel("\n".join(caption.text.split(" and ")), fontsize=7)
+for cell in axes.flat:
+    cell.set(xticks=[], yticks=[])
+figure.tight_layout()
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "compare.png", dpi=110)
