@@ -15,11 +15,13 @@ from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError
 from saccade.core.layout import Layout
+from saccade.core.masks import Table
 from saccade.core.mechanism import Mechanism, PlanItem
 from saccade.core.rows import Rows
 from saccade.core.site import Site, at
 from saccade.core.state import Memory
 from saccade.hosts import FAMILIES, offers
+from saccade.hosts.planner import LATELY
 from saccade.hosts.schedule import Schedule
 from tests.hosts.stand_ins import WINDOW, Kept, Looking, Masked, Nothing, Same, Scaled, Steps, looking
 from tests.hosts.tiny import BY_NAME, PLAIN, output
@@ -272,3 +274,22 @@ def test_a_family_given_by_hand_is_used() -> None:
     assert len(run.sites) == 2 and run.report().host == "Mine"
     with pytest.raises(ValueError, match="layout= and family= both say what the tokens are"):
         attach(model, Same(), family=mine, layout=PLAIN)
+
+
+class Fresh:
+    """A new mask at every step, equal to none before."""
+
+    name = "fresh"
+
+    def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
+        return (Table(torch.zeros(22).long(), torch.zeros(22).long(), torch.ones(1, 1).bool()) & WINDOW,)
+
+
+def test_preparations_nobody_wants_any_more_are_let_go() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    with attach(model, Fresh(), where=at("transformer_blocks.0.attn")) as run:
+        for _ in range(LATELY + 6):
+            output(model, inputs)
+        assert len(run.planner.shared) == len(run.planner.plans) == LATELY + 1
+        assert len(run._choices) <= LATELY + 1
+    assert not run.planner.shared

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class Run:
         self._hooks: list[Any] = []
         self._catcher = Catcher()
         self._memories: dict[Any, dict[str, Memory]] = {}
-        self._choices: dict[Any, Choice] = {}
+        self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
         self._lock, self._thread = threading.Lock(), None
 
     def __enter__(self) -> Self:
@@ -207,6 +208,7 @@ class Run:
                 port.through = self.timing
                 self.tally.count(port)
             return
+        self.planner.begin_forward()
         now = self._moment(mounted, mounted.inputs(args, kwargs))
         kinds: set[SiteKind] = {port.site.kind for port in mounted.ports}
         layouts = {kind: mounted.family.layout(mounted.model, now.inputs, kind) for kind in kinds}
@@ -236,10 +238,11 @@ class Run:
         port.memories = self._memories_of(port.site.name, now.clock.branch, plan.systems)
 
     def _rehearsed(self, port: Port, plan: Plan, sample: Tensor) -> Choice:
-        key = (plan, sample.shape[0], sample.dtype, torch.is_grad_enabled())
-        if key not in self._choices:
-            self._choices[key] = rehearse(port, plan, sample)
-        return self._choices[key]
+        choices = self._choices.setdefault(plan, {})
+        key = (sample.shape[0], sample.dtype, torch.is_grad_enabled())
+        if key not in choices:
+            choices[key] = rehearse(port, plan, sample)
+        return choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
         key = (site, branch, systems)

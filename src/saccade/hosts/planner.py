@@ -15,6 +15,7 @@ from saccade.core.stack import Plan, make_plan
 Items = Mapping[str, tuple[PlanItem, ...]]
 Systems = Mapping[str, System]
 T = TypeVar("T")
+LATELY = 16  # forwards
 
 
 @dataclass(eq=False)
@@ -26,6 +27,15 @@ class Planner:
     shared: dict[Any, Plan] = field(default_factory=dict)
     plans: dict[Any, Plan] = field(default_factory=dict)
     values: dict[Any, Any] = field(default_factory=dict)
+    used: dict[Any, int] = field(default_factory=dict)  # preparation -> the last forward that wanted it
+    forwards: int = 0
+
+    def begin_forward(self) -> None:
+        """Let go of preparations no forward wanted lately, so that answers new at every step do not pile up."""
+        self.forwards += 1
+        for key in [key for key, last in self.used.items() if self.forwards - last > LATELY]:
+            del self.used[key], self.shared[key]
+            self.plans = {own: plan for own, plan in self.plans.items() if own[0] != key}
 
     def same(self, value: T) -> T:
         """The first value equal to this one: compilers compare layouts and rows by identity."""
@@ -45,6 +55,7 @@ class Planner:
         key = (_key(items), layout_q, layout_k, str(device), site.heads)
         if key not in self.shared:
             self.shared[key] = make_plan(items, site, layout_q, layout_k, device)
+        self.used[key] = self.forwards
         own = (key, site.name)
         if own not in self.plans:
             self.plans[own] = replace(self.shared[key], site=site)
@@ -55,6 +66,7 @@ class Planner:
         self.shared.clear()
         self.plans.clear()
         self.values.clear()
+        self.used.clear()
 
 
 def idle(plan: Plan) -> bool:

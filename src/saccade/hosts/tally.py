@@ -15,7 +15,7 @@ class Tally:
 
     forwards: int = 0
     steps: int = 0
-    planned: dict[str, list[Plan]] = field(default_factory=dict)  # distinct plans by site
+    systems: dict[str, dict[str, None]] = field(default_factory=dict)  # names by site, in order of appearance
     calls: dict[str, int] = field(default_factory=dict)
     dense: dict[str, float] = field(default_factory=dict)  # sum of densities over forwards
     chosen: set[str] = field(default_factory=set)  # sites where a selector decides inside the call
@@ -28,9 +28,7 @@ class Tally:
         if plan is None:
             return
         self.calls[name] = self.calls.get(name, 0) + 1
-        plans = self.planned.setdefault(name, [])
-        if not any(p is plan for p in plans):
-            plans.append(plan)
+        self.systems.setdefault(name, {}).update(dict.fromkeys(plan.systems))
         if choice is not None:
             self.kernels.setdefault(name, {}).setdefault(choice.kernel, choice.reasons)
         if plan.pairs:
@@ -45,12 +43,11 @@ class Tally:
 
     def _site(self, port: Port) -> SiteReport:
         name = port.site.name
-        plans = self.planned.get(name, [])
         return SiteReport(
             name=name,
             kind=port.site.kind,
             calls=self.calls.get(name, 0),
-            systems=tuple(dict.fromkeys(s for p in plans for s in p.systems)),
+            systems=tuple(self.systems.get(name, ())),
             kernel=" + ".join(self.kernels.get(name, {"host": {}})),
             refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
             density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
