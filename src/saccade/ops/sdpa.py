@@ -5,6 +5,8 @@ without a gradient, so `_fused` adds it: with lse's gradient g, dS = P (dO V^T +
 own backward computes once V, dO and O get one more column holding 1, g and 0.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -214,12 +216,12 @@ def _(
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _remember(ctx, inputs, output) -> None:  # noqa: ANN001
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.scale = inputs
     ctx.save_for_backward(*tensors, *output)
 
 
-def _pass_back(ctx, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+def _pass_back(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
     q, k, v, mask, out, lse = ctx.saved_tensors
     return *_backward(d_out, d_lse, q, k, v, mask, out, lse, ctx.scale), None, None
 
