@@ -4,6 +4,7 @@ python recipes/flashbias_page.py
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,12 @@ def vit_table(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     heads = ("row means", "energy", "mean columns", "most columns", "worst relative error", "accuracy", "points lost")
     high = ", ".join(found["beyond_max_rank_16"]) or "none"
+    error = math.sqrt(found["dense_accuracy"] * (1 - found["dense_accuracy"]) / found["test"])
     ranks = "; ".join(f"layer {i}: {', '.join(map(str, layer))}" for i, layer in enumerate(found["ranks_at_0.995"]))
     return (
         f"{found['pictures']}, {found['train']} training and {found['test']} test pictures, {found['tokens']} tokens, "
         f"{found['depth']} layers of {found['heads']} heads, {found['steps']} steps; accuracy with the dense tables "
-        f"{100 * found['dense_accuracy']:.2f} %.\n\n{_table(heads, rows)}\n\n"
+        f"{100 * found['dense_accuracy']:.2f} % (standard error {100 * error:.1f} points).\n\n{_table(heads, rows)}\n\n"
         f"Columns each head needs at energy 0.995, row means taken out: {ranks}. Heads that need more than 16 columns, "
         f"and so are not of low rank: {high}.\n\n{_machine(found)}, {found['spent']['cpu_s']:.0f} s of CPU."
     )
