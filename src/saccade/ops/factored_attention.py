@@ -10,13 +10,13 @@ import warnings
 
 import torch
 from jaxtyping import Bool, Float
-from saccade.ops.dispatch import attend
 from torch import Tensor
 
 from saccade.core.biases import Bias, DenseBias, LowRank
 from saccade.core.call import plain_call
 from saccade.core.masks import Mask, Table
 from saccade.core.places import Causal
+from saccade.ops.dispatch import attend
 from saccade.ops.rounding import rounding_error
 from saccade.ops.svd_factors import Factors
 

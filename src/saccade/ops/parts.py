@@ -1,11 +1,11 @@
 """Attention split over key groups, by any kernel: one softmax, its output and mass told apart by group."""
 
 import torch
-from saccade.ops.dispatch import attend
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Parts, whole
+from saccade.ops.dispatch import attend
 
 
 def attend_parts(call: AttentionCall, want_lse: bool = False, kernel: str | None = None) -> Parts:
