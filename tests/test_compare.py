@@ -169,10 +169,10 @@ def test_arms_run_in_turns() -> None:
 
 
 def test_visits_cover_prompts_and_seeds_in_batches() -> None:
-    plan = visits(3, Setup(seeds=(5, 6), batch=4, repeats=2))
-    assert [len(visit.jobs) for visit in plan] == [4, 2, 4, 2]
-    assert [visit.first for visit in plan] == [True, True, False, False]
-    assert {job for visit in plan if visit.first for job in visit.jobs} == {(p, s) for p in range(3) for s in (5, 6)}
+    plan = visits(3, Setup(seeds=(5, 6, 7), batch=4, repeats=2))
+    assert [len(visit.jobs) for visit in plan] == [4, 4, 1, 4, 4, 1]
+    assert [visit.first for visit in plan] == [True] * 3 + [False] * 3
+    assert {job for visit in plan if visit.first for job in visit.jobs} == {(p, s) for p in range(3) for s in (5, 6, 7)}
 
 
 def test_labels_spell_what_differs_from_the_defaults() -> None:
