@@ -4,6 +4,7 @@ python examples/readme_picture.py docs/images/compare.png
 """
 
 import sys
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 from diffusers import FluxPipeline
@@ -36,7 +37,7 @@ for column, arm in enumerate(comparison.arms):
     for drawn in arm.drawn:
         axes[drawn.prompt, column].imshow(drawn.picture[0])
 for row, caption in enumerate(captions):
-    axes[row, 0].set_ylabel("\n".join(caption.text.split(" and ")), fontsize=7)
+    axes[row, 0].set_ylabel(fill(caption.text, 28), fontsize=7)
 for cell in axes.flat:
     cell.set(xticks=[], yticks=[])
 figure.tight_layout()
