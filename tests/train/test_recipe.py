@@ -60,6 +60,7 @@ def test_measurements_name_their_circumstances(out: Path) -> None:
     assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [3, 3, 3]
     assert padded["captions"] == 3
     assert 0 <= measured["things=2"]["all"] <= 1
+    assert measured["things=1"]["relation"] is None
     assert (out / "pipeline" / "samples.png").stat().st_size > 0
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
@@ -33,10 +34,10 @@ def evaluate(
     return found | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def score(images: UInt8[np.ndarray, "b h w 3"], wanted: Sequence[Prompt]) -> dict[str, float]:
-    """Mean verdict of pictures on their prompts."""
+def score(images: UInt8[np.ndarray, "b h w 3"], wanted: Sequence[Prompt]) -> dict[str, float | None]:
+    """Mean verdict of pictures on their prompts; None where no prompt promises anything of that kind."""
     verdicts = [judge(image, prompt) for image, prompt in zip(images, wanted, strict=True)]
-    return {name: round(float(rate), 4) for name, rate in rates(verdicts).items()}
+    return {name: None if isnan(rate) else round(float(rate), 4) for name, rate in rates(verdicts).items()}
 
 
 def sample_sheet(pipe: FluxPipeline, *, steps: int, side: int = 64, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
