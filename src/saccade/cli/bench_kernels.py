@@ -75,15 +75,16 @@ def kernels(
     rounds: Annotated[int, typer.Option(help="times every arm is run")] = 7,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all without it")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    compiled: Annotated[bool, typer.Option(help="compile and measure native and flex too")] = True,
+    kernel: Annotated[list[str] | None, typer.Option(help="native, gather, flex [all]")] = None,
 ) -> None:
     """Time the sparse kernels against the best dense one."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
     grid = [(size, kind, share, name) for size in n or (4096, 16384) for kind in pattern or ("random", "disc")
             for name in dtype or ("float32", "bfloat16") for share in density or (0.5, 0.25, 0.1)]  # fmt: skip
-    _check(grid, rounds)
+    chosen = tuple(kernel or WARM)
+    _check(grid, rounds, chosen)
     with progress_bar() as told, torch.inference_mode():
-        cases = [_case(*at, heads, d, rounds, device, compiled, _part(told, i, len(grid))) for i, at in enumerate(grid)]
+        cases = [_case(*at, heads, d, rounds, device, chosen, _part(told, i, len(grid))) for i, at in enumerate(grid)]
     _show(cases)
     if out is not None:
         out.write_text(json.dumps(_record(cases, device), indent=2) + "\n")
@@ -93,7 +94,9 @@ def _record(cases: list[Case], device: str) -> dict[str, Any]:
     return {"device": device_name(device), "versions": versions(), "cases": [asdict(case) for case in cases]}
 
 
-def _check(grid: list[tuple[int, str, float, str]], rounds: int) -> None:
+def _check(grid: list[tuple[int, str, float, str]], rounds: int, chosen: tuple[str, ...]) -> None:
+    if unknown := [name for name in chosen if name not in WARM]:
+        raise ValueError(f"kernel='{unknown[0]}' must be one of {', '.join(WARM)}")
     for size, kind, share, name in grid:
         if name not in TYPES:
             raise ValueError(f"dtype='{name}' must be one of {', '.join(TYPES)}")
@@ -112,7 +115,7 @@ def _part(told: Told, done: int, total: int) -> Callable[[str], None]:
 
 
 def _case(
-    n: int, kind: str, share: float, dtype: str, heads: int, d: int, rounds: int, device: str, compiled: bool,
+    n: int, kind: str, share: float, dtype: str, heads: int, d: int, rounds: int, device: str, chosen: tuple[str, ...],
     told: Callable[[str], None],
 ) -> Case:  # fmt: skip
     told(f"{n} {kind} {share} {dtype}")
@@ -121,7 +124,7 @@ def _case(
     layout, mask = PATTERNS[kind](n, heads, share, generator)
     lowered = lower(mask, layout, layout, q.device)
     call = plain_call(q, k, v, layout=layout, mask=lowered)
-    sparse, notes = _sparse(call, lowered, compiled, told)
+    sparse, notes = _sparse(call, lowered, chosen, told)
     dense = {"sdpa": lambda: attend(call.replace(mask=None), kernel="sdpa"), "chunked": lambda: _chunked(q, k, v)}
     with flex.compiling_not_allowed():
         times = _interleaved({**dense, **sparse}, rounds, q.device)
@@ -137,23 +140,29 @@ def _case(
 
 
 def _sparse(
-    call: AttentionCall, lowered: Lowered | None, compiled: bool, told: Callable[[str], None]
+    call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...], told: Callable[[str], None]
 ) -> tuple[dict[str, Arm], list[str]]:
     """The sparse kernels that take the call, ready to run, and why another does not."""
     if lowered is None:
         return {}, ["the mask lets every pair pass"]
-    prepare(call, kernel="gather")
-    arms: dict[str, Arm] = {"gather": lambda: attend(call, kernel="gather")}
-    notes = []
-    for name, warm in {"native": native.warm, "flex": lambda: flex.warm(call)}.items() if compiled else ():
-        told(f"compiling {name} for {call.q.shape[2]}")
+    arms: dict[str, Arm] = {}
+    notes: list[str] = []
+    for name in chosen:
+        told(f"preparing {name} for {call.q.shape[2]}")
         try:
-            warm()
+            WARM[name](call)
             prepare(call, kernel=name)
             arms[name] = partial(attend, call, kernel=name)
         except (ValueError, native.BuildError, Refused) as refused:
             notes.append(f"{name}: {refused}")
     return arms, notes
+
+
+WARM: dict[str, Callable[[AttentionCall], None]] = {
+    "native": lambda call: native.warm(),
+    "gather": lambda call: None,
+    "flex": flex.warm,
+}
 
 
 def _random(n: int, heads: int, share: float, generator: torch.Generator) -> tuple[Layout, Mask]:
