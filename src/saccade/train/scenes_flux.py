@@ -113,7 +113,6 @@ class ScenesFluxRecipe:
         }
 
     def _evaluate(self, folder: Path) -> None:
-
         pipe, wanted = FluxPipeline.from_pretrained(folder), self.evaluation
         runs = [(*run, wanted.text_tokens) for run in zip(wanted.sides, wanted.captions, strict=True)]
         measured = [
