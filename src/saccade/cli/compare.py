@@ -27,8 +27,8 @@ from saccade.models import SHIPPED
 if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
 
-SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
-BOX = {"steps": 20, "height": 128, "width": 128, "batch": 2}  # 256 image tokens on the model in the box
+SYSTEMS = ("clear(radius=5)", "clear(radius=3)", "clear(radius=3, pool=2)", "flashbias")
+BOX = {"steps": 20, "height": 64, "width": 64, "batch": 2}  # 64 image tokens, where the model in the box is good
 BOX_OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
 PROMPTS, PROMPT_SEED = 16, 7
 
