@@ -9,7 +9,7 @@ import torch
 
 from saccade.core.layout import Layout
 from saccade.core.masks import lower
-from saccade.ops import attend, choose, native, native_build
+from saccade.ops import attend, choose, native, native_build, prepare
 from tests.ops.cases import allowed_error, biases, block_mask, call, error, operands, padding, truth
 
 N = 1280
@@ -70,6 +70,19 @@ def test_once_warm_it_is_taken_and_needs_no_graph_or_gradient(warm: None) -> Non
     learned = at.replace(q=at.q.detach().requires_grad_())
     assert choose(learned).reasons["native"] == ["it has no backward"]
     assert "it takes float32 and bfloat16 on the CPU" in native.refuses(at.replace(q=at.q.double()))[0]
+
+
+@pytest.mark.compile
+def test_warming_reopens_choices_and_gather_stands_in_inside_a_graph(cold: None) -> None:
+    torch._dynamo.reset()
+    layout = Layout.plain(N)
+    at = call(*operands(1, 2, 2, N, N), lower(block_mask(N, N, keep=0.1, size=128), layout, layout))
+    with torch.no_grad():
+        assert choose(at).kernel == "gather"
+        native.warm()
+        assert prepare(at).kernel == "native"
+        run = torch.compile(lambda q: attend(at.replace(q=q)).out, fullgraph=True, backend="eager")
+        assert error(run(at.q), truth(at).out) < 1e-5
 
 
 @pytest.mark.compile

@@ -33,6 +33,8 @@ class Kernel(Protocol):
 KERNELS: dict[str, Any] = {module.NAME: module for module in (native, gather, flex, sdpa, reference)}
 ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
 
+IN_GRAPH = {"native": "gather"}  # what stands in, on the same preparation, for a kernel no graph can hold
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,7 +48,8 @@ class Choice:
 def attend(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Partial:
     """Run a call by the kernel `choose` takes; inside a graph, by the one prepared, dense where none was."""
     if torch.compiler.is_compiling():
-        return KERNELS[kernel or _prepared(call, want_lse)].run(call, want_lse=want_lse)
+        name = kernel or _prepared(call, want_lse)
+        return KERNELS[IN_GRAPH.get(name, name)].run(call, want_lse=want_lse)
     return KERNELS[choose(call, kernel, want_lse).kernel].run(call, want_lse=want_lse)
 
 
@@ -84,7 +87,7 @@ def _prepared(call: AttentionCall, want_lse: bool) -> str:
 def _key(call: AttentionCall, kernel: str | None, want_lse: bool) -> tuple[Any, ...]:
     biases = "none" if call.bias is None else type(call.bias).__name__
     shape = (*call.q.shape[:2], call.k.shape[1], call.q.shape[-1], call.v.shape[-1])
-    return ("choice", kernel, want_lse, biases, call.q.dtype, shape, trains(call))
+    return ("choice", kernel, want_lse, biases, call.q.dtype, shape, trains(call), native.is_warm(), flex.num_warm())
 
 
 def trains(call: AttentionCall) -> bool:

@@ -49,6 +49,11 @@ def compiling_not_allowed() -> Iterator[None]:
         _compiling.reset(token)
 
 
+def num_warm() -> int:
+    """How many buckets of shapes are compiled in this process."""
+    return len(_warm)
+
+
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     """What FlexAttention lacks on the device, no fixed mask, no C++ compiler, or a kernel that is not warm."""
     fixed = sight(call).fixed

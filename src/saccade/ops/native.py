@@ -43,6 +43,11 @@ def warm() -> None:
     _state.update(warm=True)
 
 
+def is_warm() -> bool:
+    """Whether the kernel is compiled and tried in this process."""
+    return bool(_state["warm"])
+
+
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     """Not warm, another device or type, a gradient asked for, inside a graph, or no blocks to work from."""
     checks = {
