@@ -98,8 +98,8 @@ def test_the_page_holds_every_figure(tmp_path: Path) -> None:
         **bench_clear.run(parts=("counts",)),
         "touched": [{"side": 1024, "radius": 8, "pairs": 0.243, "raster": 0.417, "tiles": 0.3}],
         "times": clear_counts.times((4, 64), heads=1, repeats=1),
-        "losses": [{"grid": 16, "pictures": 2, "rows": [row | loss]}],
-        "samples": [{"grid": 16, "captions": 2, "steps": 3, "rows": [row | drawn]}],
+        "losses": [{"grid": 16, "pictures": 2, "weights": "0123456789ab", "rows": [row | loss]}],
+        "samples": [{"grid": 16, "captions": 2, "steps": 3, "weights": "0123456789ab", "rows": [row | drawn]}],
     }
     json.dumps(figures, allow_nan=False)
     write_page(figures, tmp_path / "results" / "clear.md")
@@ -109,6 +109,11 @@ def test_the_page_holds_every_figure(tmp_path: Path) -> None:
     pictures = {file.name for file in (tmp_path / "results").glob("*.svg")}
     assert pictures == {f"clear-{name}.svg" for name in ("mask", "losses", "times", "blocks")}
     assert all(f"({name})" in text for name in pictures - {"clear-mask.svg"})
+
+
+def test_the_digest_tells_weights_apart() -> None:
+    one, two = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert clear_model.digest(one) == clear_model.digest(one.double()) != clear_model.digest(two)
 
 
 @pytest.mark.bad_input

@@ -69,13 +69,15 @@ def run(
             say(part)
             figures[part] = make()
     pipe = _pipeline(model) if {"losses", "samples"} & set(parts) else None
+    weights = {} if pipe is None else {"weights": clear_model.digest(pipe.transformer)}
     for grid, shown, texts in zip((SMALL, LARGE), pictures, captions, strict=True):
         if "losses" in parts:
             found = clear_model.losses(pipe, grid, arms(grid), pictures=shown, say=say)
-            figures.setdefault("losses", []).append({"grid": grid, "pictures": shown, "rows": found})
+            figures.setdefault("losses", []).append({"grid": grid, "pictures": shown, **weights, "rows": found})
         if "samples" in parts:
             found = clear_model.samples(pipe, grid, drawn(grid), captions=texts, steps=steps, say=say)
-            figures.setdefault("samples", []).append({"grid": grid, "captions": texts, "steps": steps, "rows": found})
+            drawing = {"grid": grid, "captions": texts, "steps": steps, **weights, "rows": found}
+            figures.setdefault("samples", []).append(drawing)
     return {
         **figures,
         "setting": {

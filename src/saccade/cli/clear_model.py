@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.attach import attach
 from saccade.cli.clear_arms import DENSE, Arm
@@ -115,6 +116,14 @@ def velocity(pipe: Any, data: Noised, arm: Arm = DENSE) -> Float[Tensor, "b n c"
             for rows in torch.arange(len(x)).split(size)
         ]  # fmt: skip
     return torch.cat(parts)
+
+
+def digest(model: nn.Module) -> str:
+    """Twelve hexadecimal digits of a model's weights, so that figures say what they were measured on."""
+    found = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def _interval(found: Interval) -> dict[str, float | None]:

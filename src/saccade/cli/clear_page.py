@@ -66,7 +66,7 @@ def plot_losses(blocks: list[dict[str, Any]], file: Path) -> None:
                 )
             ax.set(xlabel="share of pairs", yscale="log", title=f"{block['grid']} x {block['grid']} image tokens")
             ax.legend(frameon=False, fontsize=8)
-        axes[0].set_ylabel("teacher MSE / power of the teacher's output")
+        axes[0].set_ylabel("teacher MSE, relative")
 
 
 def plot_times(times: dict[str, Any], file: Path) -> None:
@@ -81,7 +81,7 @@ def plot_times(times: dict[str, Any], file: Path) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def plot_mask(file: Path, *, grid: int = 12, text: int = 6, radius: float = 3, pool: int = 4) -> None:
+def plot_mask(file: Path, *, grid: int = 12, text: int = 6, radius: float = 4, pool: int = 4) -> None:
     """The mask on a toy grid, and the keys of one image token seen as a picture."""
     layout = Layout.joint(text=text, grid=(1, grid, grid))
     seen = Clear(radius=radius)._disc.materialize(layout, layout)[0, 0]
@@ -101,7 +101,7 @@ def plot_mask(file: Path, *, grid: int = 12, text: int = 6, radius: float = 3, p
         right.set(title=f"image keys of one token, r = {radius:g}", xticks=[], yticks=[])
 
 
-def plot_blocks(file: Path, *, side: int = 64, text: int = 512, radius: float = 8, block: int = 128) -> None:
+def plot_blocks(file: Path, *, side: int = 128, text: int = 512, radius: float = 8, block: int = 128) -> None:
     """Blocks touched in raster order and with the image in tiles: white none, light some pairs, dark all pairs."""
     layout = Layout.joint(text=text, grid=(1, side, side))
     bound = Clear(radius=radius)._disc.bind(layout, layout)
@@ -145,7 +145,8 @@ def _losses(figures: dict[str, Any]) -> Iterator[str]:
     for block in figures["losses"]:
         yield (
             f"{block['grid']} x {block['grid']} image tokens, {block['pictures']} held-out pictures, times spread "
-            "evenly, the same noise for all. Pairs are a share of dense attention's. Brackets: 95 % over pictures."
+            f"evenly, the same noise for all; weights {block['weights']}. Pairs are a share "
+            "of dense attention's. Brackets: 95 % over pictures."
         )
         yield _by(columns, block["rows"])
 
@@ -163,7 +164,7 @@ def _samples(figures: dict[str, Any]) -> Iterator[str]:
     for block in figures["samples"]:
         yield (
             f"{block['grid']} x {block['grid']} image tokens, {block['captions']} held-out captions of one thing, "
-            f"{block['steps']} steps, the same noise for all; judged by the scene parser."
+            f"{block['steps']} steps, the same noise for all; judged by the scene parser; weights {block['weights']}."
         )
         yield _by(columns, block["rows"])
 
