@@ -12,15 +12,12 @@ from saccade.cli import bench_clear, clear_counts, clear_model
 from saccade.cli.clear_arms import DENSE, disc, pooled_only, proportional, windows
 from saccade.cli.clear_page import write_page
 from saccade.core.layout import Layout
-from saccade.models import path
 
 LAYOUT = Layout.joint(text=32, grid=(1, 16, 16))
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
-    if not (path("scenes-flux") / "model_index.json").is_file():
-        pytest.skip("the model in the box is not there yet; saccade train makes it")
     return bench_clear._pipeline("scenes-flux")
 
 
