@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saccade import core, data, hosts, mechanisms, metrics, models, nn, ops, systems, train
+    from saccade import core, data, hosts, mechanisms, metrics, models, nn, ops, runs, systems, train
     from saccade.attach import attach
     from saccade.compare import compare
 
@@ -27,6 +27,7 @@ __all__ = [
     "models",
     "nn",
     "ops",
+    "runs",
     "systems",
     "train",
 ]
