@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saccade.core.errors import SaccadeError, SelectorError, SilentSite
 from saccade.core.layout import Layout
 from saccade.core.site import Site, SiteKind, Where
-from saccade.hosts.diffusers import FAMILIES
+from saccade.hosts.families import FAMILIES
 from saccade.hosts.family import Family, Inputs
 from saccade.hosts.port import Port
 from saccade.hosts.shadow import Shadow, Undo, calls, port_of, rebind_methods, rebind_processor

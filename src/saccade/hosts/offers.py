@@ -1,6 +1,6 @@
 """What each host offers, as a table: generated from the families, printed in the documentation."""
 
-from saccade.hosts.diffusers import FAMILIES
+from saccade.hosts.families import FAMILIES
 from saccade.hosts.family import ITEMS, Family
 
 
