@@ -41,10 +41,13 @@ class Mechanism:
     """Five optional verbs; subclasses are frozen dataclasses, know no step, and never branch on data.
 
     needs: host items asked of the site ("host.rotary", "rows.source"), and "lse"; checked when attached.
+    puts, gets: keys of memory written, and read where an earlier step must have put them; `explain` checks the order.
     acts_on: which blend pass `blend` belongs to.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    puts: ClassVar[frozenset[str]] = frozenset()
+    gets: ClassVar[frozenset[str]] = frozenset()
     acts_on: ClassVar[Literal["attention", "output"]] = "attention"
 
     def appends(self, layout: Layout) -> tuple[Appended, ...]:

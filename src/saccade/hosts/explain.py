@@ -38,9 +38,25 @@ def explain(planner: Planner, sites: Iterable[Site], num_steps: int) -> str:
     """One line per run of steps and sites that share a plan; errors a plan would raise later are raised now."""
     lines: dict[str, list[str]] = {}
     for site in sites:
-        phases = _phases([_describe(planner.items(site, clock)) for clock in clocks(num_steps)])
+        steps = [planner.items(site, clock) for clock in clocks(num_steps)]
+        _check_memory(site, steps)
+        phases = _phases([_describe(items) for items in steps])
         lines.setdefault("\n".join(phases), []).append(site.name)
     return "\n".join(f"{_span(names)}\n{phases}" for phases, names in lines.items())
+
+
+def _check_memory(site: Site, steps: list[Items]) -> None:
+    """StateError where a step reads what no step before it puts."""
+    put: set[tuple[str, str]] = set()
+    for step, items in enumerate(steps):
+        acts = [(name, item) for name, chosen in items.items() for item in chosen if isinstance(item, Mechanism)]
+        for name, mechanism in acts:
+            if missing := sorted(key for key in mechanism.gets if (name, key) not in put):
+                raise StateError(
+                    f"'{name}' reads '{missing[0]}' in step {step} of {len(steps)} at '{site.name}' and no step before "
+                    "puts it; let `where` and `during` cover the step that does"
+                )
+        put |= {(name, key) for name, mechanism in acts for key in mechanism.puts}
 
 
 def _phases(steps: list[str]) -> list[str]:
