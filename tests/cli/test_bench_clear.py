@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saccade.cli import bench_clear, clear_counts, clear_model
-from saccade.cli.clear_arms import DENSE, disc, pooled_only, proportional, windows
+from saccade.cli.clear_arms import DENSE, LINEAR, disc, pooled_only, proportional, windows
 from saccade.cli.clear_page import write_page
 from saccade.core.layout import Layout
 
@@ -49,7 +49,7 @@ def test_times_are_positive_and_have_a_slope_from_4096_tokens_on() -> None:
 
 @pytest.mark.parametrize(
     ("arm", "keys"),
-    [(DENSE, 288), (disc(99), 288), (proportional(9), 288), (windows(8), 96), (pooled_only(4), 48)],
+    [(DENSE, 288), (disc(99), 288), (proportional(9), 288), (windows(8), 96), (pooled_only(4), 48), (LINEAR, 0)],
     ids=str,
 )
 def test_an_arm_says_what_it_costs(arm: Any, keys: int) -> None:

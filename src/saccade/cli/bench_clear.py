@@ -4,7 +4,7 @@ counts     exact pairs and GFLOP of the released variants on FLUX.1, up to 8192 
 touched    blocks a kernel must touch, in raster order and in tiles
 times      one attention by image area, and the slope of its logarithm
 losses     per radius: flow-matching loss and distance to the teacher, zero-shot, the same noise for all arms; beside
-           them windows that do not overlap and pooled keys alone, at like cost
+           them windows that do not overlap and pooled keys alone, at like cost, and linear attention
 samples    per radius: fidelity to the dense pictures, and how many pictures keep what their caption promises
 """
 
@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from saccade.cli import clear_counts, clear_model
-from saccade.cli.clear_arms import DENSE, Arm, disc, pooled_only, proportional, windows
+from saccade.cli.clear_arms import DENSE, LINEAR, Arm, disc, pooled_only, proportional, windows
 from saccade.cli.printing import Told, console, progress_bar
 from saccade.metrics.machine import device_name, versions
 
@@ -30,7 +30,7 @@ def arms(grid: int) -> tuple[Arm, ...]:
     """What is compared on a grid."""
     if grid <= SMALL:
         discs = (*(disc(r) for r in (1, 2, 3, 4, 5, 6, 8, 12, COVERING)), disc(3, pool=4), disc(5, pool=4))
-        return (DENSE, *discs, windows(5), windows(8), pooled_only(4), pooled_only(2))
+        return (DENSE, *discs, windows(5), windows(8), pooled_only(4), pooled_only(2), LINEAR)
     pairs = ((disc(r), disc(r, trained=TRAINED)) for r in (3, 4, 6, 8, 12, 16))
     return (DENSE, proportional(TRAINED), *(arm for pair in pairs for arm in pair))
 
@@ -38,7 +38,7 @@ def arms(grid: int) -> tuple[Arm, ...]:
 def drawn(grid: int) -> tuple[Arm, ...]:
     """What draws pictures on a grid."""
     if grid <= SMALL:
-        return (DENSE, *(disc(r) for r in (2, 3, 4, 6, 8)), windows(5), pooled_only(4))
+        return (DENSE, *(disc(r) for r in (2, 3, 4, 6, 8)), windows(5), pooled_only(4), LINEAR)
     return (DENSE, proportional(TRAINED), disc(4), disc(4, trained=TRAINED), disc(8), disc(8, trained=TRAINED))
 
 

@@ -11,6 +11,7 @@ from saccade.core.mechanism import PlanItem, System
 from saccade.core.places import Windows
 from saccade.core.site import Site
 from saccade.core.stack import make_plan
+from saccade.mechanisms.linear_attention import LinearAttention
 from saccade.mechanisms.log_scale import LogScale
 from saccade.mechanisms.pooled_keys import PooledKeys
 from saccade.systems.clear import Clear
@@ -58,6 +59,18 @@ class Proportional:
         return (LogScale(trained=self.trained),)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Image tokens see every token through features instead of softmax."""
+
+    @property
+    def name(self) -> str:
+        return "linear"
+
+    def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
+        return (LinearAttention(),)
+
+
 _BLIND: Mask = forbid("image", "image")
 
 
@@ -77,7 +90,9 @@ class Arm:
         return () if self.system is None else (self.system,)
 
     def share(self, layout: Layout) -> float:
-        """Pairs computed over those of dense attention; pooled keys count too."""
+        """Pairs computed over those of dense attention; pooled keys count too, and features form no pairs."""
+        if isinstance(self.system, Linear):
+            return layout.text_n / layout.n
         site = Site(name="count", kind="joint")
         items = {s.name: s.plan(site, Clock()) for s in self.systems}
         plan = make_plan(items, site, layout, layout, torch.device("cpu"))
@@ -86,6 +101,7 @@ class Arm:
 
 
 DENSE = Arm(label="dense", family="dense")
+LINEAR = Arm(label="linear (elu + 1)", family="linear", system=Linear())
 
 
 def disc(radius: float, *, pool: int | None = None, trained: int | None = None) -> Arm:

@@ -19,8 +19,15 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "svg.hashsalt": "saccade",
 }
-BLUE, ORANGE, GREEN, GREY, RED = "#2f6fb0", "#d9822b", "#3f8f5b", "#8a8f98", "#b5403c"
-FAMILIES = {"disc": BLUE, "disc with pooled keys": GREEN, "windows": ORANGE, "pooled only": RED, "dense": GREY}
+BLUE, ORANGE, GREEN, GREY, RED, PURPLE = "#2f6fb0", "#d9822b", "#3f8f5b", "#8a8f98", "#b5403c", "#7d5ba6"
+FAMILIES = {
+    "disc": BLUE,
+    "disc with pooled keys": GREEN,
+    "windows": ORANGE,
+    "pooled only": RED,
+    "linear": PURPLE,
+    "dense": GREY,
+}
 
 
 def write_page(figures: dict[str, Any], page: Path) -> None:
