@@ -57,9 +57,13 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenesFluxRecipe:
-    """Everything that decides the result; `seed` also of the random start."""
+    """Everything that decides the result; `seed` also of the random start.
+
+    `start`: folder of a pipeline from whose weights the stages set out instead; one not trained keeps them.
+    """
 
     seed: int = 0
+    start: str = ""
     model: ScenesFlux = field(default_factory=ScenesFlux)
     autoencoder: AutoencoderStage = field(default_factory=AutoencoderStage)
     text: TextStage = field(default_factory=TextStage)
@@ -70,7 +74,7 @@ class ScenesFluxRecipe:
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the pipeline's folder."""
         torch.manual_seed(self.seed)
-        pipe = self.model.pipeline()
+        pipe = FluxPipeline.from_pretrained(self.start) if self.start else self.model.pipeline()
         for name, part in self._parts(pipe, folder).items():
             log.info("stage %s", name)
             if part.complete(folder / name, train=name in stages):
