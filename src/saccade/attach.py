@@ -20,8 +20,8 @@ from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.hosts.catch import Catcher
 from saccade.hosts.explain import explain, probe
-from saccade.hosts.family import Family, Inputs, rows_of
-from saccade.hosts.guards import check_need, check_port, check_seen, refuse_in_graph, refuse_in_place
+from saccade.hosts.family import Family, Inputs, rows_given, rows_of
+from saccade.hosts.guards import check_need, check_port, check_seen, check_start, refuse_in_graph, refuse_in_place
 from saccade.hosts.mount import Mount, Reading, inside, mount
 from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
@@ -53,7 +53,7 @@ def attach(
     layout    the tokens of a plain module's attention
     heads     number of heads of a plain module that does not tell
     family    how to read a model saccade does not know, or knows otherwise
-    rows      what the batch rows are, where the host cannot tell
+    rows      what the batch rows are, where the host cannot tell; those of one branch where it stacks its branches
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
     Raises SelectorError (nothing chosen), Missing (the host lacks something), SilentSite (a site cannot be reached),
@@ -265,10 +265,12 @@ class Run:
         self.state.begin_forward()
         guided = getattr(self.target, "do_classifier_free_guidance", None)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
-        if self._rows is not None and self._rows.n != batch:
-            raise ValueError(f"rows of {self._rows.n} were given to attach, this forward has {batch} batch rows")
+        if self._rows is not None:
+            rows = rows_given(self._rows, family.guidance, batch)
+        if self._schedule is not None and clock.step == 0:
+            check_start(rows, sample)
         self.clock = replace(clock, branch=branch)
-        return Moment(inputs, sample, self.clock, self._rows or self.planner.same(rows))
+        return Moment(inputs, sample, self.clock, self.planner.same(rows))
 
     def _read(self, mounted: Mount, inputs: Inputs) -> Clock:
         given = inputs.get(mounted.family.time_name)

@@ -8,7 +8,7 @@ Role = Literal["cond", "uncond", "weak", "source", "target"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Roles and sample numbers of the batch rows, in order.
+    """Roles and sample numbers of the batch rows, in order; `branches` of guidance where the roles are others.
 
     >>> Rows.of("uncond", "cond", samples=2).roles
     ('uncond', 'uncond', 'cond', 'cond')
@@ -16,11 +16,14 @@ class Rows:
 
     roles: tuple[Role, ...]
     samples: tuple[int, ...]
+    branches: tuple[Role, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.roles) != len(self.samples):
             raise ValueError(f"{len(self.roles)} roles and {len(self.samples)} samples must be as many")
-        if unknown := set(self.roles) - set(get_args(Role)):
+        if self.branches and len(self.branches) != self.n:
+            raise ValueError(f"{len(self.branches)} branches and {self.n} roles must be as many, or no branches given")
+        if unknown := {*self.roles, *self.branches} - set(get_args(Role)):
             raise ValueError(f"roles {sorted(unknown)} must be among {get_args(Role)}")
 
     @classmethod
@@ -33,6 +36,23 @@ class Rows:
         """Number of batch rows."""
         return len(self.roles)
 
+    def under(self, *branches: Role) -> "Rows":
+        """The same rows once for each branch of guidance, as pipelines stack them."""
+        stacked: tuple[Role, ...] = tuple(b for b in branches for _ in range(self.n))
+        return Rows(self.roles * len(branches), self.samples * len(branches), stacked)
+
     def where(self, role: Role) -> tuple[int, ...]:
-        """Row numbers of one role."""
-        return tuple(i for i, r in enumerate(self.roles) if r == role)
+        """Row numbers of one role or branch."""
+        labels = zip(self.roles, self.branches or self.roles, strict=True)
+        return tuple(i for i, names in enumerate(labels) if role in names)
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(target row, source row) of the same sample and branch; ValueError for a target without a source."""
+        keys = tuple(zip(self.samples, self.branches or self.samples, strict=True))
+        source = {keys[i]: i for i in self.where("source")}
+        if alone := [i for i in self.where("target") if keys[i] not in source]:
+            raise ValueError(
+                f"target rows {alone} have no source row of their sample; the rows are {self.roles} of samples "
+                f"{self.samples}: give Rows.of('source', 'target', samples=...)"
+            )
+        return tuple((i, source[keys[i]]) for i in self.where("target"))

@@ -11,11 +11,16 @@ SiteKind = Literal["joint", "self", "cross"]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One attention module of a host: `index` of `count` in order of execution."""
+    """One attention module of a host: `index` of `count` in order of execution.
+
+    `stage` of `stages` tells the model's stacks of blocks apart, as FLUX's double-stream and single-stream blocks.
+    """
 
     name: str
     index: int = 0
     count: int = 1
+    stage: int = 0
+    stages: int = 1
     kind: SiteKind = "self"
     heads: int = 1
 

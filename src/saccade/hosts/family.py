@@ -98,6 +98,15 @@ def grid_ids(layout: Layout, device: torch.device) -> Tensor:
     return layout.coords(device).clamp(min=0).float()
 
 
+def rows_given(given: Rows, guidance: Guidance | None, batch: int) -> Rows:
+    """Rows as said by hand: those of the whole batch, or of each branch where a pipeline stacks its branches."""
+    if given.n == batch:
+        return given
+    if guidance is not None and guidance.stacked and given.n * len(guidance.roles) == batch:
+        return given.under(*guidance.roles)
+    raise ValueError(f"rows of {given.n} were given to attach, this forward has {batch} batch rows")
+
+
 def rows_of(
     guidance: Guidance | None, batch: int, guided: bool | None, nth: int, weak: bool
 ) -> tuple[str, Rows | None]:

@@ -5,7 +5,7 @@ from types import BuiltinFunctionType
 from typing import NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saccade.core.errors import Missing, SaccadeError, SilentSite
 from saccade.core.rows import Rows
@@ -78,10 +78,22 @@ def check_need(port: Port, need: str, rows: Rows | None) -> None:
     source, _, item = need.partition(".")
     if source == "host" and (mend := family.missing(item, site.kind)):
         raise Missing(host=family.name, site=site.name, item=item, mend=mend)
-    if source == "rows" and (rows is None or item not in rows.roles):
+    if source == "rows" and (rows is None or item not in (*rows.roles, *rows.branches)):
         known = rows.roles if rows else "unknown"
         mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or use a run that has such rows"
         raise Missing(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
+
+
+def check_start(rows: Rows | None, sample: Tensor) -> None:
+    """At the first step of a generation target rows hold the very noise of their source rows."""
+    if rows is None or not (rows.where("source") and rows.where("target")):
+        return
+    targets, sources = (list(side) for side in zip(*rows.pairs(), strict=True))
+    if not torch.equal(sample[targets], sample[sources]):
+        raise ValueError(
+            f"target rows {targets} start from other noise than their source rows {sources}; "
+            "give both the same latents, or generators of one seed"
+        )
 
 
 def check_seen(mount: Mount, port: Port) -> None:

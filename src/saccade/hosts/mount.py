@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -105,10 +106,14 @@ def sites_of(
     found: list[tuple[str, nn.Module, SiteKind]] = [
         (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
     ]
+    stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
     sites = [
-        Site(name=prefix + (name or "self"), index=i, count=len(found), kind=kind, heads=_heads(name, module, heads))
+        Site(
+            name=prefix + (name or "self"), index=i, count=len(found), stage=stages.index(_stack(name)),
+            stages=len(stages), kind=kind, heads=_heads(name, module, heads),
+        )
         for i, (name, module, kind) in enumerate(found)
-    ]
+    ]  # fmt: skip
     return [(site, module) for site, (_, module, _) in zip(sites, found, strict=True)]
 
 
@@ -159,6 +164,11 @@ def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str, heads: tupl
     if by_processor:
         mounted.bound[site.name] = module.processor
     return port
+
+
+def _stack(name: str) -> str:
+    """The list of blocks a module lies in: `single_transformer_blocks` for `single_transformer_blocks.3.attn`."""
+    return ".".join(takewhile(lambda part: not part.isdigit(), name.split(".")))
 
 
 def _heads(name: str, module: nn.Module, given: int | None) -> int:
