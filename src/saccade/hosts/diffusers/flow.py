@@ -1,0 +1,180 @@
+"""A diffusers flow pipeline in pieces: pictures to latents and back, the levels it steps through, its velocity.
+
+Text, latents, ids and levels come from the pipeline's own parts, which are left as they are: levels are asked of a copy
+of its scheduler. FLUX and Stable Diffusion 3.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TRAINED_STEPS = 1000  # a timestep is this many times its level, in all of diffusers' flow schedulers
+SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+KNOWN = ("FluxPipeline", "StableDiffusion3Pipeline")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Levels:
+    """A schedule that also has the clean level, for `attach(..., schedule=...)` while a picture is inverted."""
+
+    sigmas: Float[Tensor, " n"]
+
+    @cached_property
+    def timesteps(self) -> Float[Tensor, " n"]:
+        """One object for good: a schedule that makes new ones begins a new generation."""
+        return self.sigmas * TRAINED_STEPS
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flow:
+    """A pipeline opened for pictures of one size.
+
+    height, width  pixels, multiples of what one image token covers
+    text_tokens    the pipeline's `max_sequence_length`; None for its default
+    """
+
+    pipe: Any
+    height: int
+    width: int
+    text_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_pipeline(self.pipe)
+        side = self.side
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value < side or value % side:
+                raise ValueError(f"{name}={value} must be a multiple of {side} pixels, the side of one image token")
+
+    @property
+    def side(self) -> int:
+        """Pixels along one side of an image token."""
+        return token_side(self.pipe)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Image tokens (down, across)."""
+        return self.height // self.side, self.width // self.side
+
+    def sigmas(self, steps: int) -> tuple[float, ...]:
+        """The levels of a run of `steps` steps, falling, the clean one last."""
+        if steps < 1:
+            raise ValueError(f"steps={steps} must be at least 1")
+        scheduler = deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(**_schedule_arguments(self, scheduler.config, steps))
+        return tuple(scheduler.sigmas.tolist())
+
+    def levels(self, steps: int) -> Levels:
+        """The same as a schedule whose forwards may also be at the clean level."""
+        return Levels(sigmas=torch.tensor(self.sigmas(steps)))
+
+    @torch.no_grad()
+    def encode(self, pictures: Float[np.ndarray, "b h w 3"]) -> Float[Tensor, "b ..."]:
+        """The mean latents of pictures in [0, 1], as the transformer takes them, float32."""
+        if pictures.shape[1:3] != (self.height, self.width):
+            raise ValueError(
+                f"pictures of {pictures.shape[1:3]} pixels must be {(self.height, self.width)}; resize them"
+            )
+        vae = self.pipe.vae
+        pixels = self.pipe.image_processor.preprocess(pictures).to(vae.device, vae.dtype)
+        latents = (vae.encode(pixels).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
+        return (self.pipe._pack_latents(latents, *latents.shape) if _is_flux(self.pipe) else latents).float()
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b ..."]) -> Float[np.ndarray, "b h w 3"]:
+        """Pictures in [0, 1] of latents as the transformer takes them."""
+        vae = self.pipe.vae
+        if _is_flux(self.pipe):
+            latents = self.pipe._unpack_latents(latents, self.height, self.width, self.pipe.vae_scale_factor)
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        return self.pipe.image_processor.postprocess(vae.decode(scaled, return_dict=False)[0], output_type="np")
+
+    @torch.no_grad()
+    def velocity(self, prompts: Sequence[str], *, guidance: float = 1.0) -> Callable[[Tensor, float], Tensor]:
+        """The derivative by sigma of latents (b ...), one prompt a row, encoded once.
+
+        guidance  what a guidance-distilled model is told; others are run without guidance
+        """
+        arguments = (_flux_arguments if _is_flux(self.pipe) else _sd3_arguments)(self, list(prompts), guidance)
+        transformer, scale = self.pipe.transformer, 1 if _is_flux(self.pipe) else TRAINED_STEPS
+        dtype = arguments["encoder_hidden_states"].dtype
+
+        @torch.no_grad()
+        def velocity(z: Tensor, sigma: float) -> Tensor:
+            time = torch.full((len(z),), sigma * TRAINED_STEPS, device=z.device, dtype=dtype)
+            given = {"hidden_states": z.to(dtype), "timestep": time / TRAINED_STEPS * scale}
+            return transformer(**given, **arguments, return_dict=False)[0].float()
+
+        return velocity
+
+
+def token_side(pipe: Any) -> int:
+    """Pixels along one side of an image token: the autoencoder's factor times the transformer's patches."""
+    return pipe.vae_scale_factor * (2 if _is_flux(pipe) else pipe.transformer.config.patch_size)
+
+
+def _is_flux(pipe: Any) -> bool:
+    return KNOWN[0] in _ancestry(pipe)
+
+
+def _ancestry(pipe: Any) -> set[str]:
+    return {cls.__name__ for cls in type(pipe).__mro__}
+
+
+def _check_pipeline(pipe: Any) -> None:
+    name, scheduler = type(pipe).__name__, type(getattr(pipe, "scheduler", None)).__name__
+    if not _ancestry(pipe) & set(KNOWN):
+        raise ValueError(f"pipe={name} is no flow pipeline that is known here; give a {' or a '.join(KNOWN)}")
+    if scheduler != SCHEDULER or pipe.scheduler.config.get("stochastic_sampling"):
+        raise ValueError(
+            f"the scheduler of {name}, {scheduler}, must be a deterministic {SCHEDULER} to be run backwards"
+        )
+
+
+def _schedule_arguments(flow: Flow, config: Any, steps: int) -> dict[str, Any]:
+    """What the pipeline hands its scheduler: FLUX even levels and a shift by tokens, SD3 the number of steps."""
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    flux, tokens = _is_flux(flow.pipe), flow.grid[0] * flow.grid[1]
+    mu = calculate_shift(
+        tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", 1.15 if flux else 1.16),
+    )
+    if flux and not config.get("use_flow_sigmas"):
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
+    shifted = flux or config.get("use_dynamic_shifting")
+    return {"num_inference_steps": steps, **({"mu": mu} if shifted else {})}
+
+
+def _text(flow: Flow) -> dict[str, Any]:
+    return {} if flow.text_tokens is None else {"max_sequence_length": flow.text_tokens}
+
+
+def _flux_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str, Any]:
+    pipe = flow.pipe
+    embeds, pooled, text_ids = pipe.encode_prompt(prompt=prompts, prompt_2=None, **_text(flow))
+    places = {"generator": None, "latents": torch.empty(0)}  # latents are given, so only their ids are made
+    sizes = (len(prompts), 1, flow.height, flow.width, embeds.dtype, embeds.device)
+    told = torch.full((len(prompts),), guidance, device=embeds.device)
+    return {
+        "encoder_hidden_states": embeds,
+        "pooled_projections": pooled,
+        "txt_ids": text_ids,
+        "img_ids": pipe.prepare_latents(*sizes, **places)[1],
+        "guidance": told if pipe.transformer.config.guidance_embeds else None,
+    }
+
+
+def _sd3_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str, Any]:
+    texts = {"prompt": prompts, "prompt_2": None, "prompt_3": None}
+    embeds, _, pooled, _ = flow.pipe.encode_prompt(**texts, do_classifier_free_guidance=False, **_text(flow))
+    return {"encoder_hidden_states": embeds, "pooled_projections": pooled}
