@@ -1,5 +1,12 @@
-"""Scores and how far to trust them: fidelity of pictures, paired intervals, time and memory."""
+"""Scores and how far to trust them: fidelity of pictures, what an edit changed, paired intervals, time and memory."""
 
+from saccade.metrics.edges import canny_ssim as canny_ssim
+from saccade.metrics.edges import edges as edges
+from saccade.metrics.editing import EditScores as EditScores
+from saccade.metrics.editing import Judges as Judges
+from saccade.metrics.editing import score_edit as score_edit
+from saccade.metrics.editing import structure_distance as structure_distance
+from saccade.metrics.editing import summarise_edits as summarise_edits
 from saccade.metrics.fidelity import Fidelity as Fidelity
 from saccade.metrics.fidelity import Picture as Picture
 from saccade.metrics.fidelity import fidelity as fidelity
@@ -13,23 +20,36 @@ from saccade.metrics.intervals import share as share
 from saccade.metrics.intervals import t_interval as t_interval
 from saccade.metrics.perceptual import Perceptual as Perceptual
 from saccade.metrics.perceptual import perceptual as perceptual
+from saccade.metrics.regions import Closeness as Closeness
+from saccade.metrics.regions import blanked as blanked
+from saccade.metrics.regions import within as within
 from saccade.metrics.stopwatch import Measured as Measured
 from saccade.metrics.stopwatch import measure as measure
 
 __all__ = [
+    "Closeness",
+    "EditScores",
     "Fidelity",
     "Interval",
+    "Judges",
     "Measured",
     "Perceptual",
     "Picture",
+    "blanked",
     "bootstrap",
+    "canny_ssim",
+    "edges",
     "fidelity",
     "measure",
     "paired_difference",
     "paired_ratio",
     "perceptual",
     "psnr",
+    "score_edit",
     "share",
     "ssim",
+    "structure_distance",
+    "summarise_edits",
     "t_interval",
+    "within",
 ]

@@ -40,7 +40,7 @@ def fidelity(picture: Picture, reference: Picture, *, lpips: Judge | None = None
 
 def psnr(picture: Picture, reference: Picture) -> float:
     """Peak signal-to-noise ratio in dB, the peak being 1; over the error of all frames."""
-    _check(picture, reference)
+    check_shapes(picture, reference)
     error = float(np.mean((picture.astype(np.float64) - reference.astype(np.float64)) ** 2))
     return -10 * log10(error) if error else inf
 
@@ -49,13 +49,14 @@ def ssim(picture: Picture, reference: Picture) -> float:
     """Structural similarity, windows of 7 pixels (fewer where a side is shorter), mean over channels and frames."""
     from skimage.metrics import structural_similarity
 
-    _check(picture, reference)
+    check_shapes(picture, reference)
     side = min(SMALLEST, *picture.shape[1:3])
     frames = zip(picture, reference, strict=True)
     options = {"win_size": side - 1 + side % 2, "channel_axis": -1, "data_range": 1.0}
     return float(np.mean([structural_similarity(a, b, **options) for a, b in frames]))
 
 
-def _check(picture: Picture, reference: Picture) -> None:
+def check_shapes(picture: Picture, reference: Picture) -> None:
+    """Raise ValueError unless both have one shape."""
     if picture.shape != reference.shape:
         raise ValueError(f"picture {picture.shape} and reference {reference.shape} must have one shape")
