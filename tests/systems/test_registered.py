@@ -42,7 +42,7 @@ def test_a_system_is_a_frozen_value_under_its_own_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_phases_get_equal_plans_and_prepare(name: str) -> None:
-    first, second = (made(name).plan(SITE, Clock(step=step, num_steps=4)) for step in (0, 1))
+    first, second = (made(name).plan(SITE, Clock(step=step, num_steps=40)) for step in (0, 1))
     assert first == second
     plan = make_plan({name: first}, SITE, LAYOUT, LAYOUT, torch.device("cpu"))
     assert plan.empty is (not first)

@@ -3,5 +3,6 @@
 from saccade.systems.clear import Clear as Clear
 from saccade.systems.dense import Dense as Dense
 from saccade.systems.flashbias import FlashBias as FlashBias
+from saccade.systems.sparsed import SparseD as SparseD
 
-__all__ = ["Clear", "Dense", "FlashBias"]
+__all__ = ["Clear", "Dense", "FlashBias", "SparseD"]

@@ -1,0 +1,130 @@
+"""Block scores are what two softmaxes over the whole map give, and no whole map is ever held."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from saccade.core.biases import DenseBias, LowRank, PerKey
+from saccade.core.call import plain_call
+from saccade.core.layout import Layout
+from saccade.core.masks import KeyPadding
+from saccade.core.places import Disc
+from saccade.ops.block_scores import block_scores
+
+GRID = (1, 3, 5)
+LAYOUT = Layout.joint(text=4, grid=GRID)
+
+
+def operands(n: int, *, heads: int = 3, key_heads: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple:
+    g = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, h, n, 4, generator=g, dtype=dtype) for h in (heads, key_heads, key_heads))
+
+
+def by_hand(scores: Tensor, block: int, apart: Sequence[bool], counted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Means over blocks of whole maps, filled up with zeros; `counted` (b n) tells which queries are real."""
+    n = scores.shape[-1]
+    mine = torch.tensor(apart).repeat_interleave(block)[:n]
+    maps = scores.softmax(-1), scores.masked_fill(~mine, -torch.inf).softmax(-1).nan_to_num(0)
+    real = torch.ones(1, n, dtype=torch.bool) if counted is None else counted
+    short, sides = -n % block, (len(apart), block)
+    filled = (torch.nn.functional.pad(p * real[:, None, :, None], (0, short, 0, short)) for p in maps)
+    whole, alone = (x.unflatten(3, sides).unflatten(2, sides).mean((3, 5)) for x in filled)
+    return whole, alone
+
+
+@given(
+    n=st.integers(1, 23),
+    block=st.integers(1, 9),
+    marks=st.lists(st.booleans(), min_size=23, max_size=23),
+    seed=st.integers(0, 99),
+)
+def test_equal_the_whole_maps_averaged(n: int, block: int, marks: list[bool], seed: int) -> None:
+    apart = marks[: -(-n // block)]
+    q, k, v = operands(n, seed=seed)
+    scores = block_scores(plain_call(q, k, v), block, apart)
+    whole, alone = by_hand(q @ k.mT / 2, block, apart)
+    torch.testing.assert_close(scores.whole, whole, atol=1e-14, rtol=0)
+    torch.testing.assert_close(scores.apart, alone, atol=1e-14, rtol=0)
+    assert scores.open.all()
+
+
+def test_keys_shared_among_heads_count_for_each() -> None:
+    q, k, v = operands(11, heads=6, key_heads=2)
+    scores = block_scores(plain_call(q, k, v), 4, (False, False, True))
+    whole, alone = by_hand(q @ k.repeat_interleave(3, 1).mT / 2, 4, (False, False, True))
+    torch.testing.assert_close(scores.whole, whole, atol=1e-14, rtol=0)
+    torch.testing.assert_close(scores.apart, alone, atol=1e-14, rtol=0)
+
+
+def test_biases_and_fixed_masks_are_in_the_scores() -> None:
+    q, k, v = operands(LAYOUT.n)
+    low = LowRank(torch.randn(1, 3, 19, 2).double(), torch.randn(1, 1, 19, 2).double())
+    bias = low + DenseBias(torch.randn(2, 1, 19, 19).double()) + PerKey(torch.randn(2, 1, 19).double())
+    apart = (False, True, True, False)
+    scores = block_scores(plain_call(q, k, v, layout=LAYOUT, bias=bias, mask=Disc(1.5)), 5, apart)
+    logits = (q @ k.mT / 2 + bias.materialize(19, 19)).masked_fill(~Disc(1.5).materialize(LAYOUT, LAYOUT), -torch.inf)
+    whole, alone = by_hand(logits, 5, apart)
+    torch.testing.assert_close(scores.whole, whole, atol=1e-14, rtol=0)
+    torch.testing.assert_close(scores.apart, alone, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("told_by", ["mask", "bias", "finite bias"])
+def test_padding_gets_nothing_and_its_queries_do_not_count(told_by: str) -> None:
+    q, k, v = operands(14)
+    keep = torch.arange(14) >= torch.tensor([[5], [0]])
+    shut = torch.zeros(2, 1, 14).double().masked_fill(~keep[:, None], -torch.inf if told_by == "bias" else -1e30)
+    added: dict[str, Any] = {"mask": KeyPadding(keep)} if told_by == "mask" else {"bias": PerKey(shut)}
+    apart = (False, False, True, True)
+    scores = block_scores(plain_call(q, k, v, **added), 4, apart)
+    logits = (q @ k.mT / 2).masked_fill(~keep[:, None, None], -torch.inf)
+    whole, alone = by_hand(logits, 4, apart, counted=keep)
+    torch.testing.assert_close(scores.whole, whole, atol=1e-14, rtol=0)
+    torch.testing.assert_close(scores.apart, alone, atol=1e-14, rtol=0)
+    assert scores.open.tolist() == [[False, True, True, True], [True] * 4]
+    assert not scores.whole[0, :, :, 0].any()
+
+
+def test_a_part_far_below_the_rest_is_still_ranked() -> None:
+    """In one shared softmax the second part would be zero to the last bit."""
+    q, k, v = operands(12, dtype=torch.float32)
+    q[..., 0], k[..., 0] = 40, torch.where(torch.arange(12) < 4, 20.0, -20.0)
+    scores = block_scores(plain_call(q, k, v), 4, (False, True, True))
+    _, alone = by_hand(q.double() @ k.double().mT / 2, 4, (False, True, True))
+    assert not scores.whole[..., 1:].any()
+    torch.testing.assert_close(scores.apart.double(), alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_low_precision_scores_are_summed_in_float32(dtype: torch.dtype) -> None:
+    q, k, v = operands(40, dtype=dtype)
+    scores = block_scores(plain_call(q, k, v), 8, (False, False, True, True, True))
+    whole, _ = by_hand(q.double() @ k.double().mT / 2, 8, (False, False, True, True, True))
+    assert scores.whole.dtype == torch.float32
+    torch.testing.assert_close(scores.whole.double(), whole, atol=2e-6 if dtype == torch.float32 else 2e-3, rtol=0)
+
+
+def test_no_tensor_is_larger_than_one_row_of_blocks() -> None:
+    n, block, heads = 1024, 16, 3
+    q, k, v = operands(n, heads=heads, key_heads=heads, dtype=torch.float32)
+    call, apart = plain_call(q, k, v, mask=KeyPadding(torch.ones(2, n, dtype=torch.bool))), [False] * 48 + [True] * 16
+    with Largest() as largest:
+        block_scores(call, block, apart)
+    assert 0 < largest.numel <= 2 * heads * block * n < 2 * heads * n * n // 32
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor any operation makes."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(x.numel() for x in tree_leaves(out) if torch.is_tensor(x))])
+        return out
