@@ -100,6 +100,7 @@ class Run:
         self.clock: Clock | None = None
         scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
         self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._told: tuple[int, int] | None = None
         self._rows, self._nth = rows, 0
         self._mounts: list[Mount] = []
         self._hooks: list[Any] = []
@@ -121,6 +122,26 @@ class Run:
     def sites(self) -> tuple[Site, ...]:
         """The attached sites in order of execution."""
         return tuple(port.site for port in self._ports())
+
+    def step(self, index: int, *, of: int) -> None:
+        """Tell which of `of` steps the following forwards are, where the model receives no timestep to look up.
+
+        Telling step 0 after another step begins a new generation: state is forgotten. Telling a step again goes on
+        with it. Raises ValueError for a step out of range, SaccadeError where a schedule tells the step.
+        """
+        if self._schedule is not None:
+            raise SaccadeError(
+                f"{self.name} looks its steps up in the schedule of {type(self._schedule.scheduler).__name__}; "
+                "attach without schedule=, and not a pipeline, to tell them by hand"
+            )
+        if not 0 <= index < of:
+            raise ValueError(f"index={index} is no step of={of}; steps run from 0 to of - 1")
+        if index and self._told is not None and of != self._told[1]:
+            raise ValueError(f"of={of} differs from the {self._told[1]} steps told so far; begin again with step 0")
+        if index == 0 and self._told not in (None, (index, of)):
+            self.state.clear()
+            self.clock = None
+        self._told = index, of
 
     def detach(self) -> None:
         """Put everything back, forget all state; the report stays. Harmless when repeated."""
@@ -257,7 +278,8 @@ class Run:
         weak, batch = family.weak(inputs), sample.shape[0]
         clock = self._read(mounted, inputs)  # forgets self.clock where a new generation begins
         before = self.clock
-        begins = before is None or self._schedule is None or clock.step != before.step
+        timed = self._schedule is not None or self._told is not None
+        begins = before is None or not timed or clock.step != before.step
         self._nth = 0 if begins else self._nth + (not weak)
         if begins:
             self.state.tick()
@@ -274,12 +296,16 @@ class Run:
 
     def _read(self, mounted: Mount, inputs: Inputs) -> Clock:
         given = inputs.get(mounted.family.time_name)
+        timestep = None if given is None else largest(given)
+        if self._told is not None:
+            return Clock(step=self._told[0], num_steps=self._told[1], timestep=timestep)
         if self._schedule is None or given is None:
             if self.where.during != (0.0, 1.0):
                 raise ValueError(
-                    f"during={self.where.during} needs the step of a forward; attach the pipeline, or give schedule="
+                    f"during={self.where.during} needs the step of a forward; attach the pipeline, give schedule=, "
+                    "or tell it by run.step(i, of=n)"
                 )
-            return Clock(timestep=None if given is None else largest(given))
+            return Clock(timestep=timestep)
         if self._schedule.refresh():
             self.state.clear()
             self.clock = None
