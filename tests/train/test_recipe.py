@@ -53,8 +53,15 @@ def test_the_decoder_stage_leaves_the_encoder_alone(out: Path) -> None:
 
 
 def test_measurements_name_their_circumstances(out: Path) -> None:
-    measured, padded, noisy = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
-    assert (measured["stochastic_sampling"], noisy["stochastic_sampling"]) == (False, True)
+    measured, guided, padded, noisy, both = json.loads((out / "pipeline" / "measured.json").read_text())["measured"]
+    assert [m["stochastic_sampling"] for m in (measured, guided, padded, noisy, both)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert [m["guidance"] for m in (measured, guided, padded, noisy, both)] == [1, 2, 1, 1, 2]
     assert (measured["text_tokens"], padded["text_tokens"]) == (32, 512)
     assert {"steps", "side", "seed", "captions", "split"} <= measured.keys()
     assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [3, 3, 3]

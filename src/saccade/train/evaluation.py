@@ -17,14 +17,21 @@ CAPTION_SEED = 2024
 
 
 def evaluate(
-    pipe: FluxPipeline, captions: int, *, steps: int, side: int = 64, seed: int = 0, text_tokens: int = 32
+    pipe: FluxPipeline,
+    captions: int,
+    *,
+    steps: int,
+    side: int = 64,
+    seed: int = 0,
+    text_tokens: int = 32,
+    guidance: float = 1.0,
 ) -> dict[str, object]:
     """Rates of kept promises for each number of things, over `captions` held-out prompts in all.
 
     Returns, by count, the share of promises kept of each kind and of pictures with all kept, and how it was measured.
     """
     started = time.perf_counter()
-    given = {"steps": steps, "side": side, "seed": seed, "text_tokens": text_tokens}
+    given = {"steps": steps, "side": side, "seed": seed, "text_tokens": text_tokens, "guidance": guidance}
     scheduler = {name: pipe.scheduler.config[name] for name in ("shift", "stochastic_sampling")}
     found: dict[str, object] = {**given, **scheduler, "captions": captions, "split": "held-out"}
     for i, count in enumerate(COUNTS):

@@ -45,14 +45,15 @@ POLISH = AutoencoderStage(
 class Evaluation:
     """Held-out captions, shared out among one, two and three things: how many at each side, in pixels.
 
-    The first side is measured three times: with captions padded to `text_tokens`; a third of them padded to the
-    pipeline's own default of 512; and with the scheduler's stochastic sampling, which mends more of its own mistakes.
+    Every side is measured without and with `guidance`. The first also with a third of the captions padded to the
+    pipeline's own default of 512, and with the scheduler's stochastic sampling, which mends more of its own mistakes.
     """
 
     sides: tuple[int, ...] = (64, 128, 256)
     captions: tuple[int, ...] = (501, 90, 24)
     steps: int = 24
     text_tokens: int = 32
+    guidance: float = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +119,16 @@ class ScenesFluxRecipe:
 
     def _evaluate(self, folder: Path) -> None:
         pipe, wanted = FluxPipeline.from_pretrained(folder), self.evaluation
-        runs = [(*run, wanted.text_tokens) for run in zip(wanted.sides, wanted.captions, strict=True)]
+        plain = {"steps": wanted.steps, "text_tokens": wanted.text_tokens}
+        guided = {**plain, "guidance": wanted.guidance}
+        first, most = wanted.sides[0], wanted.captions[0]
         measured = [
-            evaluate(pipe, n, steps=wanted.steps, side=side, text_tokens=tokens)
-            for side, n, tokens in [*runs, (wanted.sides[0], -(-wanted.captions[0] // 3), 512)]
+            evaluate(pipe, n, side=side, **given)
+            for side, n in zip(wanted.sides, wanted.captions, strict=True)
+            for given in (plain, guided)
         ]
-        measured.append(
-            evaluate(stochastic(pipe), wanted.captions[0], steps=wanted.steps, text_tokens=wanted.text_tokens)
-        )
+        measured.append(evaluate(pipe, -(-most // 3), side=first, **{**plain, "text_tokens": 512}))
+        measured += [evaluate(stochastic(pipe), most, side=first, **given) for given in (plain, guided)]
         text = json.dumps({"measured": measured}, indent=1) + "\n"
         write_atomically(folder / "measured.json", lambda path: path.write_text(text))
         save_picture(folder / "samples.png", sample_sheet(pipe, steps=wanted.steps))
