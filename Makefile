@@ -48,12 +48,14 @@ constraints: .venv/ready
 clean:
 	rm -rf .venv site report.html report.json
 
-# The stamp is newer than what it was installed from, so a second call installs nothing.
+# The stamp is newer than what it was installed from, so a second call installs nothing. timm comes without torchvision:
+# where that was built for another torch, transformers and diffusers find it, import it and break.
 .venv/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "saccade needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
 compiler:

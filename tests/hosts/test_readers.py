@@ -19,7 +19,8 @@ pytestmark = pytest.mark.host
 FAMILY = {f.name: f for f in FAMILIES}
 OF = {
     "cogvideox": "CogVideoX", "dit": "DiT", "flux": "FLUX", "hunyuan_video": "HunyuanVideo", "pixart": "PixArt",
-    "qwen_image": "Qwen-Image", "sd3": "SD3", "wan": "Wan",
+    "qwen_image": "Qwen-Image", "sd3": "SD3", "wan": "Wan", "beit": "timm BEiT", "deit": "timm ViT", "eva": "timm EVA",
+    "vit": "timm ViT",
 }  # fmt: skip
 
 
@@ -44,6 +45,10 @@ LAYOUTS = {
     "pixart": "image 16 (1x4x4)",
     "qwen_image": "text 6 | image 20 (1x4x5)",
     "wan": "image 18 (3x2x3)",
+    "beit": "prefix 1 | image 64 (1x8x8)",
+    "deit": "prefix 2 | image 64 (1x8x8)",
+    "eva": "prefix 3 | image 48 (1x6x8)",
+    "vit": "prefix 1 | image 64 (1x8x8)",
     "plain": "text 3 | image 16 (1x4x4)",
 }
 
@@ -110,7 +115,7 @@ def test_flux_ids_that_are_no_raster_give_no_grid() -> None:
     assert set(layouts) == {"text 6 | image 16"}
 
 
-@pytest.mark.parametrize("name", ["flux", "hunyuan_video", "qwen_image", "wan"])
+@pytest.mark.parametrize("name", ["flux", "hunyuan_video", "qwen_image", "wan", "eva"])
 def test_the_rotary_table_undoes_the_hosts_rotation(name: str) -> None:
     """Raw k from `raw` is the one the module's own projection and norm give before rotary."""
 
@@ -124,7 +129,7 @@ def test_the_rotary_table_undoes_the_hosts_rotation(name: str) -> None:
         torch.testing.assert_close(raw, projected, rtol=1e-4, atol=2e-6, msg=lambda m, site=site: f"{site}: {m}")
 
 
-@pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox", "dit", "hunyuan_video", "pixart", "qwen_image", "wan"])
+@pytest.mark.parametrize("name", OF)
 def test_projecting_what_entered_gives_the_values_of_the_call(name: str) -> None:
     def look(call: AttentionCall) -> tuple[torch.Tensor, torch.Tensor]:
         image = call.layout_k.span("image")
@@ -134,12 +139,11 @@ def test_projecting_what_entered_gives_the_values_of_the_call(name: str) -> None
         torch.testing.assert_close(v, projected, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["flux", "sd3"])
+@pytest.mark.parametrize("name", ["flux", "sd3", "beit", "deit", "eva", "vit"])
 def test_stream_tokens_entered_are_what_attention_sees(name: str) -> None:
     def look(call: AttentionCall) -> tuple[torch.Tensor, torch.Tensor]:
         image = call.layout_k.span("image")
-        stream = call.host.stream[:, image] if call.site.kind == "joint" else call.host.stream
-        return call.host.hidden[:, image], call.host.enter(stream)
+        return call.host.hidden[:, image], call.host.enter(call.host.stream[:, image])
 
     found = calls_of(name, "host.hidden", "host.stream", "host.enter", look=look)
     for hidden, entered in found.values():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.core.layout import Layout
+from tests.hosts import vits
 
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 PLAIN = Layout.joint(text=3, grid=(1, 4, 4))
@@ -193,7 +194,8 @@ def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
 DIFFUSERS = tuple(
     Host(make.__name__, make) for make in (cogvideox, dit, flux, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
-HOSTS = (*DIFFUSERS, Host("plain", plain))
+TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
+HOSTS = (*DIFFUSERS, *TIMM, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}
 
 

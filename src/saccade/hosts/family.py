@@ -31,7 +31,7 @@ class Guidance:
 class Family:
     """One model family.
 
-    classes      class names of the model, newest first
+    classes      class names of the model, newest first; `library.Class` where the bare name is common
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     layout       the tokens of a site of one kind, from the forward's arguments
     routes       the functions its attention code calls
@@ -41,6 +41,7 @@ class Family:
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
+    unseen       why the call of this attention module would not be seen, with the mend; None if it would
     """
 
     name: str
@@ -62,6 +63,7 @@ class Family:
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
+    unseen: Callable[[nn.Module], str | None] = lambda module: None
 
     def missing(self, item: str, kind: SiteKind) -> str | None:
         """Why `item` is not to be had at sites of this kind and what to do instead; None if it is offered."""

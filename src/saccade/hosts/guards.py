@@ -39,6 +39,8 @@ def check_port(mount: Mount, port: Port) -> None:
             f"site '{port.site.name}' got another processor ({other}) after attach, so its calls are not seen; "
             "choose or fuse processors first, then attach"
         )
+    if why := port.view.family.unseen(port.view.module):
+        raise SilentSite(f"calls of site '{port.site.name}' are not seen: {why}")
     processor = getattr(port.view.module, "processor", None)
     if processor is None:
         return

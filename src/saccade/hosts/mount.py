@@ -88,7 +88,7 @@ def family_of(model: nn.Module, reading: Reading | None = None) -> Family:
         return reading.family
     if reading is not None and reading.layout is not None:
         return plain(model, reading.layout)
-    names = [cls.__name__ for cls in type(model).__mro__]
+    names = _names(type(model))
     for family in FAMILIES:
         if set(family.classes) & set(names):
             return family
@@ -97,6 +97,11 @@ def family_of(model: nn.Module, reading: Reading | None = None) -> Family:
         f"no host family knows {type(model).__name__}; known: {known}. "
         "A module that calls F.scaled_dot_product_attention can be attached with layout=Layout(...)"
     )
+
+
+def _names(cls: type) -> set[str]:
+    """The names of a class and its bases, bare and as `library.Class`."""
+    return {name for c in cls.__mro__ for name in (c.__name__, f"{c.__module__.partition('.')[0]}.{c.__name__}")}
 
 
 def sites_of(
@@ -148,6 +153,8 @@ def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str, heads: tupl
     if bad := [h for h in heads or () if not 0 <= h < site.heads]:
         raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
     family = mounted.family
+    if why := family.unseen(module):
+        raise SilentSite(f"site '{site.name}' cannot be reached: {why}")
     view = HostView(family, site, module, _parent(mounted.model, module))
     port = Port(site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner)
     shadow = Shadow(port, family.routes())

@@ -30,6 +30,7 @@ def plain(model: nn.Module, layout: Layout) -> Family:
         routes=torch_routes,
         lacks=dict.fromkeys(("hidden", "stream", "enter", "project", "rotary", "raw"), BY_HAND),
         bind="methods",
+        unseen=switched_off,
     )
 
 
@@ -37,6 +38,16 @@ def attending(model: nn.Module) -> Iterator[str]:
     """Names of the submodules whose own code calls `F.scaled_dot_product_attention`, in order."""
     routes = torch_routes()
     return (name for name, module in model.named_modules() if calls(type(module), routes))
+
+
+def switched_off(module: Any) -> str | None:
+    """Why a module with timm's switch computes attention without the call; None if it makes the call."""
+    if getattr(module, "fused_attn", True):
+        return None
+    return (
+        "fused_attn=False, so it multiplies q, k and v by hand; set fused_attn = True on the module, "
+        "or call timm.layers.set_fused_attn() before the model is made"
+    )
 
 
 def heads_of(module: Any) -> int | None:
