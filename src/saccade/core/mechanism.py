@@ -54,6 +54,9 @@ class Mechanism:
         """The segments `keys` will append for these tokens; told beforehand so that masks can be prepared."""
         return ()
 
+    def check(self, layout_q: Layout, layout_k: Layout) -> None:
+        """Refuse tokens this cannot work on, by ValueError; asked when a plan is prepared, outside any graph."""
+
     def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
         """Change q, k, v or scale; same shapes."""
         return call

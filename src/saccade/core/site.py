@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from saccade.core.clock import Clock
 
 SiteKind = Literal["joint", "self", "cross"]
+Stage = Literal["all", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +33,27 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Sites by name pattern and kind, heads, and a span of progress; build it with `at`."""
+    """Sites by name pattern, kind and place in the model, heads, and a span of progress; build it with `at`."""
 
     pattern: str = "*"
     kinds: tuple[SiteKind, ...] = ("joint", "self")
     heads: tuple[int, ...] | None = None
     during: tuple[float, float] = (0.0, 1.0)
+    depth: tuple[float, float] = (0.0, 1.0)
+    stage: Stage = "all"
 
     def __post_init__(self) -> None:
-        low, high = self.during
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"during={self.during} must be a rising pair within [0, 1], in shares of the steps")
+        for name, (low, high), of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
+            if not 0 <= low < high <= 1:
+                raise ValueError(f"{name}={low, high} must be a rising pair within [0, 1], in shares of the {of}")
+        if self.stage not in get_args(Stage):
+            raise ValueError(f"stage='{self.stage}' must be one of {get_args(Stage)}")
 
     def covers(self, site: Site) -> bool:
         """Whether the site is chosen, at any time."""
-        return site.kind in self.kinds and fnmatchcase(site.name, self.pattern)
+        deep = self.depth[0] <= site.index / site.count < self.depth[1]
+        staged = self.stage == "all" or site.stage == site.stages - 1
+        return site.kind in self.kinds and deep and staged and fnmatchcase(site.name, self.pattern)
 
     def active(self, clock: Clock) -> bool:
         """Whether this step lies within `during`."""
@@ -62,7 +69,13 @@ def at(
     kind: SiteKind | None = None,
     heads: tuple[int, ...] | None = None,
     during: tuple[float, float] = (0.0, 1.0),
+    depth: tuple[float, float] = (0.0, 1.0),
+    stage: Stage = "all",
 ) -> Where:
-    """Choose sites: `at("*single*", heads=(3, 7), during=(0.0, 0.4))`. Cross-attention only if asked by `kind`."""
+    """Choose sites: `at("*single*", heads=(3, 7), during=(0.0, 0.4))`. Cross-attention only if asked by `kind`.
+
+    during  share of the steps; depth  share of the model's sites, in order
+    stage   "last" chooses in the model's last stack of blocks only, as FLUX's single-stream ones
+    """
     kinds: tuple[SiteKind, ...] = ("joint", "self") if kind is None else (kind,)
-    return Where(pattern=pattern, kinds=kinds, heads=heads, during=during)
+    return Where(pattern=pattern, kinds=kinds, heads=heads, during=during, depth=depth, stage=stage)

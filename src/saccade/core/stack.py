@@ -58,6 +58,8 @@ def make_plan(
     """Prepare what the systems planned: `items` maps a system's name to its plan. Not for use inside a graph."""
     named = [(name, item) for name, chosen in items.items() for item in chosen]
     acts = [(name, item) for name, item in named if isinstance(item, Mechanism)]
+    for _, mechanism in acts:
+        mechanism.check(layout_q, layout_k)
     appended = _appended(acts, layout_k)
     full_k = Layout((*layout_k.segments, *(a.segment for a in appended)))
     mask = _conjunction([i for _, i in named if isinstance(i, Mask)] + _veils(appended, layout_q))

@@ -45,6 +45,10 @@ class Memory:
         """Keep `value`; it can be read from the next step on."""
         self.coming[key] = value
 
+    def last(self, key: str) -> Any:
+        """What was put last, this step's included: to read a run's result, not for use inside a call."""
+        return self.coming[key] if key in self.coming else self.get(key)
+
     def tick(self) -> None:
         """A step is over: what it put becomes readable."""
         self.now.update(self.coming)
@@ -101,13 +105,27 @@ class Tape:
         """Keep a value of this noise level and site."""
         self.entries[(round(sigma, self.digits), site)] = value
 
+    def slot(self, sigma: float, site: str) -> dict[str, Any]:
+        """The dict kept under this noise level and site, made empty: nothing counts as recorded until a call fills it.
+
+        A plan hands it to a mechanism, so that a graph need not know the noise level.
+        """
+        return self.entries.setdefault((round(sigma, self.digits), site), {})
+
+    def levels(self, site: str) -> list[float]:
+        """Noise levels with something recorded at this site, rising."""
+        return sorted({sigma for (sigma, name), value in self.entries.items() if name == site and not _empty(value)})
+
     def at(self, sigma: float, site: str) -> Any:
         """The value recorded at this noise level and site."""
         key = (round(sigma, self.digits), site)
-        if key not in self.entries:
-            levels = sorted({s for s, name in self.entries if name == site})
+        if key not in self.entries or _empty(self.entries[key]):
             raise StateError(
                 f"the tape has nothing at sigma={sigma} for site '{site}'; "
-                f"it holds sigmas {levels}: use the same schedule"
+                f"it holds sigmas {self.levels(site)}: use the same schedule"
             )
         return self.entries[key]
+
+
+def _empty(value: object) -> bool:
+    return isinstance(value, dict) and not value
