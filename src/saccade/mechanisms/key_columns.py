@@ -1,0 +1,78 @@
+"""Watch how much visual tokens attend to chosen words: a few columns of the map, averaged over heads and steps.
+
+Nothing n x m is ever held; what is kept at a site is one number per visual token, batch row and watched word.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.layout import Layout
+from saccade.core.mechanism import Mechanism
+from saccade.core.partial import Parts
+from saccade.core.rows import Rows
+from saccade.core.state import Memory
+from saccade.ops.columns import key_columns, span_lse
+
+Over = Literal["all keys", "text keys"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeyColumns(Mechanism):
+    """Adds up over the steps: `sum` (w b t h w), the attention of visual queries to each word, and `count`, the steps.
+
+    tokens   positions within the text of each word in each sample (or in all), short words filled up with -1
+    over     the keys over which shares add up to one: all of the call, or those of the text alone
+    Of rows whose branch is known only the conditional ones are kept, of edited rows only the sources.
+    """
+
+    tokens: Int[Tensor, "w s c"]
+    over: Over = "all keys"
+    needs: ClassVar[frozenset[str]] = frozenset({"lse"})
+
+    def check(self, layout_q: Layout, layout_k: Layout) -> None:
+        """ValueError where there is no image, no text, or no such token."""
+        text, last = layout_k.of("text"), int(self.tokens.max())
+        if not text or last >= text[0].n:
+            raise ValueError(f"token {last} of a watched word is not in the text; the keys are {layout_k.describe()}")
+        _ = layout_q.image
+
+    def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
+        assert parts.lse is not None and call.layout_q.image.grid is not None
+        queries, text = (
+            call.layout_q.span(call.layout_q.image.name),
+            call.layout_k.span(call.layout_k.of("text")[0].name),
+        )
+        lse = parts.lse[:, :, queries] if self.over == "all keys" else span_lse(call, text, queries)
+        words = [_heat(call, lse, word, text.start, queries) for word in self._by_row(call)]
+        found = torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid)
+        mem.put("sum", found + (mem.get("sum", shape=tuple(found.shape)) if mem.has("sum") else 0))
+        mem.put("count", found.new_ones(()) + (mem.get("count") if mem.has("count") else 0))
+
+    def _by_row(self, call: AttentionCall) -> Int[Tensor, "w r c"]:
+        tokens = self.tokens.to(call.q.device)
+        if tokens.shape[1] == 1:
+            return tokens
+        samples = range(call.q.shape[0]) if call.rows is None else call.rows.samples
+        return tokens[:, list(samples)]
+
+
+def watched(rows: Rows | None, batch: int) -> list[int]:
+    """The rows whose attention is kept: conditional where branches are known, sources where there are some."""
+    kept = list(range(batch))
+    if rows is not None:
+        kept = [i for i in kept if i in rows.where("cond")] or kept
+        kept = [i for i in kept if i in rows.where("source")] or kept
+    return kept
+
+
+def _heat(
+    call: AttentionCall, lse: Float[Tensor, "b h r"], word: Int[Tensor, "#b c"], start: int, queries: slice
+) -> Float[Tensor, "b r"]:
+    """Mean over heads of the attention to all tokens of a word."""
+    columns = key_columns(call, lse, start + word.clamp(min=0), queries)
+    return (columns * (word >= 0)[:, None, None]).sum(-1).mean(1)

@@ -1,0 +1,98 @@
+"""Rows that attend with operands of another row: q, k or v of target rows drawn towards those of their source rows.
+
+x_t <- w x_s + (1 - w) x_t, token by token, before the attention, so that the softmax runs once and as usual.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.layout import Layout
+from saccade.core.mechanism import Mechanism
+from saccade.core.state import Memory
+
+Weight = float | Float[Tensor, "s t h w"]  # on visual tokens: one number, or a map for all samples or for each
+OPERANDS = ("q", "k", "v")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedOperands(Mechanism):
+    """Blend operands of target rows with those of the source row of the same sample and branch.
+
+    weights   by operand, the weight w in [0, 1] on visual tokens: 1 takes the source's, 0 leaves the target's
+    text      operands whose other tokens are taken from the source too
+    taped     by operand, the visual tokens source rows had in another pass, a row for each pair, or for each of one
+              branch; they replace those of the source rows, or stand for sources that are not among the rows
+    """
+
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    text: tuple[str, ...] = ()
+    taped: Mapping[str, Float[Tensor, "r h n c"]] = field(default_factory=dict)
+    needs: ClassVar[frozenset[str]] = frozenset({"rows.target"})
+
+    def check(self, layout_q: Layout, layout_k: Layout) -> None:
+        """ValueError where a map of weights is not over the image's grid."""
+        grid = layout_q.image.grid
+        for name, weight in self.weights.items():
+            if isinstance(weight, Tensor) and tuple(weight.shape[1:]) != grid:
+                raise ValueError(
+                    f"a mask over {tuple(weight.shape[1:])} (t, y, x) places does not fit {name} of a grid {grid}; "
+                    "make it on the grid of the latents' patches"
+                )
+
+    def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
+        names = [name for name in OPERANDS if name in self.weights or name in self.taped]
+        return call.replace(**{name: self._shared(name, call) for name in names})
+
+    def _shared(self, name: str, call: AttentionCall) -> Float[Tensor, "b h n c"]:
+        assert call.rows is not None
+        x: Tensor = getattr(call, name)
+        span = call.layout_q.span(call.layout_q.image.name)
+        targets = torch.tensor(call.rows.where("target"), device=x.device)
+        if call.rows.where("source"):
+            sources = torch.tensor([source for _, source in call.rows.pairs()], device=x.device)
+            theirs = self._replaced(name, x[sources], span)
+            x = x if name not in self.taped else x.index_copy(0, sources, theirs)
+        else:
+            theirs = self._replaced(name, x[targets], span, must=True)
+        if name not in self.weights:
+            return x
+        return x.index_copy(0, targets, torch.lerp(x[targets], theirs, self._weight(name, call).to(x)))
+
+    def _replaced(self, name: str, x: Float[Tensor, "r h n c"], span: slice, must: bool = False) -> Tensor:
+        """x with the visual tokens that were taped."""
+        if name not in self.taped:
+            if must:
+                raise ValueError(
+                    f"{name} has no source: neither a source row nor a tape of {name}; tape it, or give the row"
+                )
+            return x
+        taped = self.taped[name].to(x)
+        if x.shape[0] % taped.shape[0] or taped.shape[1:] != x[:, :, span].shape[1:]:
+            raise ValueError(
+                f"a tape of {name} {tuple(taped.shape)} does not fit source rows {tuple(x[:, :, span].shape)}; "
+                "tape the same samples at the same size"
+            )
+        taped = taped.repeat(x.shape[0] // taped.shape[0], 1, 1, 1)
+        return torch.cat((x[:, :, : span.start], taped, x[:, :, span.stop :]), dim=2)
+
+    def _weight(self, name: str, call: AttentionCall) -> Float[Tensor, "r 1 n 1"]:
+        """The weight of every token of the target rows."""
+        assert call.rows is not None
+        weight, samples = self.weights[name], [call.rows.samples[i] for i in call.rows.where("target")]
+        rest = 1.0 if name in self.text else 0.0
+        whole = call.q.new_full((len(samples), call.q.shape[2]), rest, dtype=torch.float32)
+        image = call.layout_q.span(call.layout_q.image.name)
+        if isinstance(weight, Tensor):
+            if len(weight) not in (1, 1 + max(samples)):
+                raise ValueError(
+                    f"a mask is for {len(weight)} samples, the rows hold {1 + max(samples)}; give one for each"
+                )
+            weight = weight.to(whole).flatten(1)[samples if len(weight) > 1 else [0]]
+        whole[:, image] = weight
+        return whole[:, None, :, None]

@@ -1,0 +1,61 @@
+"""Token positions of words, by the tokenizers of real pipeline classes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from saccade.hosts.diffusers.words import word_tokens
+from saccade.models.scenes_flux import MAX_CLIP
+from tests.tiny_flux import tiny_flux
+from tests.tiny_sd3 import tiny_sd3
+
+pytestmark = pytest.mark.host
+CAPTION = "a large red circle left of a blue square"
+
+
+def words_at(pipe: Any, word: str, prompt: str = CAPTION) -> list[int]:
+    """By hand: T5 reads one token a word, without a mark at the beginning."""
+    return [i for i, w in enumerate(prompt.split()) if w in word.split()]
+
+
+@pytest.mark.parametrize("word", ["circle", "red circle", "square", "Blue"])
+def test_flux_reads_t5_only(word: str) -> None:
+    pipe = tiny_flux()
+    assert word_tokens(pipe, CAPTION, word) == tuple(words_at(pipe, word.lower()))
+
+
+def test_the_first_occurrence_counts_and_parts_of_words_do_not() -> None:
+    pipe = tiny_flux()
+    assert word_tokens(pipe, "a cross left of a cross", "cross") == (1,)
+    assert word_tokens(pipe, "a square on a red", "a") == (0,)
+    assert word_tokens(pipe, "squared circle a square", "square") == (3,)
+
+
+def test_sd3_reads_clip_and_then_t5() -> None:
+    pipe = tiny_sd3()
+    assert word_tokens(pipe, CAPTION, "circle") == (1 + 3, MAX_CLIP + 3)  # CLIP's begin mark, then T5's own numbers
+    pipe.text_encoder_3 = None
+    assert word_tokens(pipe, CAPTION, "circle") == (4,)
+
+
+def test_a_word_that_is_not_there_is_named() -> None:
+    pipe = tiny_flux()
+    with pytest.raises(ValueError, match="word='cat' is not in the prompt 'a large red circle"):
+        word_tokens(pipe, CAPTION, "cat")
+    with pytest.raises(ValueError, match="word='circl' is not in the prompt"):
+        word_tokens(pipe, CAPTION, "circl")
+    with pytest.raises(ValueError, match="word=' ' is not in the prompt"):
+        word_tokens(pipe, CAPTION, " ")
+
+
+def test_a_word_beyond_truncation_is_named() -> None:
+    pipe = tiny_flux()
+    assert word_tokens(pipe, CAPTION, "square", max_sequence_length=9) == (8,)
+    with pytest.raises(ValueError, match="word='square' lies beyond the 8 tokens read of the prompt; name it earlier"):
+        word_tokens(pipe, CAPTION, "square", max_sequence_length=8)
+
+
+def test_a_pipeline_nobody_knows_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="pipe=SimpleNamespace is not among CogVideoXPipeline, FluxPipeline"):
+        word_tokens(SimpleNamespace(), CAPTION, "circle")
