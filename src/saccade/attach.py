@@ -235,6 +235,7 @@ class Run:
         layouts = {kind: mounted.family.layout(mounted.model, now.inputs, kind) for kind in kinds}
         for port in mounted.ports:
             port.layout_q, port.layout_k = (self.planner.same(layout) for layout in layouts[port.site.kind])
+            port.ahead = _ahead(mounted.family, port, now.inputs)
             self._prepare(mounted, port, now)
 
     def _prepare(self, mounted: Mount, port: Port, now: Moment) -> None:
@@ -300,9 +301,9 @@ class Run:
         if self._told is not None:
             return Clock(step=self._told[0], num_steps=self._told[1], timestep=timestep)
         if self._schedule is None or given is None:
-            if self.where.during != (0.0, 1.0):
+            if (asking := self._asking()) is not None:
                 raise ValueError(
-                    f"during={self.where.during} needs the step of a forward; attach the pipeline, give schedule=, "
+                    f"{asking} needs the step of a forward; attach the pipeline, give schedule=, "
                     "or tell it by run.step(i, of=n)"
                 )
             return Clock(timestep=timestep)
@@ -310,6 +311,12 @@ class Run:
             self.state.clear()
             self.clock = None
         return self._schedule.clock(given, mounted.family.time_scale)
+
+    def _asking(self) -> str | None:
+        """Who wants to know the step: the run's `during`, or a system that says its plan follows the step."""
+        if self.where.during != (0.0, 1.0):
+            return f"during={self.where.during}"
+        return next((f"'{name}'" for name, s in self.planner.systems.items() if getattr(s, "timed", False)), None)
 
 
 def _models(target: Any) -> list[tuple[nn.Module, str]]:
@@ -322,6 +329,12 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
             f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
         )
     return models
+
+
+def _ahead(family: Family, port: Port, inputs: Inputs) -> int | None:
+    if not family.ordered(port.view.module, inputs):
+        return None
+    return 0 if (size := family.extent(inputs)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

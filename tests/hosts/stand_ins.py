@@ -7,7 +7,8 @@ import torch
 
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
-from saccade.core.masks import Mask, among
+from saccade.core.layout import Layout
+from saccade.core.masks import Device, Mask, Rule, among
 from saccade.core.mechanism import KernelChoice, Mechanism, PlanItem
 from saccade.core.partial import Parts
 from saccade.core.places import Disc
@@ -15,6 +16,21 @@ from saccade.core.site import Site
 from saccade.core.state import Memory
 
 WINDOW = among("image", "image", Disc(radius=1.5))
+OPEN = among("image", "image", Disc(radius=1e6))
+
+
+@dataclass(frozen=True)
+class Near(Mask):
+    """Tokens see those fewer than `width` places away in the sequence; the last query stands at the last key."""
+
+    width: int
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        ahead = layout_k.n - layout_q.n
+        return (
+            lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool),
+            lambda b, h, q, k: (q + ahead - k).abs() < self.width,
+        )
 
 
 @dataclass(frozen=True)

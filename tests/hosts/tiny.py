@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.core.layout import Layout
+from saccade.core.masks import Mask
 from tests.hosts import vits
+from tests.hosts.stand_ins import OPEN, WINDOW, Near
+from tests.hosts.transformers import texts
 
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 PLAIN = Layout.joint(text=3, grid=(1, 4, 4))
@@ -17,10 +20,15 @@ PLAIN = Layout.joint(text=3, grid=(1, 4, 4))
 
 @dataclass(frozen=True)
 class Host:
-    """A model in eval mode with fixed weights, and the keyword arguments of a forward of two batch rows."""
+    """A model in eval mode with fixed weights, and the keyword arguments of a forward of two batch rows.
+
+    `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    """
 
     name: str
     make: Make
+    window: Mask = WINDOW
+    open: Mask = OPEN
 
     def build(self, seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -194,8 +202,9 @@ def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
 DIFFUSERS = tuple(
     Host(make.__name__, make) for make in (cogvideox, dit, flux, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
+TRANSFORMERS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
-HOSTS = (*DIFFUSERS, *TIMM, Host("plain", plain))
+HOSTS = (*DIFFUSERS, *TIMM, *TRANSFORMERS, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}
 
 

@@ -99,11 +99,19 @@ class Windows(Mask):
 
 @dataclass(frozen=True)
 class Causal(Mask):
-    """Every query sees the keys at or before its own place; places count from the end when keys outnumber queries."""
+    """Every query sees the keys at or before its own place; places count from the end when keys outnumber queries.
+
+    keys   how many keys the order is about, those appended later staying open; None for all there are
+    ahead  keys before the first query's own place, where they do not count from the end
+    """
+
+    keys: int | None = None
+    ahead: int | None = None
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        ahead = layout_k.n - layout_q.n
-        return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: k <= q + ahead
+        keys = layout_k.n if self.keys is None else self.keys
+        ahead = keys - layout_q.n if self.ahead is None else self.ahead
+        return lambda b, h, q, k: k < keys + 0 * q, lambda b, h, q, k: k <= q + ahead
 
 
 def need_grid(mask: Mask, layout_q: Layout, layout_k: Layout) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saccade.core.layout import Layout
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
+from saccade.hosts.extent import Extent
 from saccade.hosts.rotary import Rotary
 from saccade.hosts.shadow import Route
 
@@ -42,13 +43,16 @@ class Family:
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
+    bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
+    extent       queries and cached keys of a forward, None where no cache holds any
+    ordered      whether the map the host makes at a module is causal order and padding, and no more
     """
 
     name: str
     classes: tuple[str, ...]
     sites: Mapping[str, SiteKind]
     layout: Callable[[nn.Module, Inputs, SiteKind], Layouts]
-    routes: Callable[[], tuple[Route, ...]]
+    routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text_first: bool = True
     bypass: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -59,11 +63,13 @@ class Family:
     time_scale: float = 1.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
-    bind: Literal["processor", "methods"] = "processor"
+    bind: Literal["processor", "methods", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
     unseen: Callable[[nn.Module], str | None] = lambda module: None
+    extent: Callable[[Inputs], Extent | None] = lambda inputs: None
+    ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 
     def missing(self, item: str, kind: SiteKind) -> str | None:
         """Why `item` is not to be had at sites of this kind and what to do instead; None if it is offered."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.biases import Bias, DenseBias, PerKey
@@ -32,12 +32,17 @@ class GivenMask(Mask):
         )
 
 
-def given(mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int) -> tuple[Mask | None, Bias | None]:
-    """Mask and bias of a call as its host passed them; ValueError for a mask of a form we do not know."""
+def given(
+    mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int, ahead: int | None = None
+) -> tuple[Mask | None, Bias | None]:
+    """Mask and bias of a call as its host passed them; ValueError for a mask of a form we do not know.
+
+    ahead  keys before the first query's own place, for a map that is known to be causal order and padding and no more
+    """
     if is_causal and mask is not None:
         raise ValueError(f"site '{site.name}' got both attn_mask and is_causal; a host may pass one of them")
     if is_causal:
-        return Causal(), None
+        return Causal(keys=m, ahead=0), None
     if mask is None:
         return None, None
     if mask.ndim != 4 or mask.shape[3] != m or mask.shape[2] not in (1, n):
@@ -46,7 +51,7 @@ def given(mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int) -> t
             "reshape the mask the host is given"
         )
     if mask.dtype == torch.bool:
-        return _mask(mask, n), None
+        return _mask(mask, n, ahead), None
     if mask.is_floating_point():
         return None, PerKey(mask[:, :, 0]) if mask.shape[2] == 1 and n > 1 else DenseBias(mask)
     raise ValueError(
@@ -54,7 +59,16 @@ def given(mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int) -> t
     )
 
 
-def _mask(mask: Bool[Tensor, "b h n m"], n: int) -> Mask:
+def parted(mask: Float[Tensor, "b h n m"]) -> tuple[Bool[Tensor, "b h n m"], Float[Tensor, "b h n m"]]:
+    """An additive map as the pairs it lets see, above half of its type's lowest number, and what it adds to those."""
+    seen = mask > torch.finfo(mask.dtype).min / 2
+    return seen, torch.where(seen, mask, torch.zeros_like(mask))
+
+
+def _mask(mask: Bool[Tensor, "b h n m"], n: int, ahead: int | None) -> Mask:
     if mask.shape[1:3] == (1, 1):
         return KeyPadding(mask[:, 0, 0])
-    return GivenMask(mask.expand(-1, -1, n, -1))
+    if ahead is not None:
+        return Causal(keys=mask.shape[3], ahead=ahead) & KeyPadding(mask[:, 0, -1])
+    seen = mask.any(dim=2).any(dim=1)  # a key nobody sees is padding; told apart, its own query keeps a key in the rest
+    return GivenMask((mask | ~seen[:, None, None]).expand(-1, -1, n, -1)) & KeyPadding(seen)

@@ -36,8 +36,8 @@ def check_port(mount: Mount, port: Port) -> None:
     _check_torch()
     if other := mount.replaced(port):
         raise SilentSite(
-            f"site '{port.site.name}' got another processor ({other}) after attach, so its calls are not seen; "
-            "choose or fuse processors first, then attach"
+            f"site '{port.site.name}' got {other} after attach, so its calls are not seen; "
+            "choose the attention, choose or fuse processors first, then attach"
         )
     if why := port.view.family.unseen(port.view.module):
         raise SilentSite(f"calls of site '{port.site.name}' are not seen: {why}")

@@ -1,7 +1,7 @@
 """One model with ports at its attention sites: found, bound, and put back."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -17,7 +17,7 @@ from saccade.hosts.families import FAMILIES
 from saccade.hosts.family import Family, Inputs
 from saccade.hosts.port import Port
 from saccade.hosts.shadow import Shadow, Undo, calls, port_of, rebind_methods, rebind_processor
-from saccade.hosts.torch import heads_of, plain
+from saccade.hosts.torch import by_hand, heads_of, plain
 from saccade.hosts.view import HostView
 
 
@@ -28,7 +28,7 @@ class Mount:
     outer  what is called, compiled or not
     model  the module inside
     alone  attention left alone, and why
-    bound  the processors put in place, by site
+    bound  what tells, by site, that somebody put something else in our place
     """
 
     outer: nn.Module
@@ -37,7 +37,7 @@ class Mount:
     ports: list[Port] = field(default_factory=list)
     alone: dict[str, str] = field(default_factory=dict)
     undos: list[Undo] = field(default_factory=list)
-    bound: dict[str, object] = field(default_factory=dict)
+    bound: dict[str, Callable[[], str | None]] = field(default_factory=dict)
 
     def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
         """The arguments of this forward by name."""
@@ -59,9 +59,8 @@ class Mount:
             self.undos.pop()()
 
     def replaced(self, port: Port) -> str | None:
-        """The class of a processor somebody put in the place of ours, None while ours is there."""
-        now = getattr(port.view.module, "processor", None)
-        return None if port.site.name not in self.bound or now is self.bound[port.site.name] else type(now).__name__
+        """What somebody put in the place of ours, None while ours is there."""
+        return None if port.site.name not in self.bound else self.bound[port.site.name]()
 
 
 def inside(outer: nn.Module) -> nn.Module:
@@ -86,12 +85,12 @@ def family_of(model: nn.Module, reading: Reading | None = None) -> Family:
     """The family of a model: as given, by hand where a layout is given, or by class name."""
     if reading is not None and reading.family is not None:
         return reading.family
-    if reading is not None and reading.layout is not None:
-        return plain(model, reading.layout)
     names = _names(type(model))
-    for family in FAMILIES:
-        if set(family.classes) & set(names):
-            return family
+    known = next((f for f in FAMILIES if names & set(f.classes)), None)
+    if reading is not None and reading.layout is not None:
+        return plain(model, reading.layout) if known is None else by_hand(known, reading.layout)
+    if known is not None:
+        return known
     known = ", ".join(c for f in FAMILIES for c in f.classes)
     raise ValueError(
         f"no host family knows {type(model).__name__}; known: {known}. "
@@ -157,20 +156,33 @@ def _bind(mounted: Mount, site: Site, module: nn.Module, owner: str, heads: tupl
         raise SilentSite(f"site '{site.name}' cannot be reached: {why}")
     view = HostView(family, site, module, _parent(mounted.model, module))
     port = Port(site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner)
-    shadow = Shadow(port, family.routes())
-    by_processor = family.bind == "processor"
-    target = type(module.processor) if by_processor else type(module)
-    port.asides = calls(target, shadow.routes) > 1
     try:
-        mounted.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
+        (_seat if family.bind == "interface" else _shadow)(mounted, module, port)
     except ValueError as error:
         raise SilentSite(
             f"site '{site.name}' cannot be reached: {error}; put the host's default processor back "
             "(set_attn_processor) and attach again"
         ) from None
-    if by_processor:
-        mounted.bound[site.name] = module.processor
     return port
+
+
+def _shadow(mounted: Mount, module: Any, port: Port) -> None:
+    shadow = Shadow(port, mounted.family.routes())
+    by_processor = mounted.family.bind == "processor"
+    port.asides = calls(type(module.processor) if by_processor else type(module), shadow.routes) > 1
+    mounted.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
+    if by_processor:
+        ours = module.processor
+        mounted.bound[port.site.name] = lambda: (
+            None if module.processor is ours else f"another processor ({type(module.processor).__name__})"
+        )
+
+
+def _seat(mounted: Mount, module: nn.Module, port: Port) -> None:
+    from saccade.hosts.transformers.interface import take
+
+    undo, mounted.bound[port.site.name] = take(module, port)
+    mounted.undos.append(undo)
 
 
 def _stack(name: str) -> str:

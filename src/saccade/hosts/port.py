@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
 from saccade.core.rows import Rows
@@ -32,6 +33,7 @@ class Port:
     asides     the host's code calls attention more than once here; calls over other keys are its own business
     seen       whether a call passed in the running forward
     heads      the heads chosen, None for all; the others keep what the host's own attention gives them
+    ahead      keys before the first query's own, where the host's map is known to be order and padding alone
     seconds    attention time so far, None unless timing was asked for
     """
 
@@ -47,6 +49,7 @@ class Port:
     rows: Rows | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
     heads: Tensor | None = None
+    ahead: int | None = None
     seconds: float | None = None
 
     @property
@@ -77,7 +80,7 @@ class Port:
         out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
         if out is not None and self.heads is None:
             return out.transpose(1, 2)
-        own = self._host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
+        own = self.host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
         return own if out is None or self.heads is None else own.index_copy(2, self.heads, out.transpose(1, 2))
 
     def sdpa(
@@ -96,7 +99,7 @@ class Port:
         out = self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
         if out is not None and self.heads is None:
             return out
-        own = self._host(
+        own = self.host(
             original, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
         return own if out is None or self.heads is None else own.index_copy(1, self.heads, out)
@@ -110,6 +113,7 @@ class Port:
         dropout_p: float,
         is_causal: bool,
         scale: float | None,
+        bias: Tensor | None = None,
     ) -> Tensor | None:
         """The planned attention (b h n d), or None for a call that is the host's own business."""
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
@@ -127,29 +131,30 @@ class Port:
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
         if self.heads is not None:
-            q, k, v, mask = self._chosen(q, k, v, mask)
-        own_mask, own_bias = given(mask, is_causal, self.site, layout_q.n, layout_k.n)
+            q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
+        own_mask, own_bias = given(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
+        if bias is not None:
+            own_bias = DenseBias(bias)
         call = AttentionCall(
             q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
             site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
         )  # fmt: skip
         return self._run(plan, call).to(q.dtype)
 
-    def _chosen(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def _chosen(self, q: Tensor, k: Tensor, v: Tensor, *maps: Tensor | None) -> tuple[Any, ...]:
         assert self.heads is not None
         if k.shape[1] != q.shape[1]:
             raise ValueError(f"site '{self.site.name}' shares keys among heads; choose all its heads")
         q, k, v = (t.index_select(1, self.heads) for t in (q, k, v))
-        return q, k, v, mask if mask is None or mask.shape[1] == 1 else mask.index_select(1, self.heads)
+        return q, k, v, *(x if x is None or x.shape[1] == 1 else x.index_select(1, self.heads) for x in maps)
 
     def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
         start = self._start(call.q)
         total = run_plan(plan, call, self.memories, attend_parts).total
         return self._stop(start, total)
 
-    def _host(self, original: Original, query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def host(self, original: Original, query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The host's own attention, timed where that was asked for."""
         start = self._start(query)
         return self._stop(start, original(query, *args, **kwargs))
 

@@ -10,8 +10,9 @@ from saccade.core.stack import Plan
 from saccade.hosts.port import Port
 from saccade.ops import Choice, prepare
 
-WIDTHS = ("head_dim", "dim_head", "d_head", "attention_head_dim", "head_size")  # of one head
+WIDTHS = ("head_dim", "dim_head", "d_head", "attention_head_dim", "attention_head_size", "head_size")  # of one head
 TOTALS = ("inner_dim", "embed_dim", "hidden_size", "d_model", "dim")  # of all heads
+KEY_HEADS = ("num_key_value_heads",)
 
 
 def rehearse(port: Port, plan: Plan, sample: Tensor) -> Choice:
@@ -26,10 +27,11 @@ def rehearse(port: Port, plan: Plan, sample: Tensor) -> Choice:
 def blank(port: Port, plan: Plan, sample: Tensor) -> AttentionCall:
     """The call this site will make, as views of one number: shapes, type, device, mask and bias are right."""
     site, module = port.site, port.view.module
-    one = torch.empty((), dtype=_dtype(sample), device=sample.device)
+    one = torch.empty((), dtype=_dtype(sample, module), device=sample.device)
     one.requires_grad_(torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
     width = head_width(module, port.all_heads)
-    q, k = (one.expand(sample.shape[0], site.heads, n, width) for n in (plan.layout_q.n, plan.layout_k.n))
+    q = one.expand(sample.shape[0], site.heads, plan.layout_q.n, width)
+    k = one.expand(sample.shape[0], key_heads(module, site.heads), plan.layout_k.n, width)
     return AttentionCall(
         q=q, k=k, v=k, scale=width**-0.5, layout_q=plan.layout_q, layout_k=plan.layout_k, site=site, mask=plan.mask,
         bias=plan.bias,
@@ -47,12 +49,20 @@ def head_width(module: Any, heads: int) -> int:
     return max(total // heads, 1)
 
 
+def key_heads(module: Any, heads: int) -> int:
+    """Heads of k and v: as many as of q, unless the module or its config tells that they are shared."""
+    shared = _first(module, KEY_HEADS) or _first(getattr(module, "config", None), KEY_HEADS)
+    return shared if shared is not None and heads % shared == 0 else heads
+
+
 def _first(module: Any, names: tuple[str, ...]) -> int | None:
     return next((v for n in names if isinstance(v := getattr(module, n, None), int)), None)
 
 
-def _dtype(sample: Tensor) -> torch.dtype:
+def _dtype(sample: Tensor, module: nn.Module) -> torch.dtype:
     device = sample.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
-    return sample.dtype if sample.is_floating_point() else torch.get_default_dtype()
+    if sample.is_floating_point():
+        return sample.dtype
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())

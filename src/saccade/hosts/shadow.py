@@ -22,6 +22,7 @@ from torch import nn
 
 Undo = Callable[[], None]
 _numbers = itertools.count(1)
+SEAT = "_saccade_seat"  # the attribute that holds the port of a module whose attention is chosen by name
 _SDPA = "scaled_dot_product_attention"
 
 
@@ -161,6 +162,8 @@ def _loads(code: CodeType) -> Iterator[str]:
 
 def port_of(module: nn.Module) -> Any | None:
     """The port bound at a module, by whoever bound it; None if nobody did."""
+    if seat := vars(module).get(SEAT):
+        return seat.port
     holders = [*vars(type(getattr(module, "processor", None))).values(), *vars(module).values()]
     functions = (getattr(h, "__func__", h) for h in holders)
     return next((f.__globals__["_saccade_port"] for f in functions if _is_shadow(f)), None)

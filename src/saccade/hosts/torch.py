@@ -1,12 +1,14 @@
 """Any module that calls `F.scaled_dot_product_attention`: what its tokens are is given by hand."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from saccade.core.layout import Layout
 from saccade.core.site import SiteKind
+from saccade.hosts.extent import within
 from saccade.hosts.family import Family, Inputs, Layouts, joint_layouts
 from saccade.hosts.routes import torch_routes
 from saccade.hosts.shadow import calls
@@ -34,6 +36,17 @@ def plain(model: nn.Module, layout: Layout) -> Family:
     )
 
 
+def by_hand(family: Family, layout: Layout) -> Family:
+    """A known family over other tokens: queries are the last of them where a cache holds those before."""
+
+    def layouts(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
+        if kind == "cross":
+            return family.layout(model, inputs, kind)
+        return joint_layouts(layout) if (size := family.extent(inputs)) is None else within(layout, size)
+
+    return replace(family, layout=layouts)
+
+
 def attending(model: nn.Module) -> Iterator[str]:
     """Names of the submodules whose own code calls `F.scaled_dot_product_attention`, in order."""
     routes = torch_routes()
@@ -51,6 +64,6 @@ def switched_off(module: Any) -> str | None:
 
 
 def heads_of(module: Any) -> int | None:
-    """Number of heads by the usual attribute names."""
-    found = (getattr(module, name, None) for name in HEADS)
+    """Number of heads by the usual attribute names, of the module or its config."""
+    found = (getattr(owner, name, None) for owner in (module, getattr(module, "config", None)) for name in HEADS)
     return next((h for h in found if isinstance(h, int)), None)
