@@ -24,6 +24,7 @@ class _Commands(Lazy):
         "generate": "saccade.cli.generate:generate",
         "explain": "saccade.cli.explain:explain",
         "compare": "saccade.cli.compare:compare",
+        "score": "saccade.cli.score:app",
         "bench": "saccade.cli.bench:app",
         "train": "saccade.cli.train:train",
     }

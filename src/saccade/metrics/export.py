@@ -18,7 +18,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         for arm, figures in zip(comparison.arms, summarise(comparison), strict=True)
     ]
     gaps = [{"arm": a, "minus": b, "psnr": asdict(gap)} for (a, b), gap in differences(comparison).items()]
-    return _clean({"schema": SCHEMA, **plain, "arms": arms, "paired_differences": gaps})
+    return clean({"schema": SCHEMA, **plain, "arms": arms, "paired_differences": gaps})
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -32,13 +32,14 @@ def _drawn(drawn: Drawn) -> dict[str, Any]:
     return {"prompt": drawn.prompt, "seed": drawn.seed, **scores, **verdict}
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """Plain values for JSON; what is not finite is None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _clean(asdict(value))
+        return clean(asdict(value))
     if isinstance(value, dict):
-        return {str(key): _clean(item) for key, item in value.items()}
+        return {str(key): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
