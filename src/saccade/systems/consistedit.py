@@ -125,6 +125,8 @@ class ConsistEdit:
             raise ValueError("mask and regions both say where to edit; give one of them, the strength in each region")
         if self.tokens not in ("vision", "all"):
             raise ValueError(f"tokens='{self.tokens}' must be 'vision' or 'all'")
+        if self.align not in ("sigma", "official"):
+            raise ValueError(f"align='{self.align}' must be 'sigma' or 'official'")
         if self.where.heads is not None:
             raise ValueError(f"where.heads={self.where.heads} belongs to attach(where=...), which leaves heads alone")
         if len({region.whole.shape for region in self._regions}) > 1:
