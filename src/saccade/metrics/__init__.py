@@ -18,6 +18,9 @@ from saccade.metrics.intervals import paired_difference as paired_difference
 from saccade.metrics.intervals import paired_ratio as paired_ratio
 from saccade.metrics.intervals import share as share
 from saccade.metrics.intervals import t_interval as t_interval
+from saccade.metrics.language import agreement as agreement
+from saccade.metrics.language import masked_bound as masked_bound
+from saccade.metrics.language import pseudo_nll as pseudo_nll
 from saccade.metrics.perceptual import Perceptual as Perceptual
 from saccade.metrics.perceptual import perceptual as perceptual
 from saccade.metrics.regions import Closeness as Closeness
@@ -35,15 +38,18 @@ __all__ = [
     "Measured",
     "Perceptual",
     "Picture",
+    "agreement",
     "blanked",
     "bootstrap",
     "canny_ssim",
     "edges",
     "fidelity",
+    "masked_bound",
     "measure",
     "paired_difference",
     "paired_ratio",
     "perceptual",
+    "pseudo_nll",
     "psnr",
     "score_edit",
     "share",
