@@ -1,0 +1,131 @@
+"""Padded text gets no weight: under every system, by every kernel, for rows with captions of different lengths."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saccade.attach import attach
+from saccade.core.call import AttentionCall
+from saccade.core.registry import systems
+from saccade.core.site import at
+from saccade.systems.clear import Clear
+from saccade.systems.dense import Dense
+from saccade.systems.flashbias import Alibi, FlashBias, SpatialDistance
+from saccade.systems.sparsed import SparseD
+from tests.hosts.stand_ins import Masked, looking
+from tests.hosts.tiny import BY_NAME, output
+from tests.systems.test_registered import made
+
+pytestmark = pytest.mark.host
+HOSTS = {"hunyuan_video": "encoder_attention_mask", "qwen_image": "encoder_hidden_states_mask"}  # -> its padding mask
+PICTURES = {  # grids that pooled keys divide
+    "hunyuan_video": {"hidden_states": torch.randn(2, 4, 3, 4, 8, generator=torch.Generator().manual_seed(1))},
+    "qwen_image": {
+        "hidden_states": torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(1)),
+        "img_shapes": [[(1, 4, 6)]] * 2,
+    },
+}
+TIMES = (0.75, 0.5, 0.25)
+LENGTHS = (5, 2)  # of the captions in a batch of two rows, padded to 6
+ARMS: dict[str, tuple[Any, ...]] = {
+    "clear": (Clear(radius=1.5), Clear(radius=1.5, pool=2), Clear(radius=2.0, ntk=4.0)),
+    "dense": tuple(Dense(kernel=kernel) for kernel in ("reference", "sdpa")),
+    "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
+    "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
+}
+ALONE = [(arm,) for name in systems() for arm in ARMS.get(name, (made(name),))]
+EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
+every_stack = pytest.mark.parametrize("stack", EVERY, ids=[f"{stack[0].name}{i}" for i, stack in enumerate(EVERY)])
+every_host = pytest.mark.parametrize("name", HOSTS)
+
+
+def padded(name: str, text: Tensor | None = None) -> dict[str, Any]:
+    """Inputs with captions of `LENGTHS`, and these embeddings in place of the padded ones."""
+    inputs = BY_NAME[name].build()[1] | PICTURES[name]
+    real = torch.arange(inputs["encoder_hidden_states"].shape[1]) < torch.tensor(LENGTHS)[:, None]
+    words = inputs["encoder_hidden_states"] if text is None else text
+    words = torch.where(real[..., None], inputs["encoder_hidden_states"], words)
+    return {**inputs, HOSTS[name]: real.long(), "encoder_hidden_states": words}
+
+
+def walk(model: nn.Module, inputs: dict[str, Any], *stack: Any) -> Tensor:
+    """The pictures of three steps, the input held."""
+    scale = 1000 if inputs["timestep"].max() > 1 else 1
+    with attach(model, *stack, schedule=[1000 * t for t in TIMES]):
+        steps = [output(model, {**inputs, "timestep": torch.full_like(inputs["timestep"], scale * t)}) for t in TIMES]
+    return torch.stack(steps)
+
+
+@every_host
+@every_stack
+def test_what_stands_in_padding_never_reaches_the_picture(name: str, stack: tuple[Any, ...]) -> None:
+    model, _ = BY_NAME[name].build()
+    one, two = walk(model, padded(name), *stack), walk(model, padded(name, torch.full((), 1e3)), *stack)
+    assert torch.equal(one, two)
+    words = padded(name)["encoder_hidden_states"]
+    other = walk(model, {**padded(name), "encoder_hidden_states": words + 1}, *stack)
+    assert (one - other).abs().amax(dim=tuple(range(2, one.ndim))).min() > 1e-4  # each row reads its real words
+
+
+@every_host
+@every_stack
+def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...]) -> None:
+    """Padding is cut off there too, except where a system counts tokens from the start of the sequence."""
+    model, inputs = BY_NAME[name].build()[0], padded(name)
+    together = walk(model, inputs, *stack)
+    for row, length in enumerate(LENGTHS):
+        alone = {k: v[row : row + 1] if isinstance(v, Tensor | list) else v for k, v in inputs.items()}
+        if not any(isinstance(s, SparseD) or isinstance(getattr(s, "prior", None), Alibi) for s in stack):
+            alone |= {k: alone[k][:, :length] for k in ("encoder_hidden_states", HOSTS[name])}
+        torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
+
+
+@every_host
+def test_an_empty_stack_leaves_the_hosts_own_handling_to_the_bit(name: str) -> None:
+    model, inputs = BY_NAME[name].build()[0], padded(name)
+    plain = output(model, inputs)
+    assert (plain - output(model, {**inputs, HOSTS[name]: torch.ones(2, 6).long()})).abs().max() > 1e-5
+    with attach(model):
+        assert torch.equal(output(model, inputs), plain)
+    with attach(model, Dense(kernel="sdpa")):
+        torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
+
+
+@every_host
+def test_the_padding_is_the_calls_mask_and_composes_with_a_window(name: str) -> None:
+    model, inputs = BY_NAME[name].build()[0], padded(name)
+    seen: list[tuple[Tensor, slice]] = []
+
+    def look(call: AttentionCall) -> None:
+        assert call.mask is not None
+        seen.append((call.mask.materialize(call.layout_q, call.layout_k), call.layout_k.span("text")))
+
+    with attach(model, Masked(), looking(look)):
+        output(model, inputs)
+    for allow, text in seen:
+        for row, length in enumerate(LENGTHS):
+            words = allow[row, :, :, text]
+            assert words[..., :length].all() and not words[..., length:].any()
+        assert not allow[:, :, :, text.stop % allow.shape[3] :].all()  # the window bites as well
+
+
+@every_host
+def test_heads_that_were_not_chosen_keep_the_padding_too(name: str) -> None:
+    model, _ = BY_NAME[name].build()
+    outs = []
+    for inputs in (padded(name), padded(name, torch.full((), 1e3))):
+        with attach(model, Clear(radius=1.5), where=at(heads=(1,))):
+            outs.append(output(model, inputs))
+    assert torch.equal(*outs)
+
+
+def test_a_mask_with_holes_is_taken_word_by_word() -> None:
+    model, inputs = BY_NAME["qwen_image"].build()
+    holes = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0]])  # the second row has no caption at all
+    other = torch.where(holes.bool()[..., None], inputs["encoder_hidden_states"], 1e3)
+    for stack in ((), (Clear(radius=1.5),)):
+        told = {**inputs, HOSTS["qwen_image"]: holes}
+        one, two = walk(model, told, *stack), walk(model, {**told, "encoder_hidden_states": other}, *stack)
+        assert torch.equal(one, two) and one.isfinite().all()
