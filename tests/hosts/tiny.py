@@ -12,7 +12,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Mask
 from tests.hosts import vits
 from tests.hosts.stand_ins import OPEN, WINDOW, Near
-from tests.hosts.transformers import texts
+from tests.hosts.transformers import pictured, texts
 
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 PLAIN = Layout.joint(text=3, grid=(1, 4, 4))
@@ -202,7 +202,10 @@ def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
 DIFFUSERS = tuple(
     Host(make.__name__, make) for make in (cogvideox, dit, flux, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
-TRANSFORMERS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
+TRANSFORMERS = (
+    *(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS),
+    *(Host(make.__name__, make) for make in pictured.MAKERS),
+)
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
 HOSTS = (*DIFFUSERS, *TIMM, *TRANSFORMERS, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}

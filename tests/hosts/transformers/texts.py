@@ -13,7 +13,7 @@ SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
-SHARED = {**SIZES, "num_key_value_heads": 2}
+SHARED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2}
 
 
 def words(mask: Tensor | None = None, length: int = LENGTH) -> dict[str, Any]:

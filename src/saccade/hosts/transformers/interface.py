@@ -95,8 +95,7 @@ def _through(
     **kwargs: Any,
 ) -> Tensor:
     port, n = seat.port, query.shape[2]
-    if strange := [name for name in STRANGE if kwargs.get(name) is not None]:
-        raise ValueError(f"{strange[0]} at site '{port.site.name}' changes attention in a way saccade does not follow")
+    _check(port, kwargs)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     mask, bias = _read(attention_mask)
     ordered = n > 1 and causal and mask is None
@@ -108,6 +107,16 @@ def _through(
     given = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **kwargs}
     own = port.host(lambda q: seat.original(module, q, key, value, attention_mask, **given)[0], query)
     return own if out is None or port.heads is None else own.index_copy(2, port.heads, out.transpose(1, 2))
+
+
+def _check(port: Port, kwargs: dict[str, Any]) -> None:
+    if strange := [name for name in STRANGE if kwargs.get(name) is not None]:
+        raise ValueError(
+            f"{strange[0]}={kwargs[strange[0]]} at site '{port.site.name}' changes attention in a way that is not "
+            "followed here; leave the site out with where=at(...)"
+        )
+    if kwargs.get("output_attentions"):
+        raise ValueError("output_attentions=True asks for weights that no kernel here keeps; leave it out, or detach")
 
 
 def _read(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
