@@ -30,17 +30,21 @@ def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
 
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
     device, grids = inputs["hidden_states"].device, _grids(inputs)
+    numbers = list(range(len(grids)))
     start = max(max(h // 2, w // 2) for _, h, w in grids)
+    if type(model.pos_embed).__name__ == "QwenEmbedLayer3DRope":  # layers, then the picture they make up
+        numbers[-1], start = -1, max(start, len(grids) - 1)
     text = torch.arange(start, start + layout.text_n, device=device).float()
-    ids = torch.cat((text[:, None].expand(-1, 3), *(_centred(i, g, device) for i, g in enumerate(grids))))
+    images = (_centred(number, grid, device) for number, grid in zip(numbers, grids, strict=True))
+    ids = torch.cat((text[:, None].expand(-1, 3), *images))
     return Rotary(ids=ids, theta=model.pos_embed.theta, axes_dim=tuple(model.pos_embed.axes_dim))
 
 
-def _centred(index: int, grid: Grid, device: torch.device) -> Tensor:
-    """(t, y, x) with y and x counted from the middle and t from the image's number."""
+def _centred(number: int, grid: Grid, device: torch.device) -> Tensor:
+    """(t, y, x) with y and x counted from the middle and t from the number of the image."""
     frames, height, width = (torch.arange(side, device=device) for side in grid)
     middle = lambda side: side - (len(side) - len(side) // 2)  # noqa: E731
-    return torch.cartesian_prod(frames + index, middle(height), middle(width)).float()
+    return torch.cartesian_prod(frames + number, middle(height), middle(width)).float()
 
 
 QWEN_IMAGE = Family(
