@@ -128,6 +128,9 @@ def test_what_cannot_be_frozen_is_refused() -> None:
         REUSE.pairs(longer, found(call))
     with pytest.raises(StateError, match=r"on 2 x 19 tokens, this call has 3 x 19"):
         REUSE.pairs(made(LAYOUT.n, batch=3, layout=LAYOUT), found(call))
+    cached = plain_call(call.q[:, :, :2], call.k, call.v, layout_q=Layout.plain(2))
+    with pytest.raises(ValueError, match=r"keys at site 'call' are text 19 and queries text 2; a frozen pattern"):
+        found(cached)
     masks: tuple[Mask, ...] = (Causal(), Causal() & KeyPadding(torch.ones(2, 19, dtype=torch.bool)))
     for mask in masks:
         with pytest.raises(ValueError, match=r"attention at site 'call' is causal; a frozen pattern is for models"):

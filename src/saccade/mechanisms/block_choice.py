@@ -6,7 +6,6 @@ k of n are chosen by rank, the earlier block first where scores tie, so the same
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -52,7 +51,6 @@ def rounded_up(n: int, keep: float) -> int:
     return min(math.ceil(n * keep - 1e-9), n)
 
 
-@lru_cache(maxsize=64)
 def generated_blocks(layout: Layout, generation: int | None, block: int) -> tuple[bool, ...]:
     """Which blocks of keys are generated. Raises ValueError where the layout does not tell and nobody does."""
     spans, edges = generated_tokens(layout, generation), range(0, layout.n, block)

@@ -101,6 +101,7 @@ class FindPattern(Mechanism):
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         seen = sight(call)
+        refuse_other_keys(call)
         refuse_causal(call, seen)
         layout = call.layout_q
         generated = generated_blocks(layout, self.generation, self.block)
@@ -141,6 +142,16 @@ class FrozenPattern(Mechanism):
         if torch.compiler.is_compiling():
             return Pairs(mask=BlockGrid(blocks, self.block, n))
         return Pairs(mask=mem.get(MASK))
+
+
+def refuse_other_keys(call: AttentionCall) -> None:
+    """ValueError where the keys do not begin with the queries' own tokens."""
+    own = call.layout_q.segments
+    if call.layout_k.segments[: len(own)] != own:
+        raise ValueError(
+            f"keys at site '{call.site.name}' are {call.layout_k.describe()} and queries {call.layout_q.describe()}; "
+            "a frozen pattern is for attention of a sequence to itself: choose such sites, and run without a cache"
+        )
 
 
 def refuse_causal(call: AttentionCall, seen: Sight) -> None:
