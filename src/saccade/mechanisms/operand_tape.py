@@ -22,13 +22,13 @@ class RecordOperands(Mechanism):
     """Puts final operands (r h n c) of one call's visual tokens into a dict.
 
     into      filled by name
-    operands  names among q, k, v
+    names     of operands, among q, k, v
     role      the rows to keep, by role or branch; None for all
     device    where to keep them; None leaves them where they are
     """
 
     into: MutableMapping[str, Tensor]
-    operands: str = "qkv"
+    names: str = "qkv"
     role: Role | None = None
     device: torch.device | None = None
 
@@ -38,7 +38,7 @@ class RecordOperands(Mechanism):
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         span = call.layout_q.span(call.layout_q.image.name)
-        for name in self.operands:
+        for name in self.names:
             x: Tensor = getattr(call, name)[:, :, span].detach()
             x = x if self.role is None or call.rows is None else x[list(call.rows.where(self.role))]
             self.into[name] = x.clone() if self.device is None else x.to(self.device, copy=True)

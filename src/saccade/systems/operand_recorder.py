@@ -43,4 +43,4 @@ class OperandRecorder:
         if site.kind == "cross" or not (self.where.covers(site) and self.where.active(clock)):
             return ()
         into, device = slot(self.tape, site, clock), None if self.device is None else torch.device(self.device)
-        return (RecordOperands(into=into, operands=self.operands, role=self.role, device=device),)
+        return (RecordOperands(into=into, names=self.operands, role=self.role, device=device),)
