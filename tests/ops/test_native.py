@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 from saccade.core.layout import Layout
 from saccade.core.masks import lower
-from saccade.ops import attend, choose, native, native_build, prepare
+from saccade.ops import attend, choose, gather, native, native_build, prepare
+from saccade.ops.operands import operands as fold
 from tests.ops.cases import allowed_error, biases, block_mask, call, error, operands, padding, truth
 
 N = 1280
@@ -34,10 +36,11 @@ def warm(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(1, 2, 2, 256, 256), (2, 4, 2, 131, 277), (1, 2, 1, 300, 129)], ids=str)
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
-def test_it_stays_in_the_error_budget(warm: None, shape: tuple, dtype: torch.dtype, biased: bool) -> None:
+@pytest.mark.parametrize("d", [13, 40])
+def test_it_stays_in_the_error_budget(warm: None, shape: tuple, dtype: torch.dtype, biased: bool, d: int) -> None:
     b, h, _, n, m = shape
     mask = block_mask(n, m, b=b, h=h) & padding(b, m)
-    at = call(*operands(*shape, d=13, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None)
+    at = call(*operands(*shape, d=d, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None)
     found, true = native.run(at, want_lse=True), truth(at)
     assert error(found.out, true.out) <= allowed_error(at, true.out)
     assert error(found.lse, true.lse) <= (1e-5 if not biased or dtype == torch.float32 else 3e-2)
@@ -50,6 +53,35 @@ def test_large_scores_and_hidden_rows_are_exact(warm: None) -> None:
     assert error(native.run(large).out, truth(large).out) < 1e-4
     hidden = native.run(call(q, k, v, block_mask(200, 300) & padding(1, 300, hidden=300)), want_lse=True)
     assert bool((hidden.out == 0).all()) and bool((hidden.lse == -torch.inf).all())
+
+
+@pytest.mark.compile
+def test_the_number_of_threads_changes_no_bit(warm: None) -> None:
+    at = call(*operands(2, 4, 2, 300, 300, d=64), block_mask(300, 300, b=2, h=4))
+    before, outs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            outs.append(native.run(at, want_lse=True))
+    finally:
+        torch.set_num_threads(before)
+    (out, lse), (out3, lse3) = ((x.out, x.lse) for x in outs)
+    assert torch.equal(out, out3) and torch.equal(lse, lse3)
+
+
+@pytest.mark.compile
+def test_rows_that_read_nothing_give_nothing_in_poisoned_memory(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *size: empty(x, *size).fill_(torch.nan))
+    at = call(*operands(1, 2, 2, 256, 256), block_mask(256, 256, h=2, size=128, keep=0))
+    folded = fold(at)
+    found, plan, blocks, _ = gather.laid_out(at, folded)
+    assert found.tiles is not None
+    for rows in (plan.rows, plan.rows[:-1]):
+        out, lse = native.attend_blocks(*blocks, None, found.tiles, replace(plan, rows=rows), folded.scale)
+        read = torch.zeros(4, dtype=torch.bool).index_fill_(0, rows, True)
+        assert bool(out[read].isfinite().all()) and bool(lse[read].isfinite().all())
+        assert bool((out[~read] == 0).all()) and bool((lse[~read] == -torch.inf).all())
 
 
 @pytest.mark.compile

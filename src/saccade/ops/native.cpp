@@ -1,10 +1,14 @@
 // Block-sparse softmax attention over packed blocks, by the matrix products of torch's own CPU library.
 // Each thread takes query blocks from a shared counter until none is left; one pass over the keys, online softmax.
+// Threads are those of torch's own pool: others would share the cores with its workers, which spin after their work.
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <vector>
+
+extern "C" void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned) __attribute__((weak));
 
 namespace c10 {
 struct BFloat16;
@@ -19,6 +23,7 @@ void brgemm_release(bool);
 namespace {
 using bf16 = uint16_t;
 constexpr int64_t GROUP = 4;  // key blocks attended to between two rescalings
+constexpr int64_t PATCH = 16;  // side of what is transposed at once
 constexpr float LOW = -1e30f;  // the score of a pair not seen
 constexpr float LOG2E = 1.44269504088896f;
 
@@ -29,9 +34,8 @@ struct Job {
   const int64_t *rows, *cols, *which, *starts;
   void* out;
   float* lse;
-  int64_t count, blocks, s, c, w, dv, half;
+  int64_t count, blocks, s, c, w, dv, half, threads;
   float scale;
-  std::atomic<int64_t>* next;
 };
 
 // 2^r for r in [-0.5, 0.5], Chebyshev fits: relative error 2e-7, and 4e-6 where weights are rounded to 8 bits anyway.
@@ -58,6 +62,14 @@ inline bf16 rounded(float x) {
   uint32_t u;
   std::memcpy(&u, &x, sizeof u);
   return static_cast<bf16>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+// Weights are never negative, and a tie may go up.
+inline void keep_weight(float* to, float x) { *to = x; }
+inline void keep_weight(bf16* to, float x) {
+  uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  *to = static_cast<bf16>((u + 0x8000) >> 16);
 }
 
 inline void store(float* to, float x) { *to = x; }
@@ -99,7 +111,7 @@ inline float powers(const float* x, T* p, int64_t n, float scale, float top) {
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; ++j) {
     const float e = power<T>(x[j] * scale - top);
-    store(p + j, e);
+    keep_weight(p + j, e);
     sum += e;
   }
   return sum;
@@ -166,31 +178,49 @@ void attend_row(const Job& job, Space<T>& at, int64_t number) {
 }
 
 template <typename T>
-void attend_rows(const Job& job) {
+void attend_rows(const Job& job, std::atomic<int64_t>& next) {
   Space<T> at;
   at.scores.resize(job.s * GROUP * job.c);
   at.weights.resize(job.s * GROUP * job.c);
   at.top.resize(job.s);
   at.sum.resize(job.s);
-  for (int64_t i; (i = job.next->fetch_add(1)) < job.count;) attend_row(job, at, i);
+  for (int64_t i; (i = next++) < job.count;) attend_row(job, at, i);
   at::native::cpublas::brgemm_release(job.half);
 }
 
-// (c w) -> (w c), with pairs of rows interleaved for half precision: what the products take as right-hand side.
+// a0 b0 a1 b1 ...
+template <typename U>
+inline void interleave(const U* a, const U* b, U* to, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) {
+    to[2 * j] = a[j];
+    to[2 * j + 1] = b[j];
+  }
+}
+
+// A patch, by four rounds that each interleave the upper half of the rows with the lower.
+template <typename U>
+void transposed_patch(const U* from, int64_t from_ld, U* to, int64_t to_ld) {
+  U rooms[2][PATCH * PATCH];
+  for (int64_t i = 0; i < PATCH; ++i) std::memcpy(rooms[0] + i * PATCH, from + i * from_ld, PATCH * sizeof(U));
+  for (int64_t round = 0; round < 4; ++round) {
+    const U* a = rooms[round % 2];
+    U* b = rooms[(round + 1) % 2];
+    for (int64_t i = 0; i < PATCH / 2; ++i)
+      interleave(a + i * PATCH, a + (i + PATCH / 2) * PATCH, b + 2 * i * PATCH, PATCH);
+  }
+  for (int64_t i = 0; i < PATCH; ++i) std::memcpy(to + i * to_ld, rooms[0] + i * PATCH, PATCH * sizeof(U));
+}
+
 template <typename U>
 void transposed(const U* from, U* to, int64_t rows, int64_t columns) {
-  for (int64_t j = 0; j < columns; ++j)
-    for (int64_t i = 0; i < rows; ++i) to[j * rows + i] = from[i * columns + j];
+  const int64_t high = rows - rows % PATCH, wide = columns - columns % PATCH;
+  for (int64_t i = 0; i < high; i += PATCH)
+    for (int64_t j = 0; j < wide; j += PATCH) transposed_patch(from + i * columns + j, columns, to + j * rows + i, rows);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = i < high ? wide : 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
 }
 
-void paired(const bf16* from, bf16* to, int64_t rows, int64_t columns) {
-  for (int64_t i = 0; i < rows; i += 2)
-    for (int64_t j = 0; j < columns; ++j) {
-      to[i * columns + 2 * j] = from[i * columns + j];
-      to[i * columns + 2 * j + 1] = from[(i + 1) * columns + j];
-    }
-}
-
+// Keys (c w) -> (w c); in half precision pairs of rows of the right-hand side are interleaved, as the products take it.
 void pack_block(const Job& job, int64_t block) {
   const int64_t keys = block * job.c * job.w, values = block * job.c * job.dv;
   if (!job.half) {
@@ -199,26 +229,40 @@ void pack_block(const Job& job, int64_t block) {
   }
   const auto* k = reinterpret_cast<const uint32_t*>(static_cast<const bf16*>(job.k) + keys);
   transposed(k, reinterpret_cast<uint32_t*>(static_cast<bf16*>(job.kt) + keys), job.c, job.w / 2);
-  paired(static_cast<const bf16*>(job.v) + values, static_cast<bf16*>(job.vt) + values, job.c, job.dv);
+  const bf16* v = static_cast<const bf16*>(job.v) + values;
+  bf16* vt = static_cast<bf16*>(job.vt) + values;
+  for (int64_t i = 0; i < job.c; i += 2) interleave(v + i * job.dv, v + (i + 1) * job.dv, vt + i * job.dv, job.dv);
 }
 
+// Runs work on every thread; returns whether one failed.
 template <typename F>
-int guarded(F work) {
-  try {
-    work();
-    return 0;
-  } catch (...) {
-    return 1;
+bool shared(int64_t threads, F work) {
+  std::atomic<bool> failed{false};
+  auto guarded = [&] {
+    try {
+      work();
+    } catch (...) {
+      failed = true;
+    }
+  };
+  if (GOMP_parallel) {
+    GOMP_parallel([](void* it) { (*static_cast<decltype(guarded)*>(it))(); }, &guarded, threads, 0);
+    return failed;
   }
+  std::vector<std::thread> others;
+  for (int64_t i = 1; i < threads; ++i) others.emplace_back(guarded);
+  guarded();
+  for (auto& other : others) other.join();
+  return failed;
 }
 }  // namespace
 
-extern "C" int saccade_pack(const Job* job) {
-  return guarded([&] {
-    for (int64_t i; (i = job->next->fetch_add(1)) < job->blocks;) pack_block(*job, i);
-  });
-}
-
 extern "C" int saccade_attend(const Job* job) {
-  return guarded([&] { job->half ? attend_rows<bf16>(*job) : attend_rows<float>(*job); });
+  std::atomic<int64_t> block{0}, row{0};
+  const bool failed = shared(job->threads, [&] {
+    for (int64_t i; (i = block++) < job->blocks;) pack_block(*job, i);
+  });
+  return failed || shared(job->threads, [&] {
+    job->half ? attend_rows<bf16>(*job, row) : attend_rows<float>(*job, row);
+  });
 }

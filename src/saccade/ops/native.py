@@ -6,9 +6,6 @@ a few seconds and happens only in `warm`; until then the kernel refuses.
 """
 
 import ctypes
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -109,9 +106,8 @@ class Job(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "kt", "vt", "keep", "tiles", "rows", "cols", "which")),
         *((name, ctypes.c_void_p) for name in ("starts", "out", "lse")),
-        *((name, ctypes.c_int64) for name in ("count", "blocks", "s", "c", "w", "dv", "half")),
+        *((name, ctypes.c_int64) for name in ("count", "blocks", "s", "c", "w", "dv", "half", "threads")),
         ("scale", ctypes.c_float),
-        ("next", ctypes.c_void_p),
     ]
 
 
@@ -122,36 +118,21 @@ def attend_blocks(
     """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
     half = q.dtype == torch.bfloat16
     kt, vt = torch.empty_like(k), torch.empty_like(v) if half else v
-    out = q.new_zeros(*q.shape[:2], v.shape[-1])
+    read_by_all = len(plan.rows) == len(q)
+    out = (q.new_empty if read_by_all else q.new_zeros)(*q.shape[:2], v.shape[-1])
     lse = torch.full(q.shape[:2], -torch.inf)
-    counter = torch.zeros(1, dtype=torch.int64)
     tensors = {
         "q": q, "k": k, "v": v, "kt": kt, "vt": vt, "keep": keep, "tiles": tiles, "rows": plan.rows, "cols": plan.cols,
-        "which": plan.which, "starts": plan.starts, "out": out, "lse": lse, "next": counter,
+        "which": plan.which, "starts": plan.starts, "out": out, "lse": lse,
     }  # fmt: skip
     job = Job(
         **{name: None if x is None else x.data_ptr() for name, x in tensors.items()}, count=len(plan.rows),
         blocks=len(k), s=q.shape[1], c=k.shape[1], w=q.shape[2], dv=v.shape[2], half=half, scale=scale,
+        threads=torch.get_num_threads(),
     )  # fmt: skip
-    for work in ("saccade_pack", "saccade_attend"):
-        counter.zero_()
-        _shared(work, job)
-    return out, lse
-
-
-def _shared(work: str, job: Job) -> None:
-    """Every thread takes blocks until none is left; the calling one too."""
-    function = getattr(library(), work)
-    others = [_pool(os.getpid()).submit(function, ctypes.byref(job)) for _ in range(torch.get_num_threads() - 1)]
-    failed = function(ctypes.byref(job)) + sum(other.result() for other in others)
-    if failed:
+    if library().saccade_attend(ctypes.byref(job)):
         raise BuildError("the matrix products of this torch do not run on this processor")
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads that live on, since each makes its own matrix kernels; others after a fork."""
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="saccade-native")
+    return out, lse
 
 
 def _try(dtype: torch.dtype) -> None:
