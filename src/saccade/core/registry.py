@@ -40,7 +40,7 @@ class Entry:
 
 
 _ENTRIES: dict[str, Entry] = {}
-BUILT_IN = ("saccade.systems.clear", "saccade.systems.dense", "saccade.systems.flashbias", "saccade.systems.sparsed")
+BUILT_IN = tuple(f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "flashbias", "sparsed"))
 
 
 def system(

@@ -20,7 +20,7 @@ Weight = float | Float[Tensor, "s t h w"]  # on visual tokens: one number, or a 
 OPERANDS = ("q", "k", "v")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class SharedOperands(Mechanism):
     """Blend operands of target rows with those of the source row of the same sample and branch.
 

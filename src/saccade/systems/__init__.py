@@ -1,8 +1,9 @@
 """Published attention systems, one file per paper. Each is a frozen value to hand to `saccade.attach`."""
 
 from saccade.systems.clear import Clear as Clear
+from saccade.systems.consistedit import ConsistEdit as ConsistEdit
 from saccade.systems.dense import Dense as Dense
 from saccade.systems.flashbias import FlashBias as FlashBias
 from saccade.systems.sparsed import SparseD as SparseD
 
-__all__ = ["Clear", "Dense", "FlashBias", "SparseD"]
+__all__ = ["Clear", "ConsistEdit", "Dense", "FlashBias", "SparseD"]
