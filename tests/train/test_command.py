@@ -6,6 +6,7 @@ import pytest
 
 from saccade.cli import main
 from saccade.train.scenes_flux import ScenesFluxRecipe
+from saccade.train.shakespeare import ShakespeareRecipe
 
 
 @pytest.fixture
@@ -35,10 +36,24 @@ def test_options_reach_the_recipe(asked: list[tuple[ScenesFluxRecipe, tuple[str,
     assert stages == ("flow",)
 
 
+def test_the_length_of_the_language_model_is_that_of_its_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lengths = []
+
+    def run(recipe: ShakespeareRecipe, folder: Path, stages: tuple[str, ...]) -> Path:
+        lengths.append((recipe.train.fit.minutes, stages))
+        return folder
+
+    monkeypatch.setattr(ShakespeareRecipe, "run", run)
+    assert call("shakespeare-lm", "--out", str(tmp_path), "--minutes", "3") == 0
+    assert lengths == [(3, ("train", "export", "evaluate"))]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["scenes"], "recipe 'scenes' is unknown; choose one of scenes-flux"),
+        (["scenes"], "recipe 'scenes' is unknown; choose one of scenes-flux, shakespeare-lm"),
         (["scenes-flux", "--stage", "vae"], "stage='vae' is unknown; choose from autoencoder"),
         (["scenes-flux", "--set", "flow.dropp=1"], "no field 'dropp' among"),
     ],

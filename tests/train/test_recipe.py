@@ -9,8 +9,9 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
 from saccade.train.autoencoder import AutoencoderStage
+from saccade.train.config import check_stages
 from saccade.train.loop import Fit
-from saccade.train.scenes_flux import STAGES, Evaluation, ScenesFluxRecipe, check_stages
+from saccade.train.scenes_flux import STAGES, Evaluation, ScenesFluxRecipe
 from saccade.train.text import TextStage
 from tests.train.tiny import MODEL, STAGE
 
@@ -81,6 +82,6 @@ def test_an_unfinished_stage_exports_its_newest_checkpoint(out: Path, tmp_path: 
 
 
 def test_stages_run_in_the_order_of_the_recipe() -> None:
-    assert check_stages(["export", "text"]) == ("text", "export")
+    assert check_stages(["export", "text"], STAGES) == ("text", "export")
     with pytest.raises(ValueError, match=f"stage='vae' is unknown; choose from {', '.join(STAGES)}"):
-        check_stages(["vae"])
+        check_stages(["vae"], STAGES)

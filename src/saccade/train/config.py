@@ -1,6 +1,6 @@
 """Frozen configurations edited by dotted path: what a command line writes as `flow.fit.steps=200`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +21,17 @@ def override(config: T, settings: Iterable[str]) -> T:
             raise ValueError(f"setting '{setting}' has no '='; write path=value, such as flow.fit.steps=200")
         config = _set(config, path.strip().split("."), text.strip(), path)
     return config
+
+
+def check_stages(names: Sequence[str], known: tuple[T, ...]) -> tuple[T, ...]:
+    """Those of `known` that are in `names`, in the recipe's order.
+
+    Raises `ValueError` for a name that is no stage.
+    """
+    for name in names:
+        if name not in known:
+            raise ValueError(f"stage='{name}' is unknown; choose from {', '.join(map(str, known))}")
+    return tuple(stage for stage in known if stage in names)
 
 
 def _set(config: T, path: list[str], text: str, whole: str) -> T:

@@ -134,17 +134,6 @@ class ScenesFluxRecipe:
         save_picture(folder / "samples.png", sample_sheet(pipe, steps=wanted.steps))
 
 
-def check_stages(names: Sequence[str]) -> tuple[Stage, ...]:
-    """`names` in the order of the recipe.
-
-    Raises `ValueError` for a name that is no stage.
-    """
-    for name in names:
-        if name not in STAGES:
-            raise ValueError(f"stage='{name}' is unknown; choose from {', '.join(STAGES)}")
-    return tuple(stage for stage in STAGES if stage in names)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """One trained stage: where its weights go, what trains them, and what is to be done with them afterwards."""
