@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from saccade import core, data, hosts, mechanisms, metrics, models, nn, ops, runs, systems, train
     from saccade.attach import attach
     from saccade.compare import compare
+    from saccade.edit import edit
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "compare",
     "core",
     "data",
+    "edit",
     "hosts",
     "mechanisms",
     "metrics",
@@ -32,7 +34,11 @@ __all__ = [
     "train",
 ]
 
-_FUNCTIONS = {"attach": "saccade.attach", "compare": "saccade.compare"}  # name -> the module that defines it
+_FUNCTIONS = {
+    "attach": "saccade.attach",
+    "compare": "saccade.compare",
+    "edit": "saccade.edit",
+}  # name -> the module that defines it
 
 
 class _Package(ModuleType):

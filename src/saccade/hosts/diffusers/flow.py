@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 TRAINED_STEPS = 1000  # a timestep is this many times its level, in all of diffusers' flow schedulers
@@ -73,6 +73,24 @@ class Flow:
     def levels(self, steps: int) -> Levels:
         """The same as a schedule whose forwards may also be at the clean level."""
         return Levels(sigmas=torch.tensor(self.sigmas(steps)))
+
+    def on_tokens(self, mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "y x"]:
+        """A mask on image tokens; of a mask on pixels, the tokens that cover any of it."""
+        if mask.dtype != torch.bool:
+            raise ValueError(f"mask of {mask.dtype} must be bool; compare it with a threshold first")
+        if tuple(mask.shape) == self.grid:
+            return mask
+        if tuple(mask.shape) != (self.height, self.width):
+            sizes = f"{self.grid} image tokens nor {(self.height, self.width)} pixels"
+            raise ValueError(f"mask of {tuple(mask.shape)} places fits neither {sizes}")
+        return mask.unflatten(1, (-1, self.side)).unflatten(0, (-1, self.side)).any(3).any(1)
+
+    def noise(self, seed: int) -> Float[Tensor, "1 ..."]:
+        """The latent a pipeline starts from when called with a generator of this seed on the CPU."""
+        pipe, channels = self.pipe, self.pipe.transformer.config.in_channels
+        sizes = (1, channels // 4 if _is_flux(pipe) else channels, self.height, self.width, pipe.transformer.dtype)
+        made = pipe.prepare_latents(*sizes, pipe.device, torch.Generator("cpu").manual_seed(seed))
+        return made[0] if _is_flux(pipe) else made
 
     @torch.no_grad()
     def encode(self, pictures: Float[np.ndarray, "b h w 3"]) -> Float[Tensor, "b ..."]:
