@@ -57,8 +57,12 @@ class KeyColumns(Mechanism):
         tokens = self.tokens.to(call.q.device)
         if tokens.shape[1] == 1:
             return tokens
-        samples = range(call.q.shape[0]) if call.rows is None else call.rows.samples
-        return tokens[:, list(samples)]
+        samples = list(range(call.q.shape[0]) if call.rows is None else call.rows.samples)
+        if 1 + max(samples) != tokens.shape[1]:
+            raise ValueError(
+                f"words are told for {tokens.shape[1]} samples, the rows hold {1 + max(samples)}; tell all"
+            )
+        return tokens[:, samples]
 
 
 def watched(rows: Rows | None, batch: int) -> list[int]:

@@ -34,11 +34,13 @@ class WordMap:
 
     tokens   for each word its positions within the text, the same for all samples or a sequence for each
     over     the keys whose shares add up to one: "all keys", or "text keys" as the official code has it for CogVideoX
+    label    its name in reports and state; two maps watched at once need two
     where    sites and share of the steps; by default the sites with text in the model's last stack of blocks
     """
 
     tokens: Mapping[str, Positions]
     over: Over = "all keys"
+    label: str = "word_map"
     where: Where = HEARING
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class WordMap:
 
     @property
     def name(self) -> str:
-        return "word_map"
+        return self.label
 
     def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
         heard = site.kind != "self" and clock.branch in ("main", "cond")
