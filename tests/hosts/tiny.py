@@ -30,7 +30,7 @@ class Host:
     window: Mask = WINDOW
     open: Mask = OPEN
 
-    def build(self, seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
+    def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
         torch.manual_seed(seed)
         model, inputs = self.make()

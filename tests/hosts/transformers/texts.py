@@ -38,7 +38,8 @@ def llada() -> Made:
     """Llama used both ways, as LLaDA is."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(**SHARED, **{"is_causal": False})), {**words(), "use_cache": False}
+    both_ways: dict[str, Any] = {**SHARED, "is_causal": False}
+    return LlamaForCausalLM(LlamaConfig(**both_ways)), {**words(), "use_cache": False}
 
 
 def qwen3() -> Made:

@@ -64,7 +64,8 @@ def take(module: nn.Module, port: Port) -> tuple[Undo, Callable[[], str | None]]
             f"attn_implementation='{name}' at site '{port.site.name}' hands over no mask that can be read; "
             "call model.set_attn_implementation('sdpa'), then attach"
         )
-    original = home["ALL_ATTENTION_FUNCTIONS"].get_interface(name, home.get("eager_attention_forward"))
+    had = "sdpa" if name == NAME else name
+    original = home["ALL_ATTENTION_FUNCTIONS"].get_interface(had, home.get("eager_attention_forward"))
     own = copy.copy(config)
     own._attn_implementation_internal = NAME
     object.__setattr__(module, SEAT, Seat(port, original, config))
