@@ -22,6 +22,7 @@ class _Commands(Lazy):
         "list": "saccade.cli.catalogue:list_systems",
         "show": "saccade.cli.show:show",
         "generate": "saccade.cli.generate:generate",
+        "edit": "saccade.cli.edit:edit",
         "explain": "saccade.cli.explain:explain",
         "compare": "saccade.cli.compare:compare",
         "score": "saccade.cli.score:app",

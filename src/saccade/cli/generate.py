@@ -41,7 +41,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Draw PROMPT with some systems attached, and report what ran at each site. Several --system make one stack."""
-    _check(out)
+    check_format(out)
     stack = [entry for given in stacks(system) for entry in given]
     pipe = open_pipeline(model, device, dtype)
     given = {"num_inference_steps": steps, "height": height, "width": width, **call_options(option)}
@@ -80,12 +80,12 @@ def _telling(pipe: Any, told: Told) -> dict[str, Any]:
     return {"callback_on_step_end": step}
 
 
-def _check(out: Path) -> None:
+def check_format(out: Path, name: str = "out") -> None:
     """Before anything is drawn: the format is known and the folder there."""
     from PIL import Image
 
     if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"out='{out}' ends in no picture format; name it .png, .jpg or .webp")
+        raise ValueError(f"{name}='{out}' ends in no picture format; name it .png, .jpg or .webp")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -1,0 +1,155 @@
+"""`saccade edit`: change a word of a picture, drawn or given, in one or several rounds."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saccade.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Device,
+    Dtype,
+    Height,
+    Model,
+    Steps,
+    Width,
+    open_pipeline,
+)
+from saccade.cli.printing import console, print_json, progress_bar
+from saccade.models import SHIPPED
+
+if TYPE_CHECKING:
+    from saccade.edit import Edited
+    from saccade.metrics import EditScores
+
+SIDE = 64  # pixels the model in the box draws well
+
+Targets = Annotated[list[str], typer.Option("--target", "-t", help="what to make of it; again for another round")]
+Words = Annotated[
+    list[str] | None,
+    typer.Option("--word", "-w", help="of the source: what to edit, one for each --target; 'circle,square' for two"),
+]
+Strengths = Annotated[
+    list[float] | None,
+    typer.Option(help="share of the steps that keep the structure: 1 for colour, 0.3 for another object; per --target"),
+]
+
+
+def edit(
+    source: Annotated[str, typer.Argument(help="what to draw first; with --picture, what the picture shows")],
+    target: Targets,
+    word: Words = None,
+    picture: Annotated[Path | None, typer.Option(help="edit this picture of yours instead")] = None,
+    mask: Annotated[Path | None, typer.Option(help="picture, white where to edit, instead of --word")] = None,
+    strength: Strengths = None,
+    threshold: Annotated[float | None, typer.Option(help="of a word's map, in [0, 1); higher edits less")] = None,
+    model: Model = DEFAULT_MODEL,
+    out: Annotated[Path, typer.Option(help="the edited picture")] = Path("edited.png"),
+    sheet: Annotated[Path | None, typer.Option(help="before, after and mask on one .png or .html")] = None,
+    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    guidance: Annotated[float | None, typer.Option(help="the pipeline's guidance_scale")] = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit SOURCE into the target: the word changes, all else stays (ConsistEdit)."""
+    from saccade.cli.generate import check_format
+
+    check_format(out)
+    if sheet is not None and sheet.suffix != ".html":
+        check_format(sheet, "sheet")
+    rounds = _rounds(target, word, strength)
+    first = {"source": source}
+    if picture is not None:
+        first = {"source": _open(picture, height, width), "prompt": source}
+    given = {"steps": steps, "threshold": threshold, "guidance": guidance, "height": height, "width": width}
+    common = {**_defaults(model, picture), **{k: v for k, v in given.items() if v is not None}, "seed": seed}
+    where = {} if mask is None else {"mask": _white(mask)}
+    pipe = open_pipeline(model, device, dtype)
+    start = time.perf_counter()
+    edits = _run(pipe, rounds, first, {**common, **where})
+    _write(edits, out, sheet, time.perf_counter() - start, as_json)
+
+
+def _run(pipe: Any, rounds: list[dict[str, Any]], first: dict[str, Any], common: dict[str, Any]) -> "list[Edited]":
+    """Each round goes on from the one before."""
+    from saccade.edit import edit as run
+
+    edits: list[Edited] = []
+    for number, one in enumerate(rounds):
+        begun = first if number == 0 else {"source": edits[-1]}
+        with progress_bar() as told:
+            edits.append(run(pipe, **begun, **one, **common, keep=number + 1 < len(rounds), progress=told))
+    return edits
+
+
+def _rounds(targets: list[str], words: list[str] | None, strengths: list[float] | None) -> list[dict[str, Any]]:
+    """The arguments of each round."""
+    for name, values in (("word", words), ("strength", strengths)):
+        if values and len(values) != len(targets):
+            raise ValueError(f"--{name} is given {len(values)} times for {len(targets)} targets; give one for each")
+    found: list[dict[str, Any]] = [{"target": text} for text in targets]
+    for one, given in zip(found, words or (), strict=bool(words)):
+        one["word"] = tuple(part.strip() for part in given.split(","))
+    for one, share in zip(found, strengths or (), strict=bool(strengths)):
+        one["strength"] = share
+    return found
+
+
+def _defaults(model: str, picture: Path | None) -> dict[str, Any]:
+    from saccade.edit import IN_THE_BOX
+
+    if model not in SHIPPED:
+        return {}
+    return {**IN_THE_BOX, **({"height": SIDE, "width": SIDE} if picture is None else {})}
+
+
+def _open(path: Path, height: int | None = None, width: int | None = None) -> Any:
+    """A picture, resized where both sides are asked for."""
+    from PIL import Image
+
+    if not path.is_file():
+        raise ValueError(f"picture='{path}' is missing")
+    opened = Image.open(path).convert("RGB")
+    return opened.resize((width, height), Image.Resampling.LANCZOS) if height and width else opened
+
+
+def _white(path: Path) -> Any:
+    import numpy as np
+
+    return np.asarray(_open(path).convert("L")) > 127
+
+
+def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float, as_json: bool) -> None:
+    from PIL import Image
+
+    from saccade.metrics import score_edit
+    from saccade.metrics.output import to_bytes
+    from saccade.ui import write_sheet
+
+    Image.fromarray(to_bytes(edits[-1].after)[0]).save(out)
+    scores = [score_edit(one.before, one.after, one.changed, one.target) for one in edits]
+    drawn = None if sheet is None else str(write_sheet(edits, sheet, scores))
+    rounds = [_told(one, score) for one, score in zip(edits, scores, strict=True)]
+    if as_json:
+        print_json({"path": str(out.resolve()), "sheet": drawn, "seconds": seconds, "rounds": rounds})
+        return
+    for one in rounds:
+        kept = "" if one["kept_psnr"] is None else f", the rest kept at {one['kept_psnr']:.1f} dB"
+        line = f"{one['target']}: {one['edited']:.0%} edited{kept}, edges {one['canny_ssim']:.2f}"
+        console().print(line, highlight=False)
+    console().print(f"{out} in {seconds:.1f} s" + (f", sheet {sheet}" if drawn else ""), highlight=False)
+
+
+def _told(edited: "Edited", scores: "EditScores") -> dict[str, Any]:
+    from saccade.metrics.export import clean
+
+    measured = {name: value for name, value in asdict(scores).items() if value is not None}
+    share = float(edited.changed.mean())
+    return clean({"source": edited.source, "target": edited.target, "edited": share, **measured})

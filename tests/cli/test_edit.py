@@ -1,0 +1,85 @@
+"""`saccade edit`: pictures, sheets and figures it writes, and how it fails."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import saccade
+from saccade.cli import main
+from saccade.metrics.output import to_bytes
+from tests.tiny_flux import tiny_flux
+
+pytestmark = pytest.mark.host
+SOURCE, TARGET = "a red circle left of a blue square", "a green circle left of a blue square"
+LAST = "a green circle left of a yellow square"
+SMALL = ("--steps", "2", "--height", "32", "--width", "32")
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(("edit", *words))
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_flux().save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_picture_is_that_of_the_function(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, sheet = tmp_path / "new" / "a.png", tmp_path / "s.png"
+    words = ("-t", TARGET, "-w", "circle", "--model", model, "--seed", "3", "--out", str(out), "--sheet", str(sheet))
+    assert run(SOURCE, *words, *SMALL, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    found = saccade.edit(tiny_flux(), source=SOURCE, target=TARGET, word="circle", seed=3, steps=2, height=32, width=32)
+    assert np.array_equal(np.asarray(Image.open(out)), to_bytes(found.after)[0])
+    assert told["path"] == str(out) and told["sheet"] == str(sheet) and told["rounds"][0]["target"] == TARGET
+    assert told["rounds"][0]["edited"] == pytest.approx(float(found.changed.mean()))
+    with Image.open(sheet) as drawn:
+        across, down = drawn.size
+    assert across > 3 * down  # before, after, mask and one map
+
+
+def test_rounds_go_on_from_one_another(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, sheet = tmp_path / "a.png", tmp_path / "s.html"
+    rounds = ("-t", TARGET, "-w", "circle", "-t", LAST, "-w", "square", "--strength", "1", "--strength", "0.5")
+    assert run(SOURCE, *rounds, "--model", model, "--out", str(out), "--sheet", str(sheet), *SMALL, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(r["source"], r["target"]) for r in told["rounds"]] == [(SOURCE, TARGET), (TARGET, LAST)]
+    page = sheet.read_text()
+    assert page.count("<img ") == 8 and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_picture_and_a_mask_of_yours(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (48, 48), (200, 30, 30)).save(tmp_path / "p.png")
+    white = np.zeros((32, 32), np.uint8)
+    white[8:16, 8:16] = 255
+    Image.fromarray(white).save(tmp_path / "m.png")
+    words = ("--picture", str(tmp_path / "p.png"), "--mask", str(tmp_path / "m.png"), "--out", str(tmp_path / "a.png"))
+    assert run(SOURCE, "-t", TARGET, *words, "--model", model, *SMALL) == 0
+    text = capsys.readouterr().out
+    assert "6% edited, the rest kept at" in text and "a.png in" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-w", "cat"), "word='cat' is not in the prompt"),
+        (("-w", "circle", "-w", "square"), "--word is given 2 times for 1 targets; give one for each"),
+        (("--strength", "2"), "strength=2.0 must be in [0, 1]"),
+        (("--picture", "none.png"), "picture='none.png' is missing"),
+        (("--sheet", "s.tune"), "sheet='s.tune' ends in no picture format"),
+        (("--height", "36", "--width", "36"), "height=36 must be a multiple of 8 pixels"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    model: str, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(SOURCE, "-t", TARGET, "--model", model, "--out", str(tmp_path / "a.png"), *SMALL, *words) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("saccade: ") and message in told and "Traceback" not in told
