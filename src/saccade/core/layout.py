@@ -104,7 +104,8 @@ class Layout:
 
     def coords(self, device: torch.device | str | None = None) -> Int[Tensor, "n 3"]:
         """(t, y, x) of each token on its grid, -1 for tokens without one."""
-        return _coords(self).to(device or "cpu")
+        places = _coords.__wrapped__ if torch.compiler.is_compiling() else _coords  # a graph cannot hold the cache
+        return places(self).to(device or "cpu")
 
     def append(self, segment: Segment) -> "Layout":
         """The layout with one more segment at its end."""
