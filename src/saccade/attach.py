@@ -21,7 +21,15 @@ from saccade.core.state import Memory, MemoryBank
 from saccade.hosts.catch import Catcher
 from saccade.hosts.explain import explain, probe
 from saccade.hosts.family import Family, Inputs, rows_given, rows_of
-from saccade.hosts.guards import check_need, check_port, check_seen, check_start, refuse_in_graph, refuse_in_place
+from saccade.hosts.guards import (
+    check_need,
+    check_port,
+    check_seen,
+    check_start,
+    close,
+    refuse_in_graph,
+    refuse_in_place,
+)
 from saccade.hosts.mount import Mount, Reading, inside, mount
 from saccade.hosts.planner import Planner, named, needs
 from saccade.hosts.port import Port
@@ -181,6 +189,9 @@ class Run:
                 m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
                 m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
             ]
+            if self.planner.systems:
+                for name, mend in m.family.doors.items():
+                    m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
 
     def _ports(self) -> list[Port]:
         return [port for mounted in self._mounts for port in mounted.ports]

@@ -109,6 +109,29 @@ def test_the_mend_that_is_named_works() -> None:
     assert [site.calls for site in run.report().sites] == [1, 1]
 
 
+@pytest.mark.parametrize("name", ["vit", "eva", "beit"])
+def test_methods_that_pass_by_the_forward_are_refused_while_systems_are_attached(name: str) -> None:
+    model, inputs = BY_NAME[name].build()
+    features, kept = model.forward_features(inputs["x"]), dict(vars(model))
+    with attach(model):
+        assert torch.equal(model.forward_features(inputs["x"]), features)
+    with attach(model, Same()):
+        output(model, inputs)
+        for method in (model.forward_features, model.forward_intermediates):
+            with pytest.raises(SilentSite, match=r"\.forward_\w+\(\) passes by .*; call the model itself"):
+                method(inputs["x"])
+        output(model, inputs)
+    assert vars(model) == kept and torch.equal(model.forward_features(inputs["x"]), features)
+
+
+def test_features_come_from_the_model_itself_made_without_head_and_pooling() -> None:
+    model = create("vit_tiny_patch16_224", num_classes=0, global_pool="").eval()
+    x = torch.randn(2, 3, 32, 32)
+    plain = model.forward_features(x)
+    with attach(model, Same()):
+        torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-5)
+
+
 class Switched(nn.Module):
     """Attention with timm's switch in a module of no family."""
 

@@ -43,6 +43,7 @@ class Family:
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
+    doors        methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
     extent       queries and cached keys of a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
@@ -68,6 +69,7 @@ class Family:
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
     unseen: Callable[[nn.Module], str | None] = lambda module: None
+    doors: Mapping[str, str] = field(default_factory=dict)
     extent: Callable[[Inputs], Extent | None] = lambda inputs: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 

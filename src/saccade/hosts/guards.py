@@ -1,8 +1,9 @@
 """What is checked before a forward, outside any graph, so that nothing is lost without a word."""
 
 import warnings
+from collections.abc import Callable
 from types import BuiltinFunctionType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from saccade.core.errors import Missing, SaccadeError, SilentSite
 from saccade.core.rows import Rows
 from saccade.hosts.mount import Mount
 from saccade.hosts.port import Port
-from saccade.hosts.shadow import calls
+from saccade.hosts.shadow import Undo, calls
 
 IN_GRAPH = "saccade: the attached model was compiled afterwards; attach(torch.compile(model), ...) instead"
 
@@ -29,6 +30,19 @@ def refuse_in_place(model: nn.Module) -> None:
             f"{type(model).__name__}.compile() compiles in place, so its step cannot be read outside the graph; "
             "use attach(torch.compile(model), ...) instead"
         )
+
+
+def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -> Undo:
+    """Let a method that leads past the model's forward, where layout and step are read, be called only from inside."""
+    own = getattr(model, name)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_compiling() and not running():
+            raise SilentSite(f"{type(model).__name__}.{name}() passes by the forward, where tokens are read; {mend}")
+        return own(*args, **kwargs)
+
+    object.__setattr__(model, name, guarded)
+    return lambda: vars(model).pop(name, None)
 
 
 def check_port(mount: Mount, port: Port) -> None:

@@ -1,7 +1,4 @@
-"""timm's vision transformers: class and register tokens first, then one grid of patches.
-
-Only a call of the model itself is seen: `model(x)`, not `model.forward_features(x)`.
-"""
+"""timm's vision transformers: class and register tokens first, then one grid of patches."""
 
 from typing import Any
 
@@ -17,6 +14,7 @@ from saccade.hosts.routes import torch_routes
 from saccade.hosts.torch import switched_off
 
 NORM_AFTER = ("ResPostBlock", "ResPostRelPosBlock", "EvaBlockPostNorm")
+FEATURES = "call the model itself; made with num_classes=0 and global_pool='' it returns its features"
 POOLING = {"attn_pool": "pooling: one learned query reads the finished tokens"}
 
 
@@ -35,7 +33,7 @@ def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
             f"rope={type(rope).__name__} of this model is no table of base and whole places (y, x) over neighbouring "
             "channels; leave out what needs host.rotary or host.raw"
         )
-    _, *sides = layout.image.grid or ()
+    sides = (layout.image.grid or (1, 1, 1))[1:]
     ids = grid_ids(layout, inputs["x"].device)[:, 1:] + rope.grid_offset
     if rope.ref_feat_shape is not None:
         ids = ids / ids.new_tensor(sides) * ids.new_tensor(rope.ref_feat_shape)
@@ -66,7 +64,8 @@ def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
 def _family(name: str, *classes: str, **more: Any) -> Family:
     return Family(
         name=name, classes=classes, sites={"blocks.*.attn": "self"}, bypass=POOLING, layout=_layout, project=_project,
-        enter=_enter, routes=torch_routes, main_input="x", bind="methods", unseen=switched_off, **more,
+        enter=_enter, routes=torch_routes, main_input="x", bind="methods", unseen=switched_off,
+        doors=dict.fromkeys(("forward_features", "forward_intermediates"), FEATURES), **more,
     )  # fmt: skip
 
 
