@@ -36,12 +36,16 @@ class Family:
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     layout       the tokens of a site of one kind, from the forward's arguments
     routes       the functions its attention code calls
+    text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
+    grid         what the tokens with places are
+    padding      the argument that masks padded tokens, None where the host takes none
     bypass       glob -> why those attention modules are left alone
     lacks        item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
+    whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     doors        methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
@@ -54,7 +58,9 @@ class Family:
     sites: Mapping[str, SiteKind]
     layout: Callable[[nn.Module, Inputs, SiteKind], Layouts]
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
-    text_first: bool = True
+    text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
+    grid: Literal["image", "film", "none", "given"] = "image"
+    padding: str | None = None
     bypass: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
     rotary: Callable[[nn.Module, Inputs, Layout], Rotary] | None = None
@@ -68,10 +74,16 @@ class Family:
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
+    whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     doors: Mapping[str, str] = field(default_factory=dict)
     extent: Callable[[Inputs], Extent | None] = lambda inputs: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
+
+    @property
+    def text_first(self) -> bool:
+        """Whether text comes before the image where both are in one sequence."""
+        return self.text != "last"
 
     def missing(self, item: str, kind: SiteKind) -> str | None:
         """Why `item` is not to be had at sites of this kind and what to do instead; None if it is offered."""

@@ -1,14 +1,57 @@
-"""What each host offers, as a table: generated from the families, printed in the documentation."""
+"""What each host offers, as tables: generated from the families, printed in the documentation."""
 
-from saccade.hosts.families import FAMILIES
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from saccade.core.layout import Layout
+from saccade.hosts.families import LIBRARIES
 from saccade.hosts.family import ITEMS, Family
+from saccade.hosts.torch import plain
+
+BY_HAND = replace(plain(nn.Identity(), Layout.plain(1)), name="any module", sites={"*": "self"})
+REACHED = {"processor": "its processor", "methods": "its own code", "interface": "a registered attention"}
+
+
+def contract() -> str:
+    """A Markdown table of each family's tokens, padding and batch rows, how its calls are reached, how it compiles."""
+    head = ("family", "library", "text", "grid", "padding", "guidance", "reached by", "compiles")
+    return _table(head, *((f.name, library, *_traits(f)) for library, f in _every()))
 
 
 def offers() -> str:
     """A Markdown table, families by items; a dash where `attach` would refuse a mechanism that needs the item."""
-    head = ["family", "sites", *ITEMS]
-    rows = [head, ["---"] * len(head), *([f.name, _sites(f), *(_cell(f, i) for i in ITEMS)] for f in FAMILIES)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _table(
+        ("family", "sites", *ITEMS), *((f.name, _sites(f), *(_cell(f, i) for i in ITEMS)) for _, f in _every())
+    )
+
+
+def mends() -> str:
+    """A Markdown table of what families lack, and what `attach` says to do instead."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for _, family in _every():
+        for mend in dict.fromkeys(family.lacks.values()):
+            items = ", ".join(item for item in ITEMS if family.lacks.get(item) == mend)
+            said.setdefault((items, mend), []).append(family.name)
+    return _table(("lacks", "families", "instead"), *((items, ", ".join(f), mend) for (items, mend), f in said.items()))
+
+
+def _every() -> Iterator[tuple[str, Family]]:
+    yield from ((library, family) for library, families in LIBRARIES.items() for family in families)
+    yield "torch", BY_HAND
+
+
+def _traits(family: Family) -> tuple[str, ...]:
+    padding = "-" if family.padding is None else f"`{family.padding}`"
+    compiles = "in one graph" if family.whole else "in parts"
+    return family.text, family.grid, padding, _rows(family), REACHED[family.bind], compiles
+
+
+def _rows(family: Family) -> str:
+    if family.guidance is None:
+        return "-"
+    return f"{', '.join(family.guidance.roles)} {'stacked' if family.guidance.stacked else 'in turn'}"
 
 
 def _cell(family: Family, item: str) -> str:
@@ -18,3 +61,7 @@ def _cell(family: Family, item: str) -> str:
 
 def _sites(family: Family) -> str:
     return ", ".join(f"`{pattern}` {kind}" for pattern, kind in family.sites.items())
+
+
+def _table(head: tuple[str, ...], *rows: tuple[str, ...]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))

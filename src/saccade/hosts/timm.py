@@ -63,8 +63,8 @@ def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
 
 def _family(name: str, *classes: str, **more: Any) -> Family:
     return Family(
-        name=name, classes=classes, sites={"blocks.*.attn": "self"}, bypass=POOLING, layout=_layout, project=_project,
-        enter=_enter, routes=torch_routes, main_input="x", bind="methods", unseen=switched_off,
+        name=name, classes=classes, sites={"blocks.*.attn": "self"}, bypass=POOLING, text="none", layout=_layout,
+        project=_project, enter=_enter, main_input="x", routes=torch_routes, bind="methods", unseen=switched_off,
         doors=dict.fromkeys(("forward_features", "forward_intermediates"), FEATURES), **more,
     )  # fmt: skip
 

@@ -31,6 +31,8 @@ def plain(model: nn.Module, layout: Layout) -> Family:
         layout=layouts,
         routes=torch_routes,
         lacks=dict.fromkeys(("hidden", "stream", "enter", "project", "rotary", "raw"), BY_HAND),
+        text="given",
+        grid="given",
         bind="methods",
         unseen=switched_off,
     )

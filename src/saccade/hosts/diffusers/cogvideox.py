@@ -24,6 +24,7 @@ COGVIDEOX = Family(
     sites={"transformer_blocks.*.attn1": "joint"},
     layout=_layout,
     routes=diffusers_routes,
+    grid="film",
     lacks={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
     project=project_heads,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),

@@ -53,6 +53,7 @@ QWEN_IMAGE = Family(
     sites={"transformer_blocks.*.attn": "joint"},
     layout=_layout,
     routes=diffusers_routes,
+    padding="encoder_hidden_states_mask",
     rotary=_rotary,
     project=project_heads,
     lacks={"stream": NO_BLOCK, "enter": NO_BLOCK},

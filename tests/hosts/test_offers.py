@@ -1,0 +1,79 @@
+"""The tables of docs/hosts.md: up to date, and true of the tiny models."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from saccade.core.layout import Layout
+from saccade.hosts.families import FAMILIES
+from saccade.hosts.family import Family
+from saccade.hosts.mount import family_of
+from saccade.hosts.offers import contract, mends, offers
+from tests.hosts.test_compile import IN_PARTS, WHOLE
+from tests.hosts.tiny import BY_NAME, HOSTS, Host
+
+pytestmark = pytest.mark.host
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "hosts.md"
+KNOWN = tuple(host for host in HOSTS if host.name != "plain")
+every_host = pytest.mark.parametrize("host", KNOWN, ids=lambda host: host.name)
+
+
+def layouts(host: Host) -> Iterator[tuple[Family, Layout, Layout]]:
+    """Family, queries and keys of every kind of site."""
+    model, inputs = host.build()
+    family = family_of(model)
+    for kind in dict.fromkeys(family.sites.values()):
+        yield family, *family.layout(model, inputs, kind)
+
+
+@pytest.mark.parametrize("table", [contract, offers, mends])
+def test_the_page_is_up_to_date(table: Callable[[], str]) -> None:
+    assert table() in PAGE.read_text(), "run python recipes/hosts_page.py"
+
+
+def test_every_family_has_a_row_in_each_table_and_a_tiny_model() -> None:
+    for family in FAMILIES:
+        assert f"| {family.name} |" in contract() and f"| {family.name} |" in offers()
+        assert all(mend in mends() for mend in family.lacks.values())
+    assert {family_of(host.build()[0]).name for host in KNOWN} == {family.name for family in FAMILIES}
+
+
+@every_host
+def test_text_stands_where_the_family_says(host: Host) -> None:
+    for family, q, k in layouts(host):
+        kinds = [segment.kind for segment in q.segments if segment.kind in ("text", "image")]
+        match family.text:
+            case "first":
+                assert kinds == ["text", "image"]
+            case "last":
+                assert kinds == ["image", "text"] or (kinds == ["image"] and "self" in family.sites.values())
+            case "apart":
+                assert kinds == ["image"] and (q == k or k.text_n == k.n)
+            case "among":
+                assert kinds[0] == kinds[-1] == "text" and "image" in kinds
+            case _:
+                assert set(kinds) == {"text" if family.text == "only" else "image"}
+
+
+@every_host
+def test_the_grid_is_what_the_family_says(host: Host) -> None:
+    for family, q, _ in layouts(host):
+        grids = [segment.grid for segment in q.segments if segment.grid is not None]
+        assert bool(grids) is (family.grid != "none")
+        assert family.grid == "film" or all(frames == 1 for frames, _, _ in grids)
+
+
+@every_host
+def test_padding_is_an_argument_of_the_forward_where_a_family_names_one(host: Host) -> None:
+    model, _ = host.build()
+    masks = {name for name in inspect.signature(model.forward).parameters if name.endswith("_mask")}
+    padding = family_of(model).padding
+    assert padding in masks if padding else masks <= {"attn_mask"}  # which is a map of pairs
+
+
+def test_every_family_that_compiles_whole_is_compiled_by_a_test() -> None:
+    for names, whole in ((WHOLE, True), (IN_PARTS, False)):
+        compiled = {family_of(BY_NAME[name].build()[0]).name for name in names if name != "plain"}
+        assert compiled == {family.name for family in FAMILIES if family.whole is whole}
