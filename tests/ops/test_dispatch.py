@@ -9,11 +9,17 @@ from saccade.core.errors import Refused
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, lower
 from saccade.core.places import Disc
-from saccade.ops import attend, choose, dispatch, flex, gather, prepare
+from saccade.ops import attend, choose, dispatch, flex, gather, native, prepare
 from saccade.ops.sight import sight
 from tests.ops.cases import block_mask, call, error, operands, padding, truth
 
 N = 1280
+
+
+@pytest.fixture(autouse=True)
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tests before warmed."""
+    monkeypatch.setattr(native, "_state", {"warm": False, "reason": native.COLD})
 
 
 def sparse(keep: float = 0.1, n: int = N, **how: object) -> AttentionCall:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from saccade import ops
 from saccade.core.layout import Layout
 from saccade.core.masks import lower
 from saccade.ops import attend, choose, gather, native, native_build, prepare
@@ -111,7 +112,7 @@ def test_warming_reopens_choices_and_gather_stands_in_inside_a_graph(cold: None)
     at = call(*operands(1, 2, 2, N, N), lower(block_mask(N, N, keep=0.1, size=128), layout, layout))
     with torch.no_grad():
         assert choose(at).kernel == "gather"
-        native.warm()
+        assert ops.warm() is None
         assert prepare(at).kernel == "native"
         run = torch.compile(lambda q: attend(at.replace(q=q)).out, fullgraph=True, backend="eager")
         assert error(run(at.q), truth(at).out) < 1e-5
@@ -131,7 +132,7 @@ def test_it_is_compiled_once_for_a_machine(cold: None, tmp_path: Path, monkeypat
 
 def test_until_it_is_warm_it_refuses(cold: None) -> None:
     at = call(*operands(1, 1, 1, 128, 128), block_mask(128, 128))
-    assert native.refuses(at) == ["not warmed; call ops.native.warm() before"]
+    assert native.refuses(at) == ["not warmed; call saccade.ops.warm() before"]
 
 
 def test_without_a_compiler_it_says_so(cold: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +141,7 @@ def test_without_a_compiler_it_says_so(cold: None, monkeypatch: pytest.MonkeyPat
         native.warm()
     at = call(*operands(1, 1, 1, 128, 128), block_mask(128, 128))
     assert native.refuses(at) == ["no C++ compiler found (g++ or clang++)"]
+    assert ops.warm() == "no C++ compiler found (g++ or clang++)"
 
 
 def test_what_the_compiler_says_is_told(cold: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

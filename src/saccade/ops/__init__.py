@@ -1,5 +1,8 @@
-"""Kernels and what they are chosen by: `attend(call)` runs a call, `choose` says by which kernel and why."""
+"""Kernels and what they are chosen by: `attend(call)` runs a call, `choose` says by which kernel and why.
 
-from saccade.ops.dispatch import Choice, attend, choose, prepare
+`warm()` compiles what serves every call of a process; do it before anything is measured.
+"""
 
-__all__ = ["Choice", "attend", "choose", "prepare"]
+from saccade.ops.dispatch import Choice, attend, choose, prepare, warm
+
+__all__ = ["Choice", "attend", "choose", "prepare", "warm"]

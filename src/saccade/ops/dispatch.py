@@ -76,6 +76,19 @@ def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fal
     return choice
 
 
+def warm() -> str | None:
+    """Compile `native`, or load it compiled, for all calls of this process; why that failed, None where it did not.
+
+    Takes seconds once for a machine, then next to nothing. Choices made before are made anew. `flex`, compiled for one
+    bucket of shapes, has its own `flex.warm(call)`.
+    """
+    try:
+        native.warm()
+    except native.BuildError as error:
+        return str(error)
+    return None
+
+
 def _prepared(call: AttentionCall, want_lse: bool) -> str:
     fixed = sight(call).fixed
     if fixed is None:
