@@ -118,4 +118,5 @@ def _grow(values: Tensor, n: int, m: int) -> Tensor:
         raise ValueError(
             f"a bias over {tuple(values.shape[2:])} pairs does not fit a call of {n} x {m}; build it for this layout"
         )
-    return torch.nn.functional.pad(values, (0, m - values.shape[3]))
+    short = m - values.shape[3]
+    return torch.nn.functional.pad(values, (0, short)) if short else values
