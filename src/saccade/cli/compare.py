@@ -22,7 +22,7 @@ from saccade.cli.options import (
     stacks,
 )
 from saccade.cli.printing import console, print_json, progress_bar
-from saccade.models import SHIPPED
+from saccade.models import PIPELINES
 
 if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
@@ -61,7 +61,7 @@ def compare(
     found = stacks(system or list(SYSTEMS))
     texts = scenes(model, prompt, prompts)
     given = {"steps": steps, "height": height, "width": width, "batch": batch, "repeats": repeats}
-    defaults, extra = (BOX, BOX_OPTIONS) if model in SHIPPED else ({}, {})
+    defaults, extra = (BOX, BOX_OPTIONS) if model in PIPELINES else ({}, {})
     setup = Setup(
         seeds=tuple(seed or (0,)),
         floor=None if floor == "none" else floor,
@@ -83,7 +83,7 @@ def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str 
         raise ValueError(f"prompts={count} draws captions of scenes; leave it out where --prompt gives texts")
     if texts:
         return list(texts)
-    if model not in SHIPPED and count is None:
+    if model not in PIPELINES and count is None:
         raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
     return list(prompts(PROMPTS if count is None else count, seed=PROMPT_SEED, split="held-out"))
 

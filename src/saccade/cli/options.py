@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saccade.models import SHIPPED
+from saccade.models import PIPELINES
 
 if TYPE_CHECKING:
     from saccade.cli.specs import Stack
 
-DEFAULT_MODEL = next(iter(SHIPPED))
+DEFAULT_MODEL = PIPELINES[0]
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead")]
-Model = Annotated[str, typer.Option(help=f"a diffusers pipeline: a directory, or {', '.join(SHIPPED)}")]
+Model = Annotated[str, typer.Option(help=f"a diffusers pipeline: a directory, or {', '.join(PIPELINES)}")]
 SystemSpecs = Annotated[
     list[str] | None,
     typer.Option("--system", "-s", help="a system or stack, as 'clear(radius=8)' or 'clear:radius=8 + flashbias'"),

@@ -11,6 +11,7 @@ from pathlib import Path
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes"
 }
+PIPELINES = ("scenes-flux",)  # those of them that diffusers opens
 
 
 def path(name: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from saccade.models import SHIPPED, path
+from saccade.models import PIPELINES, path
 
 
 def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
@@ -17,7 +17,7 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
     """
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-    place = path(str(model)) if str(model) in SHIPPED else Path(model)
+    place = path(str(model)) if str(model) in PIPELINES else Path(model)
     if place.exists() and not (place / "model_index.json").is_file():
         raise ValueError(f"model='{model}' is no diffusers pipeline: {place} holds no model_index.json")
     given = {} if dtype is None else {"torch_dtype": dtype}
@@ -29,7 +29,7 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
         if place.exists():
             raise
         raise ValueError(
-            f"model='{model}' is neither a shipped model ({', '.join(SHIPPED)}), a directory, nor in the local cache"
+            f"model='{model}' is neither a shipped model ({', '.join(PIPELINES)}), a directory, nor in the local cache"
         ) from error
     return pipe.to(device)
 
