@@ -53,7 +53,8 @@ def generate(
     block           tokens filled before the next are begun, a divisor of `length`; None: all in one
     temperature     0 takes the likeliest token, 1 draws from the prediction; the choice of positions stays as it is
     cfg_scale       s: logits u + (1 + s) (c - u), u with the prompt masked; such rows follow the others in the batch
-    attention_mask  False or 0 at the padding on the left of shorter prompts; without it the model is given no mask
+    attention_mask  False or 0 at the padding on the left of shorter prompts; without it the model is given no mask.
+                    Places are left to the model: relative ones, such as rotary, do not mind the padding
     on_step         called with step and `steps` before every forward
     Raises ValueError for sizes that do not divide, an unknown name, a mask in the prompt or padding on the right.
     """

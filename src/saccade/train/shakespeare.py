@@ -47,7 +47,11 @@ class Evaluation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(windows=self.windows, draws=self.draws)
+        check_positive(draws=self.draws)
+        if self.windows < 2:
+            raise ValueError(
+                f"windows={self.windows} must be at least 2; the error of the bound is told by their spread"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
