@@ -49,9 +49,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         check_positive(draws=self.draws)
         if self.windows < 2:
-            raise ValueError(
-                f"windows={self.windows} must be at least 2; the error of the bound is told by their spread"
-            )
+            raise ValueError(f"windows={self.windows} must be at least 2; their spread tells the error")
 
 
 @dataclass(frozen=True, kw_only=True)
