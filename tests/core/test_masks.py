@@ -27,7 +27,7 @@ def masks(layout: Layout) -> st.SearchStrategy[Mask]:
     leaves = st.one_of(
         st.floats(0.5, 6).map(Disc),
         st.builds(Band, axis=st.sampled_from(("t", "y", "x")), width=st.integers(1, 4)),
-        st.just(Causal()),
+        st.sampled_from([Causal(), Causal(keys=3, ahead=0)]),
         st.sampled_from([forbid("text", "image"), forbid("image", "text"), forbid("a", "b")]),
         st.integers(0, 99).map(lambda seed: table(layout, seed)),
     )
@@ -170,3 +170,14 @@ def test_lower_drops_a_mask_that_lets_everything_pass() -> None:
 def test_bad_masks_say_what_is_wrong(make, message: str) -> None:  # noqa: ANN001
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_causal_order_is_about_the_keys_it_names() -> None:
+    words, more = Layout.plain(3), Layout.plain(3).append(Segment("memory", "extra", 2))
+    order = torch.ones(3, 3, dtype=torch.bool).tril()
+    appended = Causal(keys=3).materialize(words, more)[0, 0]
+    assert torch.equal(appended[:, :3], order) and appended[:, 3:].all()
+    assert torch.equal(Causal(ahead=0).materialize(words, more)[0, 0, :, :3], order)
+    last = Layout.plain(1)
+    assert Causal().materialize(last, words).all()
+    assert Causal(ahead=0).materialize(last, words)[0, 0, 0].tolist() == [True, False, False]

@@ -202,10 +202,8 @@ def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
 DIFFUSERS = tuple(
     Host(make.__name__, make) for make in (cogvideox, dit, flux, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
-TRANSFORMERS = (
-    *(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS),
-    *(Host(make.__name__, make) for make in pictured.MAKERS),
-)
+TEXTS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
+TRANSFORMERS = (*TEXTS, *(Host(make.__name__, make) for make in pictured.MAKERS))
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
 HOSTS = (*DIFFUSERS, *TIMM, *TRANSFORMERS, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}

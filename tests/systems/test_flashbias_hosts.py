@@ -14,13 +14,19 @@ from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.mechanism import PlanItem
 from saccade.core.site import EVERYWHERE, Site
+from saccade.mechanisms.priors import Prior
 from saccade.systems.flashbias import Alibi, Cosine, FactoredBias, FlashBias, LearnedDistance, SpatialDistance
-from tests.hosts.tiny import BY_NAME, HOSTS, Host, attach_options, output
+from tests.hosts.tiny import BY_NAME, HOSTS, TEXTS, TRANSFORMERS, Host, attach_options, output
 
 pytestmark = pytest.mark.host
 NAMED = [BY_NAME[name] for name in ("flux", "sd3", "pixart")]
 three_hosts = pytest.mark.parametrize("host", NAMED, ids=lambda host: host.name)
-PRIOR = SpatialDistance(strength=(20.0, 5.0)) + Cosine(period=3.0, axis="x")
+
+
+def prior_of(host: Host) -> Prior:
+    """A prior over places whose strength differs by head."""
+    heads = 4 if host in TRANSFORMERS else 2
+    return SpatialDistance(strength=(20.0, 5.0) * (heads // 2)) + Cosine(period=3.0, axis="x")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def under(system: Any, host: Host) -> Tensor:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_factors_equal_the_bias_written_out(host: Host) -> None:
-    system = FlashBias(prior=PRIOR)
+    system = FlashBias(prior=Alibi(), tokens="text") if host in TEXTS else FlashBias(prior=prior_of(host))
     model, inputs = host.build()
     before, out = output(model, inputs), under(system, host)
     torch.testing.assert_close(out, under(DenseTwin(system), host), rtol=1e-4, atol=1e-5)

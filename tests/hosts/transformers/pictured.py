@@ -56,7 +56,7 @@ def llava() -> Made:
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
     )
-    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**SHARED), image_token_id=IMAGE)
+    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**SHARED), image_token_index=IMAGE)
     return LlavaForConditionalGeneration(config), {
         "input_ids": sentence(3, -16, 2),
         "pixel_values": torch.randn(2, 3, 16, 16),

@@ -56,6 +56,22 @@ def grids_of_row(grids: Int[Tensor, "p 3"] | None, rows: int, merge: int) -> lis
     return [(t, h // merge, w // merge) for t, h, w in grids[: len(grids) // rows].tolist()]
 
 
+def grids_of_places(ids: Int[Tensor, "b n"], places: Int[Tensor, "3 b n"], marks: dict[str, int]) -> Grids:
+    """The same from the tokens' places (t h w): as many rows and columns as there are different places."""
+    names, found = labels(ids, marks), []
+    for row in range(len(ids)):
+        start, grids = 0, {name: [] for name in marks}
+        for name, run in groupby(names):
+            stop = start + len(list(run))
+            if name != "text":
+                grids[name].append(tuple(axis[start:stop].unique().numel() for axis in places[:, row]))
+            start = stop
+        found.append(grids)
+    if any(grids != found[0] for grids in found):
+        raise ValueError(f"the rows hold pictures of different sizes {found}; run them apart, or {BY_HAND}")
+    return found[0]
+
+
 def joined(before: Layout, names: list[str], grids: Grids) -> Layout:
     """`before` and more tokens: text goes on where it ended, a run of picture tokens is cut by their grids."""
     segments, left = list(before.segments), {name: iter(found) for name, found in grids.items()}

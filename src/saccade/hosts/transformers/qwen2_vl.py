@@ -5,18 +5,25 @@ from typing import Any
 from saccade.core.site import SiteKind
 from saccade.hosts.family import Family, Inputs, Layouts
 from saccade.hosts.transformers.llama import NO_ROTARY, enter, project
-from saccade.hosts.transformers.pictures import grids_of_row, layouts
+from saccade.hosts.transformers.pictures import Grids, grids_of_places, grids_of_row, layouts
 from saccade.hosts.transformers.tokens import extent, ordered
 
 TOWER = "the vision tower attends to each picture by itself, in windows of its own; it is left alone"
 
 
 def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
-    config, merge = model.config, model.config.vision_config.spatial_merge_size
-    rows = 1 if inputs.get("input_ids") is None else len(inputs["input_ids"])
+    config = model.config
     marks = {"image": config.image_token_id, "video": config.video_token_id}
-    grids = {name: grids_of_row(inputs.get(f"{name}_grid_thw"), rows, merge) for name in marks}
-    return layouts(inputs, marks, grids)
+    return layouts(inputs, marks, _grids(inputs, marks, config.vision_config.spatial_merge_size))
+
+
+def _grids(inputs: Inputs, marks: dict[str, int], merge: int) -> Grids:
+    """From the sizes of pictures, or, in `generate`, which encodes pictures beforehand, from the places of tokens."""
+    ids, places = inputs.get("input_ids"), inputs.get("position_ids")
+    given = {name: grids for name in marks if (grids := inputs.get(f"{name}_grid_thw")) is not None}
+    if given or ids is None or places is None or places.ndim < 3:
+        return {name: grids_of_row(grids, 1 if ids is None else len(ids), merge) for name, grids in given.items()}
+    return grids_of_places(ids, places[-3:].expand(-1, len(ids), -1), marks)
 
 
 QWEN2_VL = Family(
