@@ -179,8 +179,25 @@ def test_other_transformers_of_timm_are_attached_by_hand() -> None:
     assert [site.calls for site in run.report().sites] == [1, 1]
 
 
-def test_blocks_that_hold_their_own_attention_are_no_sites() -> None:
-    from timm.models.vision_transformer import ParallelScalingBlock
+@pytest.mark.parametrize("kind", ["ResPostBlock", "ParallelThingsBlock", "differential"])
+def test_blocks_of_every_make_are_read(kind: str) -> None:
+    """Norm after attention, two attentions side by side, and two calls whose difference counts."""
+    blocks = library().models.vision_transformer
+    more = {"attn_layer": "diff"} if kind == "differential" else {"block_fn": getattr(blocks, kind), "init_values": 1.0}
+    model, inputs = create("vit_tiny_patch16_224", **more).eval(), {"x": torch.randn(2, 3, 32, 32)}
+    plain, seen = output(model, inputs), []
 
+    def look(call: AttentionCall) -> None:
+        seen.append(torch.equal(call.host.enter(call.host.stream), call.host.hidden))
+
+    with attach(model, looking(look, "host.hidden", "host.stream", "host.enter")):
+        torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
+    assert all(seen) and len(seen) == (2 if kind == "ResPostBlock" else 4)
+    with attach(model, Masked()):
+        assert (output(model, inputs) - plain).abs().max() > 1e-6
+
+
+def test_blocks_that_hold_their_own_attention_are_no_sites() -> None:
+    block = library().models.vision_transformer.ParallelScalingBlock
     with pytest.raises(SelectorError, match="no attention sites"):
-        attach(create("vit_tiny_patch16_224", block_fn=ParallelScalingBlock), Same())
+        attach(create("vit_tiny_patch16_224", block_fn=block), Same())

@@ -58,7 +58,9 @@ def _bias(module: Any) -> Tensor | None:
 
 
 def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
-    return tokens if type(block).__name__ in NORM_AFTER else block.norm1(tokens)
+    if type(block).__name__ in NORM_AFTER:
+        return tokens
+    return (block.norm1 if hasattr(block, "norm1") else block.norm)(tokens)
 
 
 def _family(name: str, *classes: str, **more: Any) -> Family:
