@@ -138,7 +138,9 @@ def test_text_where_a_place_is_needed_is_refused() -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("prior", [PRIOR, LearnedDistance(weight=torch.full((16,), 0.5))], ids=["fixed", "learned"])
+@pytest.mark.parametrize(
+    "prior", [prior_of(BY_NAME["flux"]), LearnedDistance(weight=torch.full((16,), 0.5))], ids=["fixed", "learned"]
+)
 def test_compiled_agrees_with_eager(prior: Any) -> None:
     model, inputs = BY_NAME["flux"].build()
     with attach(model, FlashBias(prior=prior)):

@@ -135,6 +135,15 @@ def test_pictures_keep_their_place_while_words_are_generated() -> None:
     ]
 
 
+def test_a_mask_among_pictures_leaves_decoding_to_the_host_and_the_report_counts_it() -> None:
+    model, inputs = BY_NAME["qwen2_vl"].build()
+    given = {k: v for k, v in inputs.items() if k not in ("use_cache", "return_dict")}
+    with attach(model, Masked()) as run:
+        model.generate(**given, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    report = run.report()
+    assert report.forwards == 4 and {site.calls for site in report.sites if not site.note} == {1}
+
+
 def test_a_cache_filled_elsewhere_is_refused_where_it_may_hold_pictures() -> None:
     model, inputs = BY_NAME["llava"].build()
     cache = model(**{**inputs, "use_cache": True, "return_dict": True}).past_key_values

@@ -47,10 +47,8 @@ def labels(ids: Int[Tensor, "b n"], marks: dict[str, int]) -> list[str]:
     return [names[number] for number in found[0].tolist()]
 
 
-def grids_of_row(grids: Int[Tensor, "p 3"] | None, rows: int, merge: int) -> list[Grid]:
+def grids_of_row(grids: Int[Tensor, "p 3"], rows: int, merge: int) -> list[Grid]:
     """The grids (t h w) of one row's pictures, patches merged; ValueError where rows differ."""
-    if grids is None:
-        return []
     if len(grids) % rows or not torch.equal(grids, grids[: len(grids) // rows].repeat(rows, 1)):
         raise ValueError(f"the rows hold pictures of different sizes {grids.tolist()}; run them apart, or {BY_HAND}")
     return [(t, h // merge, w // merge) for t, h, w in grids[: len(grids) // rows].tolist()]
