@@ -49,7 +49,7 @@ def attention(
     return seat.original(module, query, key, value, attention_mask, **kwargs)
 
 
-def take(module: nn.Module, port: Port) -> tuple[Undo, Callable[[], str | None]]:
+def take(module: Any, port: Port) -> tuple[Undo, Callable[[], str | None]]:
     """Seat the port at a module; returns what puts it back, and what tells if somebody has chosen other attention.
 
     Raises ValueError where the module asks no attention interface, SaccadeError for attention whose masks are no maps.
