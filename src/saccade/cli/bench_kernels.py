@@ -7,7 +7,6 @@ with the share of pairs the mask allows and the faster of two dense kernels: 1 m
 
 import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -70,18 +69,20 @@ def kernels(
     density: Annotated[list[float] | None, typer.Option(help="shares of pairs kept [0.5 0.25 0.1]")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16, float16 [the first two]")] = None,
     pattern: Annotated[list[str] | None, typer.Option(help="random, disc [both]")] = None,
-    heads: Annotated[int, typer.Option(help="attention heads")] = 4,
+    heads: Annotated[int, typer.Option(help="attention heads")] = 2,
     d: Annotated[int, typer.Option(help="width of a head")] = 64,
     rounds: Annotated[int, typer.Option(help="times every arm is run")] = 7,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all without it")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch takes without it")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    kernel: Annotated[list[str] | None, typer.Option(help="native, gather, flex [all]")] = None,
+    kernel: Annotated[
+        list[str] | None, typer.Option(help="may be repeated; flex compiles for minutes [native gather]")
+    ] = None,
 ) -> None:
     """Time the sparse kernels against the best dense one."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or torch.get_num_threads())
     grid = [(size, kind, share, name) for size in n or (4096, 16384) for kind in pattern or ("random", "disc")
             for name in dtype or ("float32", "bfloat16") for share in density or (0.5, 0.25, 0.1)]  # fmt: skip
-    chosen = tuple(kernel or WARM)
+    chosen = tuple(kernel or ("native", "gather"))
     _check(grid, rounds, chosen)
     with progress_bar() as told, torch.inference_mode():
         cases = [_case(*at, heads, d, rounds, device, chosen, _part(told, i, len(grid))) for i, at in enumerate(grid)]
