@@ -56,7 +56,7 @@ Compat = Literal["official"]
     paper=PAPER,
     kind="frozen block pattern",
     seam="call",
-    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "torch"),
+    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "bert", "modernbert", "torch"),
 )
 @dataclass(frozen=True, kw_only=True)
 class SparseD:
