@@ -49,11 +49,39 @@ def test_rows_find_their_roles() -> None:
     assert rows.where("cond") == (2, 3) and rows.samples == (0, 1, 0, 1) and rows.n == 4
 
 
+def test_rows_of_an_edit_are_paired_within_their_branch_of_guidance() -> None:
+    rows = Rows.of("source", "target", samples=2).under("uncond", "cond")
+    assert rows.where("target") == (2, 3, 6, 7) and rows.where("cond") == (4, 5, 6, 7)
+    assert rows.pairs() == ((2, 0), (3, 1), (6, 4), (7, 5))
+    assert Rows(("target", "source", "target"), (0, 0, 0)).pairs() == ((0, 1), (2, 1))
+    with pytest.raises(
+        ValueError, match=r"target rows \[2\] have no source row of their sample.*give Rows.of\('source'"
+    ):
+        Rows(("source", "target", "target"), (0, 0, 1)).pairs()
+    with pytest.raises(ValueError, match="1 branches and 2 roles must be as many"):
+        Rows(("source", "target"), (0, 0), ("cond",))
+
+
 def test_cross_sites_are_left_alone_unless_asked() -> None:
     cross = Site(name="blocks.0.attn2", kind="cross")
     assert not EVERYWHERE.covers(cross)
     assert at("*attn2", kind="cross").covers(cross)
     assert not at("*attn1").covers(Site(name="blocks.0.attn2"))
+
+
+def test_sites_are_chosen_by_share_of_depth_and_last_stage() -> None:
+    sites = [Site(name=f"{'ab'[i > 1]}.{i}", index=i, count=5, stage=int(i > 1), stages=2) for i in range(5)]
+    fifth = [False, False, False, False, True]
+    assert [at(depth=(0.5, 1.0)).covers(site) for site in sites] == [False, False, False, True, True]
+    assert [at(depth=(0.8, 1.0)).covers(site) for site in sites] == fifth
+    assert [at(stage="last").covers(site) for site in sites] == [False, False, True, True, True]
+    assert [at("*.4", stage="last").covers(site) for site in sites] == fifth
+    with pytest.raises(
+        ValueError, match=r"depth=\(0.5, 1.5\) must be a rising pair within \[0, 1\], in shares of the site"
+    ):
+        at(depth=(0.5, 1.5))
+    with pytest.raises(ValueError, match=r"stage='first' must be one of \('all', 'last'\)"):
+        at(stage="first")  # type: ignore[arg-type]
 
 
 def test_during_is_a_half_open_span_of_progress() -> None:

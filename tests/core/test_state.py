@@ -59,3 +59,23 @@ def test_a_tape_is_found_by_sigma_and_site_or_says_what_it_holds() -> None:
     assert tape.at(0.5 + 1e-9, "a") == "value"
     with pytest.raises(StateError, match=r"nothing at sigma=0.25 for site 'a'; it holds sigmas \[0.5\]"):
         tape.at(0.25, "a")
+
+
+def test_a_result_is_read_with_what_the_last_step_put() -> None:
+    memory = MemoryBank().of("s", "a")
+    memory.put("x", 1)
+    assert memory.last("x") == 1 and not memory.has("x")
+    memory.tick()
+    assert memory.last("x") == 1
+    with pytest.raises(StateError, match="reads 'y' before any step put it"):
+        memory.last("y")
+
+
+def test_a_slot_counts_as_recorded_once_it_is_filled() -> None:
+    tape = Tape()
+    slot = tape.slot(0.5, "a")
+    assert tape.levels("a") == []
+    with pytest.raises(StateError, match=r"nothing at sigma=0.5 for site 'a'; it holds sigmas \[\]"):
+        tape.at(0.5, "a")
+    slot["q"] = 1
+    assert tape.at(0.5, "a") is slot is tape.slot(0.5 + 1e-9, "a") and tape.levels("a") == [0.5]

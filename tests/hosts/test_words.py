@@ -59,3 +59,13 @@ def test_a_word_beyond_truncation_is_named() -> None:
 def test_a_pipeline_nobody_knows_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="pipe=SimpleNamespace is not among CogVideoXPipeline, FluxPipeline"):
         word_tokens(SimpleNamespace(), CAPTION, "circle")
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [("WanPipeline", CAPTION), ("CogVideoXPipeline", CAPTION), ("PixArtSigmaPipeline", CAPTION.upper())],
+)
+def test_pipelines_of_one_encoder_are_read_by_their_class(name: str, prompt: str) -> None:
+    flux = tiny_flux()
+    pipe = type(name, (), {"tokenizer": flux.tokenizer_2, "text_encoder": flux.text_encoder_2})()
+    assert word_tokens(pipe, prompt, "blue square") == (7, 8)
