@@ -13,7 +13,7 @@ from saccade.core.masks import And, KeyPadding, Mask
 from saccade.core.places import Causal
 from tests.hosts.stand_ins import Looking, Masked, Near, Same, Scaled, looking
 from tests.hosts.tiny import BY_NAME, output
-from tests.hosts.transformers.texts import LEFT, LENGTH, RIGHT, VOCABULARY, words
+from tests.hosts.transformers.texts import LEFT, LENGTH, RIGHT, SHARED, VOCABULARY, words
 
 pytestmark = pytest.mark.host
 ORDER = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
@@ -155,3 +155,20 @@ def test_the_two_ways_of_an_encoder_are_seen_both() -> None:
 def test_no_word_stands_for_padding() -> None:
     ids = words()["input_ids"]
     assert ids.min() > 0 and ids.max() < VOCABULARY
+
+
+@pytest.mark.parametrize("padding", [None, RIGHT], ids=["none", "right"])
+@pytest.mark.parametrize("kin", ["Mistral", "Qwen2"])
+def test_kin_of_llama_agree_and_keep_their_windows(kin: str, padding: Tensor | None) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {**SHARED, "sliding_window": 4}
+    model = getattr(transformers, f"{kin}ForCausalLM")(getattr(transformers, f"{kin}Config")(**sizes)).eval()
+    inputs = words(padding)
+    plain = output(model, inputs)
+    with attach(model, Same()) as run:
+        torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
+    assert len(run.sites) == 2
+    width = seen(calls(model, inputs)[0])[0, LENGTH - 4].sum()
+    assert width == (4 if kin == "Mistral" else LENGTH - 3)  # Qwen2 slides only if told to
