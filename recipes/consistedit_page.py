@@ -14,6 +14,7 @@ SCORES = {
     "kept_psnr": "PSNR outside, dB", "kept_ssim": "SSIM outside", "colour": "colour",
 }  # fmt: skip
 WIDTH = {"kept_psnr": 1, "made": 2, "all": 2, "colour": 2}  # digits after the point, three otherwise
+MAPS = {"heat": "single-stream blocks, cut at 0.1", "best": "all blocks, cut at 0.4"}
 COLUMNS = {
     "colour": ("made", "all", "iou", "canny_ssim", "kept_psnr", "kept_ssim"),
     "shape": ("made", "colour", "iou", "canny_ssim", "kept_psnr", "kept_ssim"),
@@ -58,7 +59,7 @@ def orders(found: dict[str, Any]) -> str:
 def setting(figures: dict[str, Any], kind: str) -> str:
     """What the figures rest on."""
     found = figures[kind]
-    seen = ", ".join(f"{name} {interval(x, 2)}" for name, x in found["word_map_iou"].items())
+    seen = ", ".join(f"{MAPS[name]}: {interval(x, 2)}" for name, x in found["word_map_iou"].items())
     return (
         f"{found['edits']} edits of pictures the model drew as told ({found['sources_drawn']} drawn), "
         f"{found['steps']} steps; means with 95 % intervals. Agreement of the word's maps with the exact mask (IoU): "
