@@ -2,7 +2,7 @@
 
     scale q k^T + phi_q phi_k^T + values  =  [scale q, phi_q, 1, 0] [k, phi_k, values, 0]^T
 
-Zero columns fill the width up to a multiple of 8, so fused kernels take it. A dense bias cannot be folded.
+Zero columns fill the width up to what fused kernels take (`filled`). A dense bias cannot be folded.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import Tensor
 from saccade.core.biases import Bias, BiasSum, LowRank, PerKey
 from saccade.core.call import AttentionCall
 
-ALIGN = 8  # columns
+ALIGN = {"cpu": 2, "cuda": 8}  # columns are a multiple of this
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +48,7 @@ def operands(call: AttentionCall) -> Operands:
 def width(call: AttentionCall) -> int:
     """Columns of the folded q and k."""
     d, rank = call.q.shape[-1], sum(_rank(t) for t in terms(call.bias))
-    return d if rank == 0 else d + rank + (-(d + rank)) % ALIGN
+    return d if rank == 0 else filled(d + rank, call.q.device)
 
 
 def terms(bias: Bias | None) -> tuple[Bias, ...]:
@@ -61,6 +61,11 @@ def terms(bias: Bias | None) -> tuple[Bias, ...]:
 def has_dense(bias: Bias | None) -> bool:
     """Whether a term cannot be folded into q and k."""
     return any(not isinstance(t, LowRank | PerKey) for t in terms(bias))
+
+
+def filled(columns: int, device: torch.device) -> int:
+    """Columns up to a multiple of what the device's fused kernels need."""
+    return columns + -columns % ALIGN.get(device.type, 8)
 
 
 def padded(x: Float[Tensor, "*b c"], columns: int) -> Float[Tensor, "*b {columns}"]:
@@ -91,8 +96,9 @@ def _beside(x: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
     """x and the columns side by side, in x's type; rows past a factor's end (appended keys) get zeros."""
     b, h, n, _ = x.shape
     fitted = [_rows(c.to(x.dtype), n).expand(b, h, n, c.shape[-1]) for c in columns]
-    wide = torch.cat((x, *fitted), dim=-1)
-    return padded(wide.to(x.dtype), wide.shape[-1] + (-wide.shape[-1]) % ALIGN)
+    used = x.shape[-1] + sum(c.shape[-1] for c in columns)
+    zeros = x.new_zeros(1).expand(b, h, n, filled(used, x.device) - used)
+    return torch.cat((x, *fitted, zeros), dim=-1)
 
 
 def _rows(phi: Tensor, n: int) -> Tensor:
