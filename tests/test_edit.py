@@ -10,6 +10,7 @@ from PIL import Image
 import saccade
 from saccade.core.site import Where
 from saccade.edit import IN_THE_BOX, Edited
+from saccade.hosts.diffusers.flow import Flow
 from saccade.metrics.output import pictures
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
@@ -103,7 +104,7 @@ def test_a_picture_of_yours_comes_back_as_the_autoencoder_gives_it(name: str, ki
     source = {"array": data / 255, "bytes": data, "pil": Image.fromarray(data)}[kind]
     found = edited(name, pipe=pipe, source=source, prompt=SOURCE, word="circle", height=None, width=None, steps=12)
     assert np.allclose(found.before, data[None] / 255, atol=1e-6) and found.mask is not None
-    flow = saccade.hosts.diffusers.flow.Flow(pipe=pipe, height=32, width=40)
+    flow = Flow(pipe=pipe, height=32, width=40)
     through = flow.decode(flow.encode(found.before))
     assert np.abs(found.rebuilt - through).mean() < 0.1 * np.abs(found.after - through).mean() + 0.01
 

@@ -177,7 +177,7 @@ def test_help_lists_every_command_without_loading_torch() -> None:
         env={**os.environ, "COLUMNS": "100", "PYTHONPATH": SOURCE},
     )
     assert told.returncode == 0, told.stderr
-    for command in ("list", "show", "generate", "explain", "compare", "bench", "train"):
+    for command in ("list", "show", "generate", "edit", "explain", "compare", "score", "bench", "train"):
         assert f" {command} " in told.stdout
 
 

@@ -119,15 +119,15 @@ class Flow:
 
         guidance  what a guidance-distilled model is told; others are run without guidance
         """
-        arguments = (_flux_arguments if _is_flux(self.pipe) else _sd3_arguments)(self, list(prompts), guidance)
-        transformer, scale = self.pipe.transformer, 1 if _is_flux(self.pipe) else TRAINED_STEPS
+        flux, transformer = _is_flux(self.pipe), self.pipe.transformer
+        arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), guidance)
         dtype = arguments["encoder_hidden_states"].dtype
 
         @torch.no_grad()
         def velocity(z: Tensor, sigma: float) -> Tensor:
-            time = torch.full((len(z),), sigma * TRAINED_STEPS, device=z.device, dtype=dtype)
-            given = {"hidden_states": z.to(dtype), "timestep": time / TRAINED_STEPS * scale}
-            return transformer(**given, **arguments, return_dict=False)[0].float()
+            time = torch.full((len(z),), sigma * TRAINED_STEPS, device=z.device)
+            time = time.to(dtype) / TRAINED_STEPS if flux else time  # rounded as each pipeline does
+            return transformer(hidden_states=z.to(dtype), timestep=time, **arguments, return_dict=False)[0].float()
 
         return velocity
 
