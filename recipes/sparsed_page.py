@@ -55,10 +55,10 @@ def likeness(found: dict[str, Any], setting: dict[str, Any]) -> str:
 
 def arms(found: dict[str, Any], setting: dict[str, Any]) -> str:
     """A line per arm; means over texts with their standard errors."""
-    keys = ("kl", "agreement", "bound")
+    columns = (("kl", ".4f"), ("agreement", ".2f"), ("bound", ".2f"))
     heads = ["", "blocks kept", "KL from dense", "same characters", "surprise under dense"]
     rows = [
-        [row["arm"], f"{row['density']:.2f}", *(f"{row[k]:.3f} ± {row[f'{k}_error']:.3f}" for k in keys)]
+        [row["arm"], f"{row['density']:.2f}", *(f"{row[k]:{form}} ± {row[f'{k}_error']:{form}}" for k, form in columns)]
         for row in found["rows"]
     ]
     options = ", ".join(f"{key} {setting[key]}" for key in ("prompt", "answer", "steps", "in_turn", "block", "keep"))
