@@ -199,8 +199,8 @@ def taped(levels: list[float]) -> Tape:
 
 def test_a_tape_is_read_at_the_steps_own_level_or_one_off() -> None:
     tape = taped([1.0, 0.9, 0.8])
-    for align, expected in (("sigma", 1.0), ("official", 2.0)):
-        mechanism = act(ConsistEdit(tape=tape, taped="qk", align=align), 1)
+    for align, step, expected in (("sigma", 1, 1.0), ("official", 1, 2.0), ("official", 0, 1.0)):
+        mechanism = act(ConsistEdit(tape=tape, taped="qk", align=align), step)
         assert mechanism is not None and set(mechanism.taped) == {"q", "k"}
         assert mechanism.taped["q"].unique().tolist() == [expected]
     with pytest.raises(StateError, match=r"the tape has nothing at sigma=0.7 .*it holds sigmas \[0.8, 0.9, 1.0\]"):

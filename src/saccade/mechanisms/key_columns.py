@@ -43,10 +43,8 @@ class KeyColumns(Mechanism):
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         assert parts.lse is not None and call.layout_q.image.grid is not None
-        queries, text = (
-            call.layout_q.span(call.layout_q.image.name),
-            call.layout_k.span(call.layout_k.of("text")[0].name),
-        )
+        queries = call.layout_q.span(call.layout_q.image.name)
+        text = call.layout_k.span(call.layout_k.of("text")[0].name)
         lse = parts.lse[:, :, queries] if self.over == "all keys" else span_lse(call, text, queries)
         words = [_heat(call, lse, word, text.start, queries) for word in self._by_row(call)]
         found = torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid)
