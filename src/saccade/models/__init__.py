@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 SHIPPED: dict[str, str] = {
-    "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes"
+    "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",
+    "shakespeare-lm": "ModernBERT of a million parameters and a half, a masked-diffusion LM of characters",
 }
 PIPELINES = ("scenes-flux",)  # those of them that diffusers opens
 

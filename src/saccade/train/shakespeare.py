@@ -41,9 +41,9 @@ class Evaluation:
     draws: int = 8
     prompt: str = "ROMEO:\n"
     length: int = 192
-    steps: int = 96
-    block: int = 32
-    temperature: float = 0.7
+    steps: int = 192
+    block: int = 8
+    temperature: float = 0.8
     seed: int = 0
 
     def __post_init__(self) -> None:
