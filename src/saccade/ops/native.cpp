@@ -23,7 +23,6 @@ void brgemm_release(bool);
 namespace {
 using bf16 = uint16_t;
 constexpr int64_t GROUP = 4;  // key blocks attended to between two rescalings
-constexpr int64_t PATCH = 16;  // side of what is transposed at once
 constexpr float LOW = -1e30f;  // the score of a pair not seen
 constexpr float LOG2E = 1.44269504088896f;
 
@@ -197,27 +196,10 @@ inline void interleave(const U* a, const U* b, U* to, int64_t n) {
   }
 }
 
-// A patch, by four rounds that each interleave the upper half of the rows with the lower.
-template <typename U>
-void transposed_patch(const U* from, int64_t from_ld, U* to, int64_t to_ld) {
-  U rooms[2][PATCH * PATCH];
-  for (int64_t i = 0; i < PATCH; ++i) std::memcpy(rooms[0] + i * PATCH, from + i * from_ld, PATCH * sizeof(U));
-  for (int64_t round = 0; round < 4; ++round) {
-    const U* a = rooms[round % 2];
-    U* b = rooms[(round + 1) % 2];
-    for (int64_t i = 0; i < PATCH / 2; ++i)
-      interleave(a + i * PATCH, a + (i + PATCH / 2) * PATCH, b + 2 * i * PATCH, PATCH);
-  }
-  for (int64_t i = 0; i < PATCH; ++i) std::memcpy(to + i * to_ld, rooms[0] + i * PATCH, PATCH * sizeof(U));
-}
-
 template <typename U>
 void transposed(const U* from, U* to, int64_t rows, int64_t columns) {
-  const int64_t high = rows - rows % PATCH, wide = columns - columns % PATCH;
-  for (int64_t i = 0; i < high; i += PATCH)
-    for (int64_t j = 0; j < wide; j += PATCH) transposed_patch(from + i * columns + j, columns, to + j * rows + i, rows);
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = i < high ? wide : 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
+  for (int64_t j = 0; j < columns; ++j)
+    for (int64_t i = 0; i < rows; ++i) to[j * rows + i] = from[i * columns + j];
 }
 
 // Keys (c w) -> (w c); in half precision pairs of rows of the right-hand side are interleaved, as the products take it.
