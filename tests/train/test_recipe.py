@@ -62,7 +62,7 @@ def test_measurements_name_their_circumstances(out: Path) -> None:
         True,
         True,
     ]
-    assert [m["guidance"] for m in (measured, guided, padded, noisy, both)] == [1, 2, 1, 1, 2]
+    assert [m["guidance"] for m in (measured, guided, padded, noisy, both)] == [1, 1.5, 1, 1, 1.5]
     assert (measured["text_tokens"], padded["text_tokens"]) == (32, 512)
     assert {"steps", "side", "seed", "captions", "split"} <= measured.keys()
     assert [measured[f"things={n}"]["captions"] for n in (1, 2, 3)] == [3, 3, 3]

@@ -51,9 +51,9 @@ class Evaluation:
 
     sides: tuple[int, ...] = (64, 128, 256)
     captions: tuple[int, ...] = (501, 90, 24)
-    steps: int = 24
+    steps: int = 28
     text_tokens: int = 32
-    guidance: float = 2.0
+    guidance: float = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class _Part:
         return bool(state)
 
 
-def stochastic(pipe: FluxPipeline, shift: float = 3.0) -> FluxPipeline:
+def stochastic(pipe: FluxPipeline, shift: float = 2.0) -> FluxPipeline:
     """The same parts under a scheduler that draws fresh noise after every step."""
     config = {**pipe.scheduler.config, "shift": shift, "stochastic_sampling": True}
     return FluxPipeline(**{**pipe.components, "scheduler": type(pipe.scheduler).from_config(config)})
