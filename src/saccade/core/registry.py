@@ -39,6 +39,9 @@ class Entry:
         return (self.make.__doc__ or "").strip().splitlines()[0]
 
 
+GRID_HOSTS = ("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "timm", "torch")
+TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
+
 _ENTRIES: dict[str, Entry] = {}
 BUILT_IN = tuple(f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "flashbias", "sparsed"))
 

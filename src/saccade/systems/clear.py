@@ -20,7 +20,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import OnHeads
 from saccade.core.mechanism import Mechanism, PlanItem
 from saccade.core.places import Disc
-from saccade.core.registry import Paper, system
+from saccade.core.registry import GRID_HOSTS, Paper, system
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.core.stack import make_plan
 from saccade.mechanisms.log_scale import LogScale
@@ -59,7 +59,7 @@ POOLED_STRETCH = 10.0  # each key counts ten times in the proportional scale of 
     paper=PAPER,
     kind="static sparse mask",
     seam="call",
-    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "torch"),
+    hosts=GRID_HOSTS,
 )
 @dataclass(frozen=True, kw_only=True)
 class Clear:

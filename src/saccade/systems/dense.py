@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from saccade.core.clock import Clock
 from saccade.core.mechanism import KernelChoice, PlanItem
-from saccade.core.registry import Paper, system
+from saccade.core.registry import GRID_HOSTS, TEXT_HOSTS, Paper, system
 from saccade.core.site import EVERYWHERE, Site, Where
 
 PAPER = Paper(
@@ -30,7 +30,7 @@ PAPER = Paper(
     paper=PAPER,
     kind="baseline",
     seam="call",
-    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "torch"),
+    hosts=(*GRID_HOSTS, *TEXT_HOSTS),
 )
 @dataclass(frozen=True, kw_only=True)
 class Dense:

@@ -23,7 +23,7 @@ from saccade.core.biases import Bias, LowRank
 from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.mechanism import PlanItem
-from saccade.core.registry import Paper, system
+from saccade.core.registry import GRID_HOSTS, TEXT_HOSTS, Paper, system
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.mechanisms.bias_table import BiasTable
 from saccade.mechanisms.factored_bias import FactoredBias
@@ -86,7 +86,7 @@ Tokens = int | Layout | tuple[int | Layout, int | Layout]
     paper=PAPER,
     kind="additive bias as low-rank factors",
     seam="call",
-    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "torch"),
+    hosts=(*GRID_HOSTS, *TEXT_HOSTS),
 )
 @dataclass(frozen=True, kw_only=True)
 class FlashBias:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from saccade.core.clock import Clock
 from saccade.core.mechanism import PlanItem
-from saccade.core.registry import Paper, system
+from saccade.core.registry import GRID_HOSTS, Paper, system
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.mechanisms.block_choice import Rule
 from saccade.mechanisms.frozen_pattern import FindPattern, FrozenPattern
@@ -56,7 +56,7 @@ Compat = Literal["official"]
     paper=PAPER,
     kind="frozen block pattern",
     seam="call",
-    hosts=("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "bert", "modernbert", "torch"),
+    hosts=(*GRID_HOSTS, "llama", "bert", "modernbert"),
 )
 @dataclass(frozen=True, kw_only=True)
 class SparseD:
