@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.registry import systems
+from saccade.core.rows import Rows
 from saccade.core.site import at
 from saccade.systems.clear import Clear
+from saccade.systems.consistedit import ConsistEdit
 from saccade.systems.dense import Dense
 from saccade.systems.flashbias import Alibi, FlashBias, SpatialDistance
 from saccade.systems.sparsed import SparseD
@@ -35,7 +37,8 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
-ALONE = [(arm,) for name in systems() for arm in ARMS.get(name, (made(name),))]
+SINGLE = [name for name in systems() if name != "consistedit"]  # which pairs the rows, and has a test of its own
+ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
 every_stack = pytest.mark.parametrize("stack", EVERY, ids=[f"{stack[0].name}{i}" for i, stack in enumerate(EVERY)])
 every_host = pytest.mark.parametrize("name", HOSTS)
@@ -50,10 +53,10 @@ def padded(name: str, text: Tensor | None = None) -> dict[str, Any]:
     return {**inputs, HOSTS[name]: real.long(), "encoder_hidden_states": words}
 
 
-def walk(model: nn.Module, inputs: dict[str, Any], *stack: Any) -> Tensor:
+def walk(model: nn.Module, inputs: dict[str, Any], *stack: Any, rows: Rows | None = None) -> Tensor:
     """The pictures of three steps, the input held."""
     scale = 1000 if inputs["timestep"].max() > 1 else 1
-    with attach(model, *stack, schedule=[1000 * t for t in TIMES]):
+    with attach(model, *stack, schedule=[1000 * t for t in TIMES], rows=rows):
         steps = [output(model, {**inputs, "timestep": torch.full_like(inputs["timestep"], scale * t)}) for t in TIMES]
     return torch.stack(steps)
 
@@ -80,6 +83,18 @@ def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...
         if not any(isinstance(s, SparseD) or isinstance(getattr(s, "prior", None), Alibi) for s in stack):
             alone |= {k: alone[k][:, :length] for k in ("encoder_hidden_states", HOSTS[name])}
         torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
+
+
+@every_host
+def test_padding_never_reaches_a_source_and_its_target(name: str) -> None:
+    model, inputs = BY_NAME[name].build()[0], padded(name)
+    noise = inputs["hidden_states"][:1].expand_as(inputs["hidden_states"])
+    one, two = (
+        walk(model, {**given, "hidden_states": noise}, ConsistEdit(where=at()), rows=Rows.of("source", "target"))
+        for given in (inputs, padded(name, torch.full((), 1e3)))
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one[:, 0], one[:, 1])
 
 
 @every_host
