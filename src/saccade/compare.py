@@ -6,7 +6,6 @@ attention by a second kernel: how far two exact kernels lie apart is the floor u
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from saccade.attach import attach
 from saccade.core.errors import SaccadeError
 from saccade.core.mechanism import System
 from saccade.data.scenes import Prompt, judge, parse
+from saccade.hosts.quiet import quiet
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.arms import Candidate, Setup, Stack, Visit, candidates, spelled, turned, visits
 from saccade.metrics.comparison import Arm, Comparison, Drawn, SiteUse
@@ -63,7 +63,7 @@ def compare(
     plan = visits(len(prompts), setup)
     arms = candidates(systems, setup.floor)
     told = _Told(progress, len(arms) * (len(plan) + 1))
-    with _quiet(pipe):
+    with quiet(pipe):
         arms, remarks = _warm(pipe, arms, texts, plan[0], setup, told)
         told.total = told.done + len(arms) * len(plan)
         taken = {arm.label: Taken() for arm in arms}
@@ -231,14 +231,3 @@ class _Told:
         if self.progress is not None:
             self.progress(self.done, self.total, what)
         self.done += 1
-
-
-@contextmanager
-def _quiet(pipe: Any) -> Iterator[None]:
-    """The pipeline's own progress bars off; put back as they were."""
-    before = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**before, "disable": True})
-    try:
-        yield
-    finally:
-        pipe.set_progress_bar_config(**before)

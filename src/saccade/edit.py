@@ -4,8 +4,7 @@ Two passes over the model: the source alone, which finds where the picture shows
 by side. The source pass of a picture you have is its inversion (UniInv), and its operands go on a tape.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +22,7 @@ from saccade.core.site import Where, at
 from saccade.core.state import Tape
 from saccade.hosts.diffusers.flow import Flow
 from saccade.hosts.diffusers.words import word_tokens
+from saccade.hosts.quiet import quiet
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import as_picture, pictures
 from saccade.runs.inversion import invert_uni
@@ -122,7 +122,7 @@ def edit(
     flow = _flow(pipe, source, height, width, text_tokens)
     given = None if mask is None else flow.on_tokens(torch.as_tensor(mask))
     run = _Passes(flow=flow, steps=steps, guidance=guidance, watch=watch, where=where, progress=progress)
-    with _quiet(pipe):
+    with quiet(pipe):
         origin = _origin(run, source, prompt, words, seed)
         masks = [edit_mask(heat, threshold) for heat in origin.heat.values()] if given is None else [given]
         tape = Tape() if keep else None
@@ -293,14 +293,3 @@ def _strengths(strength: float | Sequence[float], words: tuple[str, ...]) -> tup
     for value in given:
         check_strength(value)
     return given
-
-
-@contextmanager
-def _quiet(pipe: Any) -> Iterator[None]:
-    """The pipeline's own progress bars off; put back as they were."""
-    before = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**before, "disable": True})
-    try:
-        yield
-    finally:
-        pipe.set_progress_bar_config(**before)
