@@ -15,10 +15,10 @@ from saccade.hosts.diffusers.words import word_tokens
 from saccade.systems.consistedit import ConsistEdit
 from saccade.systems.word_map import WordMap, edit_mask
 
-SOURCE = "a large red circle at the top left and a small blue square on a gray background"
+SOURCE = "a large red circle at the top left and a small blue square at the bottom right on a gray background"
 EDITS = {  # the target, and how long the circle keeps its structure
-    "a large yellow circle at the top left and a small blue square on a gray background": 1.0,
-    "a large red triangle at the top left and a small blue square on a gray background": 0.3,
+    "a large yellow circle at the top left and a small blue square at the bottom right on a gray background": 1.0,
+    "a large red triangle at the top left and a small blue square at the bottom right on a gray background": 0.3,
 }
 TEXT = 32  # text tokens
 
