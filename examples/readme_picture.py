@@ -15,11 +15,11 @@ from saccade.metrics.arms import Setup
 from saccade.metrics.comparison import Arm
 from saccade.systems import Clear, FlashBias
 
-SYSTEMS = [Clear(radius=5), Clear(radius=3), FlashBias()]
-SETUP = Setup(steps=20, height=64, width=64, batch=4, floor=None, options={"max_sequence_length": 32})
+SYSTEMS = [Clear(radius=8), Clear(radius=4), Clear(radius=4, pool=4), FlashBias()]
+SETUP = Setup(steps=20, height=128, width=128, batch=4, floor=None, options={"max_sequence_length": 32})
 
 pipe = FluxPipeline.from_pretrained(saccade.models.path("scenes-flux"))
-captions = prompts(4, seed=7, split="held-out")
+captions = prompts(4, seed=7, count=1, split="held-out")
 comparison = saccade.compare(pipe, SYSTEMS, captions, setup=SETUP)
 
 

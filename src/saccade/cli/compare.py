@@ -27,8 +27,8 @@ from saccade.models import PIPELINES
 if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
 
-SYSTEMS = ("clear(radius=5)", "clear(radius=3)", "clear(radius=3, pool=2)", "flashbias")
-BOX = {"steps": 20, "height": 64, "width": 64, "batch": 2}  # 64 image tokens, where the model in the box is good
+SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
+BOX = {"steps": 20, "height": 128, "width": 128, "batch": 2}  # 256 image tokens
 BOX_OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
 PROMPTS, PROMPT_SEED = 16, 7
 
@@ -53,7 +53,7 @@ def compare(
 ) -> None:
     """Compare systems on a pipeline: time, density, fidelity to dense, and whether pictures keep their prompts.
 
-    Without arguments: the model in the box, held-out captions of coloured shapes, and a few settings of each system.
+    Without arguments: the model in the box, held-out captions of one coloured shape, and a few settings of each system.
     """
     from saccade.compare import compare as run
     from saccade.metrics.arms import Setup
@@ -85,7 +85,9 @@ def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str 
         return list(texts)
     if model not in PIPELINES and count is None:
         raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
-    return list(prompts(PROMPTS if count is None else count, seed=PROMPT_SEED, split="held-out"))
+    if count is None:  # captions of one thing, which the model in the box draws best
+        return list(prompts(PROMPTS, seed=PROMPT_SEED, count=1, split="held-out"))
+    return list(prompts(count, seed=PROMPT_SEED, split="held-out"))
 
 
 def _tell(comparison: Any, output: Path, as_json: bool) -> None:
