@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from saccade.ui.markdown import markdown_table
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "consistedit.json", DOCS / "systems" / "consistedit.md"
 SCORES = {
@@ -41,7 +43,7 @@ def arms(kind: str, found: dict[str, Any]) -> str:
         (name, *(interval(arm["means"][score], WIDTH.get(score, 3)) for score in names))
         for name, arm in found["arms"].items()
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def orders(found: dict[str, Any]) -> str:
@@ -53,7 +55,7 @@ def orders(found: dict[str, Any]) -> str:
         )
         for o in found["orders"]
     ]  # fmt: skip
-    return table(("score", "expected higher", "expected lower", "difference, edit by edit", "order"), rows)
+    return markdown_table(("score", "expected higher", "expected lower", "difference, edit by edit", "order"), rows)
 
 
 def setting(figures: dict[str, Any], kind: str) -> str:
@@ -70,12 +72,6 @@ def setting(figures: dict[str, Any], kind: str) -> str:
 def interval(x: dict[str, float], digits: int) -> str:
     """`0.91 [0.88, 0.94]`."""
     return f"{x['mid']:.{digits}f} [{x['low']:.{digits}f}, {x['high']:.{digits}f}]"
-
-
-def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    """Markdown."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python recipes/flashbias_page.py
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from saccade.systems.flashbias import SpatialDistance, factorize
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from saccade.ui.markdown import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE, IMAGES = DOCS / "results" / "flashbias.json", DOCS / "systems" / "flashbias.md", DOCS / "images"
@@ -56,7 +58,7 @@ def timing_table(found: dict[str, Any]) -> str:
     )  # fmt: skip
     won = (f"{key}: {'not up to here' if n is None else f'from {n} tokens'}" for key, n in found["crossover"].items())
     setting = ", ".join(f"{key} {value}" for key, value in found["setting"].items())
-    return f"{_table(heads, rows)}\n\nFactors are faster: {'; '.join(won)}.\n\n{setting}; {_machine(found)}."
+    return f"{markdown_table(heads, rows)}\n\nFactors are faster: {'; '.join(won)}.\n\n{setting}; {_machine(found)}."
 
 
 def exactness_table(found: dict[str, Any]) -> str:
@@ -65,7 +67,7 @@ def exactness_table(found: dict[str, Any]) -> str:
         (name, case["rank"], f"{case['output_gap']:.1e}", f"{case['gradient_gap']:.1e}")
         for name, case in found["exactness"].items()
     ]
-    return _table(("case", "columns", "largest difference, output", "largest difference, gradients"), rows)
+    return markdown_table(("case", "columns", "largest difference, output", "largest difference, gradients"), rows)
 
 
 def vit_table(found: dict[str, Any]) -> str:
@@ -84,7 +86,8 @@ def vit_table(found: dict[str, Any]) -> str:
     return (
         f"{found['pictures']}, {found['train']} training and {found['test']} test pictures, {found['tokens']} tokens, "
         f"{found['depth']} layers of {found['heads']} heads, {found['steps']} steps; accuracy with the dense tables "
-        f"{100 * found['dense_accuracy']:.2f} % (standard error {100 * error:.1f} points).\n\n{_table(heads, rows)}\n\n"
+        f"{100 * found['dense_accuracy']:.2f} % (standard error {100 * error:.1f} points).\n\n"
+        f"{markdown_table(heads, rows)}\n\n"
         f"Columns each head needs at energy 0.995, row means taken out: {ranks}. Heads that need more than 16 columns, "
         f"and so are not of low rank: {high}.\n\n{_machine(found)}, {found['spent']['cpu_s']:.0f} s of CPU."
     )
@@ -97,7 +100,7 @@ def lm_table(found: dict[str, Any]) -> str:
     return (
         f"{found['text']}, {found['steps']} steps of {found['batch']} x {found['context']} characters, "
         f"{found['depth']} layers, width {found['width']}; loss in nats per character.\n\n"
-        f"{_table(('arm', 'held-out loss', 'last training loss'), rows)}\n\n"
+        f"{markdown_table(('arm', 'held-out loss', 'last training loss'), rows)}\n\n"
         f"Dense and factored training losses differ by at most {found['first_losses_gap']:.1e} over the first 20 steps "
         f"and {found['largest_gap_dense_factors']:.1e} over all of them.\n\n"
         f"{_machine(found)}, {found['spent']['cpu_s']:.0f} s of CPU."
@@ -155,12 +158,6 @@ def _with_spread(row: dict[str, Any], arm: str) -> str:
 
 def _machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['device']}, torch {found['machine']['torch']}"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    heads = list(heads)
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from saccade.cli.clear_page import BLUE, ORANGE, STYLE, table
+from saccade.cli.clear_page import BLUE, ORANGE, STYLE
+from saccade.ui.markdown import markdown_table
 
 COLOUR = {"UniInv": BLUE, "Euler": ORANGE}
 Row = dict[str, Any]
@@ -77,7 +78,7 @@ def _errors(rows: list[Row]) -> str:
         for kind in dict.fromkeys(row["pictures"] for row in rows)
         for method, found in _by_method(rows, kind).items()
     ]
-    return table(["pictures", "method", *(f"{n} steps" for n in steps), "order"], lines)
+    return markdown_table(["pictures", "method", *(f"{n} steps" for n in steps), "order"], lines)
 
 
 def _edits(rows: list[Row]) -> str:
@@ -89,4 +90,4 @@ def _edits(rows: list[Row]) -> str:
         "Canny-SSIM": lambda r: f"{r['edges']['mid']:.3f}",
         "IoU": lambda r: f"{r['mask_iou']['mid']:.2f}",
     }
-    return table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+    return markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import saccade
+from saccade.ui.markdown import markdown_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 KINDS = ("all", "count", "colour", "shape", "size", "place", "relation", "background")
@@ -38,9 +39,8 @@ def main() -> None:
 def section(runs: list[dict[str, Any]], things: int) -> tuple[str, str]:
     """Heading and table of the captions of so many things."""
     head = ("pixels", "image tokens", "sampling", "guidance", "padded to", "captions", *KINDS)
-    rows = [head, ("---",) * len(head), *(row(run, run[f"things={things}"]) for run in runs)]
-    title = f"## {things} thing{'s' if things > 1 else ''}"
-    return title, "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    rows = [row(run, run[f"things={things}"]) for run in runs]
+    return f"## {things} thing{'s' if things > 1 else ''}", markdown_table(head, rows)
 
 
 def row(run: dict[str, Any], found: dict[str, Any]) -> tuple[str, ...]:

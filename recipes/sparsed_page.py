@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from saccade.ui.markdown import markdown_table
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, TIMES, LM = (
     DOCS / "systems" / "sparsed.md",
@@ -42,7 +44,7 @@ def times(found: dict[str, Any], setting: dict[str, Any]) -> str:
         for row in found["rows"]
     ]  # fmt: skip
     options = ", ".join(f"{key} {value}" for key, value in found["setting"].items())
-    table = _table(heads + [f"{n} steps" for n in steps], rows)
+    table = markdown_table(heads + [f"{n} steps" for n in steps], rows)
     return f"{table}\n\n{options}; {found['device']}, torch {found['versions']['torch']}."
 
 
@@ -50,7 +52,7 @@ def likeness(found: dict[str, Any], setting: dict[str, Any]) -> str:
     """Three cosines."""
     names = {"next_step": "a head and itself one step later", "first_and_last": "a head at the first step and the last",
              "other_heads": "a head and another at the same step"}  # fmt: skip
-    return _table(["between", "cosine"], [[text, f"{found[key]:.3f}"] for key, text in names.items()])
+    return markdown_table(["between", "cosine"], [[text, f"{found[key]:.3f}"] for key, text in names.items()])
 
 
 def arms(found: dict[str, Any], setting: dict[str, Any]) -> str:
@@ -62,7 +64,8 @@ def arms(found: dict[str, Any], setting: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     options = ", ".join(f"{key} {setting[key]}" for key in ("prompt", "answer", "steps", "in_turn", "block", "keep"))
-    return f"{_table(heads, rows)}\n\n{found['prompts']} texts of {setting['source']}, {options}; {setting['device']}."
+    told = f"{found['prompts']} texts of {setting['source']}, {options}; {setting['device']}."
+    return f"{markdown_table(heads, rows)}\n\n{told}"
 
 
 TABLES: dict[str, Callable[[dict[str, Any], dict[str, Any]], str]] = {
@@ -72,11 +75,6 @@ TABLES: dict[str, Callable[[dict[str, Any], dict[str, Any]], str]] = {
 
 def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
-
-
-def _table(heads: list[str], rows: list[list[Any]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The page of `saccade bench clear`: tables and plots from its figures, nothing typed by hand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from saccade.core.layout import Layout
 from saccade.ops.orders import Order, Tiles, tokens
 from saccade.systems.clear import Clear
+from saccade.ui.markdown import markdown_table
 
 Cell = Callable[[dict[str, Any]], str]
 STYLE: dict[Any, Any] = {
@@ -122,12 +123,6 @@ def plot_blocks(file: Path, *, side: int = 128, text: int = 512, radius: float =
         axes[0].set_ylabel("block of queries")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _head(figures: dict[str, Any]) -> str:
     setting, machine = figures["setting"], figures["machine"]
     return "\n\n".join((
@@ -219,7 +214,7 @@ def _counts(rows: list[dict[str, Any]]) -> str:
 
 
 def _by(columns: dict[str, Cell], rows: list[dict[str, Any]]) -> str:
-    return table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+    return markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
 def _span(x: dict[str, float | None]) -> str:
