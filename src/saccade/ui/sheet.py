@@ -15,6 +15,7 @@ from saccade.ui.gallery import data_url
 
 SHADE = np.array((0.93, 0.2, 0.55))
 PIXELS = 320  # of a panel's side in a PNG
+WRAP = 42  # characters of a caption's line
 
 
 def panels(edited: Edited) -> dict[str, Picture]:
@@ -49,7 +50,8 @@ def _draw(rows: list[dict[str, Picture]], path: Path) -> None:
 
     across, dots = max(map(len, rows)), 100
     side = PIXELS / dots
-    figure = Figure(figsize=(side * across, (side + 0.5) * len(rows)), dpi=dots, layout="constrained")
+    titles = 0.2 + 0.15 * max(fill(caption, WRAP).count("\n") + 1 for row in rows for caption in row)
+    figure = Figure(figsize=(side * across, (side + titles) * len(rows)), dpi=dots, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), across, squeeze=False)
     for ax in axes.flat:
@@ -57,7 +59,7 @@ def _draw(rows: list[dict[str, Picture]], path: Path) -> None:
     for line, row in zip(axes, rows, strict=True):
         for ax, (caption, picture) in zip(line, row.items(), strict=False):
             ax.imshow(picture[0], interpolation="nearest" if picture.shape[1] < PIXELS else None)
-            ax.set_title(fill(caption, 42), fontsize=8)
+            ax.set_title(fill(caption, WRAP), fontsize=8)
     figure.savefig(path)
 
 
