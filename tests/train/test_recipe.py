@@ -45,6 +45,15 @@ def test_what_is_exported_is_what_was_trained(out: Path) -> None:
     assert pipe.vae.config.scaling_factor != 1
 
 
+def test_a_recipe_sets_out_from_a_pipeline_and_forgets_where_it_lay(out: Path, tmp_path: Path) -> None:
+    again = replace(RECIPE, start=str(out / "pipeline")).run(tmp_path, ("export",))
+    before, after = (
+        FluxPipeline.from_pretrained(folder).transformer.state_dict() for folder in (out / "pipeline", again)
+    )
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not [file for file in again.rglob("*.json") if str(out) in file.read_text()]
+
+
 def test_the_decoder_stage_leaves_the_encoder_alone(out: Path) -> None:
     from safetensors.torch import load_file
 

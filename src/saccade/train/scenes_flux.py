@@ -167,6 +167,8 @@ def export(pipe: FluxPipeline, folder: Path) -> None:
     for part in parts:
         part.requires_grad_(False).half()
     pipe.save_pretrained(folder)
+    for name in ("model_index.json", *(f"{part}/config.json" for part in _PARTS[:2])):  # which tell where `start` lay
+        _edit_json(folder / name, lambda config: {k: v for k, v in config.items() if k != "_name_or_path"})
     for name in _TEXT_PARTS:  # transformers loads in the precision that is written here
         _edit_json(folder / name / "config.json", lambda config: config | {"dtype": "float32"})
     for part in parts:
