@@ -26,6 +26,16 @@ def test_steps_and_runs_are_measured_for_attention_and_for_a_model(tmp_path: Pat
         assert [run["steps"] for run in row["runs"]] == [32, 128, 1024]
 
 
+@pytest.mark.compile
+def test_without_a_compiler_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_sparsed, "warm", lambda: "no C++ compiler")
+    monkeypatch.setattr(bench_sparsed.native, "refuses", lambda call, **given: ["not warmed"])
+    figures = bench_sparsed.run(sizes=(256,), dtypes=("float32",), heads=1, layers=1, rounds=2, threads=1)
+    assert figures["remarks"] == ["native is left out: no C++ compiler"]
+    assert [row["best_ms"] for row in figures["rows"]] == [None, None]
+    assert all(row["sparse_ms"] > 0 for row in figures["rows"])
+
+
 def test_a_whole_run_counts_finding_and_preparing_once() -> None:
     ms = {"plain_ms": 10.0, "dense_ms": 10.0, "find_ms": 25.0, "first_ms": 7.0, "sparse_ms": 4.0}
     found = bench_sparsed._whole(32, ms, 4.0, bench_sparsed.SparseD())

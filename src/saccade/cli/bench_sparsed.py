@@ -30,7 +30,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Lowered
 from saccade.mechanisms.frozen_pattern import BlockGrid
 from saccade.metrics.machine import device_name, versions
-from saccade.ops import attend, native
+from saccade.ops import attend, native, warm
 from saccade.systems.sparsed import SparseD
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -116,7 +116,7 @@ def run(
     if rounds < 2:
         raise ValueError(f"rounds={rounds} must be at least 2, for a median with quartiles")
     torch.set_num_threads(threads or torch.get_num_threads())
-    native.warm()
+    missing = warm()
     rows, cases = [], [(n, name) for n in sizes for name in dtypes]
     for done, (n, name) in enumerate(cases):
         told(done, len(cases), f"{n} tokens, {name}")
@@ -128,6 +128,7 @@ def run(
         "setting": setting,
         "device": device_name("cpu"),
         "versions": versions(),
+        "remarks": [] if missing is None else [f"native is left out: {missing}"],
     }
 
 
@@ -138,7 +139,8 @@ def measure(n: int, dtype: str, keep: float, heads: int, layers: int, rounds: in
     alone = (Attention(heads), torch.randn(1, n, 3 * heads * WIDTH))
     model = (nn.Sequential(*(Block(heads) for _ in range(layers))), torch.randn(1, n, heads * WIDTH))
     (times, density), (whole, _) = (_timed(m, x, sparsed, DTYPES[dtype], rounds, now) for m, x in (alone, model))
-    times["best"] = _native(alone[1].to(DTYPES[dtype]), heads, rounds, now)
+    if best := _native(alone[1].to(DTYPES[dtype]), heads, rounds, now):
+        times["best"] = best
     attention, all_ = (statistics.median(t["plain"]) for t in (times, whole))
     rest = max(all_ - layers * attention, 0)  # what no pattern saves
     ideals = 1 / density, all_ / (rest + density * (all_ - rest))
@@ -167,11 +169,13 @@ def _timed(
 
 
 def _native(x: Tensor, heads: int, rounds: int, now: Now) -> list[float]:
-    """Seconds of dense attention by the native kernel, given every block."""
+    """Seconds of dense attention by the native kernel, given every block; none where it cannot run."""
     q, k, v = (t.contiguous() for t in x.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4))
     layout, blocks = Layout.plain(x.shape[1]), torch.ones(1, 1, -(-x.shape[1] // BLOCK), -(-x.shape[1] // BLOCK))
     every = BlockGrid(blocks.bool(), BLOCK, layout.n)
     call = plain_call(q, k, v, layout=layout, mask=Lowered(every, layout, layout, every.bind(layout, layout)))
+    if native.refuses(call):
+        return []
     return [_seconds(lambda: attend(call, kernel="native"), now) for _ in range(rounds + 1)][1:]
 
 
@@ -230,6 +234,8 @@ def sparsed(
             rounds=rounds, threads=threads, clock=clock, told=told,
         )  # fmt: skip
     console().print(_table(figures["rows"]))
+    for remark in figures["remarks"]:
+        console().print(remark)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
