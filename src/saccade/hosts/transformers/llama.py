@@ -23,19 +23,26 @@ def enter(block: Any, site: Site, tokens: Tensor, condition: object) -> Tensor:
     return block.input_layernorm(tokens)
 
 
-LLAMA = Family(
+def decoder(**given: Any) -> Family:
+    """A family whose text goes through layers of Llama's make."""
+    return Family(
+        project=project,
+        enter=enter,
+        lacks={"rotary": NO_ROTARY, "raw": NO_ROTARY},
+        main_input="input_ids",
+        padding="attention_mask",
+        bind="interface",
+        extent=extent,
+        ordered=ordered,
+        **given,
+    )
+
+
+LLAMA = decoder(
     name="Llama",
     classes=tuple(kin + head for kin in ("Llama", "Mistral", "Qwen2", "Qwen3") for head in ("ForCausalLM", "Model")),
     sites={"layers.*.self_attn": "self", "model.layers.*.self_attn": "self"},
     layout=text,
-    project=project,
-    enter=enter,
-    lacks={"rotary": NO_ROTARY, "raw": NO_ROTARY},
-    main_input="input_ids",
     text="only",
     grid="none",
-    padding="attention_mask",
-    bind="interface",
-    extent=extent,
-    ordered=ordered,
 )

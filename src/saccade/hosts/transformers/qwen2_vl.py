@@ -3,10 +3,9 @@
 from typing import Any
 
 from saccade.core.site import SiteKind
-from saccade.hosts.family import Family, Inputs, Layouts
-from saccade.hosts.transformers.llama import NO_ROTARY, enter, project
+from saccade.hosts.family import Inputs, Layouts
+from saccade.hosts.transformers.llama import decoder
 from saccade.hosts.transformers.pictures import Grids, grids_of_places, grids_of_row, layouts
-from saccade.hosts.transformers.tokens import extent, ordered
 
 TOWER = "the vision tower attends to each picture by itself, in windows of its own; it is left alone"
 
@@ -26,21 +25,13 @@ def _grids(inputs: Inputs, marks: dict[str, int], merge: int) -> Grids:
     return grids_of_places(ids, places[-3:].expand(-1, len(ids), -1), marks)
 
 
-QWEN2_VL = Family(
+QWEN2_VL = decoder(
     name="Qwen2-VL",
     classes=("Qwen2VLForConditionalGeneration", "Qwen2VLModel"),
     sites={"*language_model.layers.*.self_attn": "self"},
     bypass={"*visual.blocks.*.attn": TOWER},
     layout=_layout,
-    project=project,
-    enter=enter,
-    lacks={"rotary": NO_ROTARY, "raw": NO_ROTARY},
-    main_input="input_ids",
     text="among",
     grid="film",
-    padding="attention_mask",
     whole=False,
-    bind="interface",
-    extent=extent,
-    ordered=ordered,
 )
