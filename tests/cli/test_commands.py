@@ -27,13 +27,6 @@ def run(*words: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_flux().save_pretrained(folder)
-    return str(folder)
-
-
 def test_list_gives_every_system_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--json") == 0
     told = json.loads(capsys.readouterr().out)

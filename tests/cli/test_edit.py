@@ -24,13 +24,6 @@ def run(*words: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_flux().save_pretrained(folder)
-    return str(folder)
-
-
 def test_the_picture_is_that_of_the_function(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, sheet = tmp_path / "new" / "a.png", tmp_path / "s.png"
     words = ("-t", TARGET, "-w", "circle", "--model", model, "--seed", "3", "--out", str(out), "--sheet", str(sheet))
