@@ -8,6 +8,10 @@
 from importlib.resources import files
 from pathlib import Path
 
+from saccade.models.architecture import Architecture as Architecture
+from saccade.models.architecture import Prediction as Prediction
+from saccade.models.dit import DiT as DiT
+
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",
     "shakespeare-lm": "ModernBERT of a million parameters and a half, a masked-diffusion LM of characters",

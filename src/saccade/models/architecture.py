@@ -1,0 +1,106 @@
+"""What all architectures share: a configuration with published sizes, storage, official names, parameter counts."""
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saccade.models.official import Names, Report, State, export, load
+from saccade.nn.part import Losses
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class Prediction(NamedTuple):
+    """What the objective asked for, with auxiliary losses: 0-d, weighted, to be added to the objective in training."""
+
+    out: Float[Tensor, "b ..."]
+    losses: Losses
+
+
+class Architecture(nn.Module):
+    """A model made from one frozen configuration.
+
+    >>> from saccade.models import DiT
+    >>> model = DiT.of("S/2", classes=10)
+    """
+
+    config_class: ClassVar[type[Any]]
+    sizes: ClassVar[dict[str, Any]]
+    names: ClassVar[Names] = ()
+    kinds: ClassVar[dict[str, type["Architecture"]]] = {}
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        Architecture.kinds[cls.__name__] = cls
+
+    def __init__(self, config: Any = None, **changes: Any) -> None:
+        super().__init__()
+        self.config = replace(config or self.config_class(), **changes)
+
+    @classmethod
+    def of(cls, size: str, **changes: Any) -> Self:
+        """A fresh model of a published size, with some of its options changed."""
+        if size not in cls.sizes:
+            raise ValueError(f"size='{size}' of {cls.__name__} is unknown; choose one of {', '.join(cls.sizes)}")
+        return cls(cls.sizes[size], **changes)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {"_class_name": type(self).__name__, **asdict(self.config)}
+        (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n")
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote; on `Architecture` itself, a model of any kind.
+
+        Raises FileNotFoundError for a folder without a model, ValueError for one of another class.
+        """
+        folder = Path(folder)
+        if not (folder / CONFIG).exists():
+            raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder that save_pretrained wrote")
+        told = json.loads((folder / CONFIG).read_text())
+        name = told.pop("_class_name", None)
+        kind = Architecture.kinds.get(name)
+        if kind is None or not issubclass(kind, cls):
+            raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by saccade.models.{name}")
+        model = kind(kind.config_class(**{key: _frozen(value) for key, value in told.items()}))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        return model  # type: ignore[return-value]
+
+    def load_official(self, state: State) -> Report:
+        """Copy weights that bear the official checkpoint's names; the report tells what did not match."""
+        return load(self, state, self.names)
+
+    def official_state(self) -> State:
+        """The weights under the official checkpoint's names."""
+        return export(self, self.names)
+
+    @classmethod
+    def parameters_of(cls, config: Any) -> int:
+        """How many numbers a model of `config` stores, frozen ones included; nothing is allocated."""
+        with torch.device("meta"):
+            model = cls(config)
+        return sum(value.numel() for value in model.state_dict().values())
+
+
+def check_config(config: Any, **least: float) -> None:
+    """Raise ValueError where a named field of `config` is below its least value."""
+    known = {field.name for field in fields(config)}
+    for name, bound in least.items():
+        value = getattr(config, name) if name in known else bound
+        if value < bound:
+            raise ValueError(f"{name}={value} must be at least {bound}")
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

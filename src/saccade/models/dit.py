@@ -1,0 +1,138 @@
+"""DiT, with any mixer and any feed-forward: the backbone that the other isotropic architectures configure.
+
+    picture -> patches + positions -> blocks, told c = time + label -> norm, modulation, projection -> picture
+
+Source: Peebles & Xie, "Scalable Diffusion Models with Transformers" (2023).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from saccade.models.architecture import Architecture, Prediction, check_config
+from saccade.models.official import Names
+from saccade.nn.block import DiTBlock, FinalLayer, xavier_
+from saccade.nn.embedders import LabelEmbedding, Patchify, TimeEmbedding, unpatchify
+from saccade.nn.modulation import Kind, SharedModulation
+from saccade.nn.part import Place, added
+from saccade.nn.positions import grid_table
+from saccade.nn.registry import make_feedforward, make_mixer
+
+Parts = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Sizes and parts.
+
+    mixer, ffn   one text for all blocks, or one for each: `"moh(shared=2, routed=2)"`
+    side         of the picture or latent, in pixels; the position table is made for it
+    learned_variance   twice the channels out: the second half tells the variance to DDPM
+    time_scale   multiplies the time before its embedding
+    positions    a fixed table; or none, for mixers that bring their own
+    """
+
+    depth: int = 12
+    width: int = 384
+    heads: int = 6
+    patch: int = 2
+    side: int = 32
+    channels: int = 4
+    classes: int = 1000
+    mixer: Parts = "attention"
+    ffn: Parts = "mlp"
+    modulation: Kind = "zero"
+    learned_variance: bool = True
+    time_scale: float = 1.0
+    positions: Literal["sincos", "none"] = "sincos"
+
+    def __post_init__(self) -> None:
+        check_config(self, depth=1, width=1, heads=1, patch=1, side=1, channels=1, classes=1)
+        if self.side % self.patch:
+            raise ValueError(f"side={self.side} must be a multiple of patch={self.patch}")
+        for name in ("mixer", "ffn"):
+            given = getattr(self, name)
+            if isinstance(given, tuple) and len(given) != self.depth:
+                raise ValueError(
+                    f"{name} names {len(given)} parts for depth={self.depth} blocks; give one, or one for each"
+                )
+
+    def part(self, name: Literal["mixer", "ffn"], block: int) -> str:
+        """The text of one block's mixer or feed-forward."""
+        given = getattr(self, name)
+        return given if isinstance(given, str) else given[block]
+
+
+SIZES = {
+    f"{name}/{patch}": DiTConfig(depth=depth, width=width, heads=heads, patch=patch)
+    for name, depth, width, heads in (("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16))
+    for patch in (2, 4, 8)
+}
+
+
+class DiT(Architecture):
+    """A class-conditional diffusion transformer; a fresh one answers 0."""
+
+    config_class = DiTConfig
+    config: DiTConfig
+    sizes: ClassVar[dict[str, Any]] = SIZES
+    names: ClassVar[Names] = (
+        ("positions", "pos_embed"),
+        ("patches.conv.", "x_embedder.proj."),
+        ("time.inner.", "t_embedder.mlp.0."),
+        ("time.outer.", "t_embedder.mlp.2."),
+        ("label.table.", "y_embedder.embedding_table."),
+        ("blocks.{}.modulation.linear.", "blocks.{}.adaLN_modulation.1."),
+        ("blocks.{}.mixer.qkv.", "blocks.{}.attn.qkv."),
+        ("blocks.{}.mixer.out.", "blocks.{}.attn.proj."),
+        ("blocks.{}.mixer.norm_q.", "blocks.{}.attn.q_norm."),
+        ("blocks.{}.mixer.norm_k.", "blocks.{}.attn.k_norm."),
+        ("blocks.{}.ffn.up.", "blocks.{}.mlp.fc1."),
+        ("blocks.{}.ffn.down.", "blocks.{}.mlp.fc2."),
+        ("final.modulation.linear.", "final_layer.adaLN_modulation.1."),
+        ("final.linear.", "final_layer.linear."),
+    )
+
+    def __init__(self, config: DiTConfig | None = None, **changes: Any) -> None:
+        super().__init__(config, **changes)
+        c = self.config
+        self.grid = (c.side // c.patch, c.side // c.patch)
+        self.patches = Patchify(c.channels, c.patch, c.width)
+        self.time, self.label = TimeEmbedding(c.width, scale=c.time_scale), LabelEmbedding(c.classes, c.width)
+        self.shared = SharedModulation(c.width) if c.modulation != "zero" else nn.Identity()
+        self.blocks = nn.ModuleList(self._block(i) for i in range(c.depth))
+        self.final = FinalLayer(c.width, c.patch**2 * c.channels * (1 + c.learned_variance))
+        if c.positions == "sincos":
+            self.register_buffer("positions", grid_table(self.grid, c.width)[None])
+        nn.init.xavier_uniform_(self.patches.conv.weight.view(c.width, -1))
+        nn.init.zeros_(self.patches.conv.bias)  # type: ignore[arg-type]
+
+    def _block(self, i: int) -> DiTBlock:
+        """A part with a method `reset` starts as it says, any other Xavier-uniform."""
+        c = self.config
+        mixer, ffn = make_mixer(c.part("mixer", i), c.width, c.heads), make_feedforward(c.part("ffn", i), c.width)
+        for part in (mixer, ffn):
+            getattr(part, "reset", lambda part=part: xavier_(part))()
+        return DiTBlock(c.width, mixer, ffn, modulation=c.modulation)
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
+        """The objective's prediction at time `t`; label `classes` means none. Sides other than `side` are refused."""
+        self._check(x)
+        c = self.time(t) + self.label(labels)
+        tokens = self.patches(x)
+        if self.config.positions == "sincos":
+            tokens = tokens + self.positions.to(tokens.dtype)
+        told, place, losses = self.shared(c), Place(grid=self.grid), []
+        for block in self.blocks:
+            tokens, more, _ = block(tokens, told, place)
+            losses.append(more)
+        return Prediction(unpatchify(self.final(tokens, c), self.grid, self.config.patch), added(losses))
+
+    def _check(self, x: Tensor) -> None:
+        wanted = (self.config.channels, self.config.side, self.config.side)
+        if tuple(x.shape[1:]) != wanted:
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} must be (batch, {', '.join(map(str, wanted))}), as the config says"
+            )

@@ -1,0 +1,82 @@
+"""Softmax self-attention as a mixer."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.nn.part import Part, Place, Seen
+from saccade.nn.positions import grid_places, rotary_table, rotate, split_channels
+from saccade.nn.registry import mixer
+
+
+@mixer("attention")
+class SelfAttention(nn.Module):
+    """Every token looks at every token it may see.
+
+    head_dim   of each head; None: width / heads
+    qk_norm    LayerNorm over each head's q and k
+    rotary     turn q and k by their place on the grid
+    tells      hand q, k, v and the heads' outputs to the feed-forward of the same block
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        head_dim: int | None = None,
+        qk_norm: bool = False,
+        rotary: bool = False,
+        tells: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim or per_head(width, heads)
+        self.rotary, self.tells = rotary, tells
+        self.qkv = nn.Linear(width, 3 * heads * self.head_dim)
+        self.out = nn.Linear(heads * self.head_dim, width)
+        norms = (nn.LayerNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
+        self.norm_q, self.norm_k = norms
+
+    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
+        seen = self.heads_of(x, place)
+        return Part(self.out(seen.out.transpose(1, 2).flatten(2)), {}, seen if self.tells else None)
+
+    def heads_of(self, x: Float[Tensor, "b n d"], place: Place) -> Seen:
+        """q, k, v and output of every head."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        q, k = self.norm_q(q), self.norm_k(k)
+        if self.rotary:
+            table = grid_rotation(place, x.shape[1], self.head_dim).to(x.device)
+            q, k = rotate(q, table), rotate(k, table)
+        return Seen(q, k, v, self.attend(q, k, v, place))
+
+    def attend(
+        self, q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], place: Place
+    ) -> Float[Tensor, "b h n e"]:
+        """Softmax attention within each sequence: rows, or the packed sequences of `place.lengths`."""
+        if place.lengths is not None:
+            parts = zip(*(x.split(place.lengths, dim=2) for x in (q, k, v)), strict=True)
+            return torch.cat([F.scaled_dot_product_attention(*part, is_causal=place.causal) for part in parts], dim=2)
+        if place.keep is None:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=place.causal)
+        mask = place.keep[:, None, None]
+        if place.causal:
+            mask = mask & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def grid_rotation(place: Place, tokens: int, head_dim: int) -> Float[Tensor, "2 n e"]:
+    """The rotation of every place of the grid, or of a plain sequence."""
+    grid = place.grid or (tokens,)
+    return rotary_table(grid_places(grid), split_channels(head_dim, len(grid)))
+
+
+def per_head(width: int, heads: int) -> int:
+    """Channels of each head.
+
+    Raises ValueError where they do not come out even.
+    """
+    if heads < 1 or width % heads:
+        raise ValueError(f"width={width} must be a multiple of heads={heads}, or give head_dim")
+    return width // heads

@@ -1,0 +1,74 @@
+"""The one call that every token mixer and feed-forward answers: `part(x, place) -> Part`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Losses = dict[str, Tensor]
+
+
+class Seen(NamedTuple):
+    """What an attention saw and gave, by head; `out` is before the output projection, the scale is e**-0.5."""
+
+    q: Float[Tensor, "b h n e"]
+    k: Float[Tensor, "b h n e"]
+    v: Float[Tensor, "b h n e"]
+    out: Float[Tensor, "b h n e"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where tokens stand.
+
+    `grid`     (h, w) or (t, h, w), row-major over the n tokens; empty for a sequence
+    `keep`     true at tokens that are there, None where all are
+    `causal`   whether a token may only look back
+    `lengths`  of the sequences packed one after the other into a batch of one; None: every row is one sequence
+    `seen`     for a feed-forward: what the mixer of its block saw, if that mixer tells
+    """
+
+    grid: tuple[int, ...] = ()
+    keep: Bool[Tensor, "b n"] | None = None
+    causal: bool = False
+    lengths: tuple[int, ...] | None = None
+    seen: Seen | None = None
+
+
+class Part(NamedTuple):
+    """A part's output, with its auxiliary losses: 0-d, weighted, to be added to the objective in training."""
+
+    out: Float[Tensor, "b n d"]
+    losses: Losses
+    seen: Seen | None = None
+
+
+def added(losses: Iterable[Mapping[str, Tensor]]) -> Losses:
+    """Losses summed by name."""
+    total: Losses = {}
+    for each in losses:
+        for name, value in each.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+def sides(place: Place, tokens: int, name: str) -> tuple[int, int]:
+    """(h, w) of a place whose tokens lie on a picture's grid.
+
+    Raises ValueError naming the part where they do not, or where the grid holds another number of tokens.
+    """
+    if len(place.grid) != 2 or place.grid[0] * place.grid[1] != tokens:
+        raise ValueError(f"{name} needs a grid (h, w) of {tokens} tokens; place.grid={place.grid}")
+    return place.grid[0], place.grid[1]
+
+
+def to_map(x: Float[Tensor, "b n c"], grid: tuple[int, int]) -> Float[Tensor, "b c h w"]:
+    """Tokens as a feature map."""
+    return x.mT.unflatten(-1, grid)
+
+
+def to_tokens(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
+    """A feature map as tokens, row-major."""
+    return x.flatten(2).mT

@@ -1,0 +1,79 @@
+"""Routers: who goes where. Each tells its choice as a `Routing`, and a recorder listens without touching the model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class Routing(NamedTuple):
+    """A token's `k` choices among `e`, what each weighs, and the probabilities they were taken from."""
+
+    index: Int[Tensor, "*n k"]
+    weight: Float[Tensor, "*n k"]
+    probs: Float[Tensor, "*n e"]
+
+
+class Router(nn.Module):
+    """Base of all routers: `forward` returns a `Routing`."""
+
+
+def choose(probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False) -> Routing:
+    """The k most probable of e, the weights as they are or summing to one; of equals the first."""
+    if not 1 <= k <= probs.shape[-1]:
+        raise ValueError(f"k={k} must be between 1 and the {probs.shape[-1]} that there are to choose from")
+    weight, index = probs.sort(dim=-1, descending=True, stable=True)
+    weight, index = weight[..., :k], index[..., :k]
+    return Routing(index, weight / weight.sum(-1, keepdim=True) if renormalise else weight, probs)
+
+
+def softmax(logits: Float[Tensor, "*n e"], name: str) -> Float[Tensor, "*n e"]:
+    """Probabilities in single precision at least.
+
+    Raises FloatingPointError naming the router where a logit is NaN (checked on the CPU only: elsewhere it would wait).
+    """
+    if logits.device.type == "cpu" and not torch.compiler.is_compiling() and bool(logits.isnan().any()):
+        raise FloatingPointError(f"router '{name}' has NaN logits; the training diverged, or its input holds NaN")
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+
+
+def balance(routing: Routing, keep: Bool[Tensor, "*n"] | None = None) -> Float[Tensor, ""]:
+    """e sum_i f_i P_i: f_i the share of choices that fell on i, P_i its mean probability; 1 when either is even.
+
+    The gradient flows through P alone. `keep`: tokens that count. Source: Fedus et al., Switch Transformers (2021).
+    """
+    probs, index = routing.probs.flatten(0, -2), routing.index.flatten(0, -2)
+    if keep is not None:
+        probs, index = probs[keep.flatten()], index[keep.flatten()]
+    share = index.flatten().bincount(minlength=probs.shape[-1]) / index.numel()
+    return probs.shape[-1] * (share * probs.mean(0)).sum()
+
+
+def straight_through(hard: Float[Tensor, "*n e"], soft: Float[Tensor, "*n e"]) -> Float[Tensor, "*n e"]:
+    """`hard` in the forward pass, to the bit; the gradient of `soft` in the backward pass."""
+    return hard.detach() + (soft - soft.detach())
+
+
+@contextmanager
+def record_routing(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
+    """Every `Routing` that the routers of `model` make meanwhile, detached, by the router's name, in order of calls."""
+    found: dict[str, list[Routing]] = {}
+    routers = {name: module for name, module in model.named_modules() if isinstance(module, Router)}
+    if not routers:
+        raise ValueError(f"{type(model).__name__} has no router to record")
+
+    def listen(name: str):
+        def hook(_: nn.Module, __: object, routing: Routing) -> None:
+            found.setdefault(name, []).append(Routing(*(x.detach() for x in routing)))
+
+        return hook
+
+    handles = [router.register_forward_hook(listen(name)) for name, router in routers.items()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
