@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from saccade.cli.specs import parse_stack
 from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.registry import lookup, system, systems
@@ -14,6 +15,7 @@ from saccade.core.site import Site, at
 from saccade.core.stack import make_plan
 
 NAMES = tuple(systems())
+ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
 OPTIONS: dict[str, dict[str, Any]] = {"clear": {"radius": 3.0}}  # options without a default
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
@@ -40,7 +42,15 @@ def test_a_system_is_a_frozen_value_under_its_own_name(name: str) -> None:
         one.where = at("other")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*ATTACHED}))
+def test_an_architecture_builds(name: str) -> None:
+    with torch.device("meta"):
+        assert isinstance(made(name).build(), torch.nn.Module)
+    with pytest.raises(ValueError, match=f"'{name}' is an architecture"):
+        parse_stack(name)
+
+
+@pytest.mark.parametrize("name", ATTACHED)
 def test_equal_phases_get_equal_plans_and_prepare(name: str) -> None:
     first, second = (made(name).plan(SITE, Clock(step=step, num_steps=40)) for step in (0, 1))
     assert first == second
@@ -48,7 +58,7 @@ def test_equal_phases_get_equal_plans_and_prepare(name: str) -> None:
     assert plan.empty is (not first)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACHED)
 def test_nothing_is_planned_outside_of_where(name: str) -> None:
     early = made(name, where=at("blocks.*", during=(0.0, 0.5)))
     assert early.plan(SITE, Clock(step=2, num_steps=4)) == ()

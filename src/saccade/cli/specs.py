@@ -76,7 +76,10 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
 
 def _system(node: ast.expr, text: str) -> System:
     name, keywords = _named(node, text)
-    return _build(lookup(name).make, name, keywords, text)
+    entry = lookup(name)
+    if not entry.attaches:
+        raise ValueError(f"'{name}' is an architecture: it is built and trained, not attached; see saccade show {name}")
+    return _build(entry.make, name, keywords, text)
 
 
 def _named(node: ast.expr, text: str) -> tuple[str, list[ast.keyword]]:

@@ -38,6 +38,11 @@ class Entry:
         """First line of the system's docstring."""
         return (self.make.__doc__ or "").strip().splitlines()[0]
 
+    @property
+    def attaches(self) -> bool:
+        """Whether it plans for a model that there is; the others `build()` one."""
+        return hasattr(self.make, "plan")
+
 
 GRID_HOSTS = ("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwen_image", "timm", "torch")
 TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
