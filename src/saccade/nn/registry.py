@@ -68,7 +68,7 @@ def _registered(parts: Parts, name: str, cls: T) -> T:
 
 
 def _read(parts: Parts, text: str, kind: str) -> tuple[type, dict[str, Any]]:
-    name, options = _spelled(text, kind)
+    name, options = read_call(text, kind)
     if name not in parts:
         raise ValueError(f"no {kind} is named '{name}'; there are {', '.join(sorted(parts))}")
     known = [option for option in inspect.signature(parts[name]).parameters if option != "width"]
@@ -77,7 +77,11 @@ def _read(parts: Parts, text: str, kind: str) -> tuple[type, dict[str, Any]]:
     return parts[name], options
 
 
-def _spelled(text: str, kind: str) -> tuple[str, dict[str, Any]]:
+def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of `name` or `name(option=value)`; nothing is evaluated.
+
+    Raises ValueError, naming the kind of thing that was to be read, for any other text.
+    """
     with suppress(SyntaxError, ValueError):
         match ast.parse(text, mode="eval").body:
             case ast.Name(id=name):
