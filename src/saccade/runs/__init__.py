@@ -1,5 +1,10 @@
-"""Whole runs as flat functions: sampling along a flow, and back; text out of a mask predictor."""
+"""Whole runs as flat functions: sampling by noise or velocity, inversion of a flow; text out of a mask predictor."""
 
+from saccade.runs.denoising import Predict as Predict
+from saccade.runs.denoising import ddpm as ddpm
+from saccade.runs.denoising import guided as guided
+from saccade.runs.denoising import rectified_flow as rectified_flow
+from saccade.runs.gaussian import Chain as Chain
 from saccade.runs.inversion import Velocity as Velocity
 from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
@@ -7,4 +12,16 @@ from saccade.runs.inversion import sample_euler as sample_euler
 from saccade.runs.masked_diffusion import generate as generate
 from saccade.runs.masked_diffusion import reveal_counts as reveal_counts
 
-__all__ = ["Velocity", "generate", "invert_euler", "invert_uni", "reveal_counts", "sample_euler"]
+__all__ = [
+    "Chain",
+    "Predict",
+    "Velocity",
+    "ddpm",
+    "generate",
+    "guided",
+    "invert_euler",
+    "invert_uni",
+    "rectified_flow",
+    "reveal_counts",
+    "sample_euler",
+]

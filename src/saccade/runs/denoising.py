@@ -1,0 +1,105 @@
+"""Pictures out of noise by a net that tells noise or velocity: DDPM's ancestral steps, Euler along a rectified flow.
+
+A `predict(z, t)` answers for a batch z (b c ...) at times t (b), which are what goes to the net: 0 .. 999 under DDPM,
+[0, 1] under rectified flow. It may answer with 2c channels: the second half tells DDPM its variance, a flow nothing.
+
+Sources: Ho et al., DDPM (2020); Liu et al., rectified flow (2022); Ho & Salimans, classifier-free guidance (2022).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.runs.gaussian import Chain
+from saccade.runs.inversion import sample_euler
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+Condition = TypeVar("Condition", Tensor, Mapping[str, Tensor])
+
+
+@torch.no_grad()
+def ddpm(
+    predict: Predict,
+    noise: Float[Tensor, "b c *d"],
+    *,
+    steps: int = 250,
+    chain: Chain | None = None,
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "b c *d"]:
+    """Ancestral sampling over `steps` evenly spaced steps of the chain; no noise is added at the last.
+
+    `clip` bounds the guess of the clean picture; none by default. Without a learned variance it is that of
+    q(x_{k-1} | x_k, x_0). The noise is drawn where `generator` lives, else on the CPU: the same on every device.
+    """
+    whole = (chain or Chain()).respaced(steps)
+    z = noise
+    for step in reversed(range(len(whole))):
+        k = torch.full((len(z),), step, device=z.device)
+        eps, v = _halves(predict(z, whole.times.to(z.device)[k].float()), z)
+        clean = whole.clean(z, eps, k)
+        clean = clean if clip is None else clean.clamp(-clip, clip)
+        z, spread = whole.posterior_mean(clean, z, k), (0.5 * whole.log_variance(v, k)).exp().to(z.dtype)
+        if step:
+            z = z + spread.view(-1, *spread.shape[1:] or [1] * (z.ndim - 1)) * _normal(z, generator)
+    return z
+
+
+@torch.no_grad()
+def rectified_flow(predict: Predict, noise: Float[Tensor, "b c *d"], *, steps: int = 50) -> Float[Tensor, "b c *d"]:
+    """Euler's method in `steps` even steps from noise at t = 1 to the picture at t = 0."""
+    if steps < 1:
+        raise ValueError(f"steps={steps} must be at least 1")
+
+    precise = torch.promote_types(noise.dtype, torch.float32)
+
+    def velocity(z: Tensor, t: float) -> Tensor:
+        return _halves(predict(z, torch.full((len(z),), t, device=z.device, dtype=precise)), z)[0]
+
+    return sample_euler(velocity, noise, [i / steps for i in range(steps, -1, -1)])
+
+
+def guided(
+    model: Callable[..., Any], condition: Condition, null: Condition, scale: float = 1.0, channels: int | None = None
+) -> Predict:
+    """Classifier-free guidance, u + scale (c - u), by one call of both halves; a scale of 1 calls for `condition` only.
+
+    `model(z, t, condition)` answers with something that has `.out`; `null` is `condition` said of nothing, of the same
+    shape. `channels`: only so many of the picture's are guided, and the others are those told the condition (the
+    original DiT guides 3 of 4); None guides all. A variance in further channels is never guided.
+    """
+    if scale == 1:
+        return lambda z, t: model(z, t, condition).out
+    both = _joined(condition, null)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        end = z.shape[1] if channels is None else channels
+        if not 0 < end <= z.shape[1]:
+            raise ValueError(f"channels={channels} must be between 1 and {z.shape[1]}, or None to guide all")
+        told, free = model(torch.cat((z, z)), torch.cat((t, t)), both).out.chunk(2)
+        led = free[:, :end] + scale * (told[:, :end] - free[:, :end])
+        return torch.cat((led, told[:, end:]), dim=1)
+
+    return predict
+
+
+def _halves(out: Tensor, z: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The prediction, and the variance's v where there are twice the channels."""
+    channels = z.shape[1]
+    if out.shape[1] not in (channels, 2 * channels):
+        raise ValueError(f"predict answers with {out.shape[1]} channels; {channels} or {2 * channels} are expected")
+    return out[:, :channels], out[:, channels:] if out.shape[1] == 2 * channels else None
+
+
+def _joined(condition: Condition, null: Condition) -> Condition:
+    if isinstance(condition, Tensor) and isinstance(null, Tensor):
+        return torch.cat((condition, null))
+    return {name: torch.cat((value, null[name])) for name, value in condition.items()}  # type: ignore[return-value]
+
+
+def _normal(z: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = "cpu" if generator is None else generator.device
+    return torch.randn(z.shape, generator=generator, dtype=z.dtype, device=device).to(z.device)
