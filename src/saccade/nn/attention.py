@@ -44,12 +44,17 @@ class SelfAttention(nn.Module):
 
     def heads_of(self, x: Float[Tensor, "b n d"], place: Place) -> Seen:
         """q, k, v and output of every head."""
+        q, k, v = self.operands(x, place)
+        return Seen(q, k, v, self.attend(q, k, v, place))
+
+    def operands(self, x: Float[Tensor, "b n d"], place: Place) -> tuple[Float[Tensor, "b h n e"], ...]:
+        """q, k and v, normalised and turned."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         q, k = self.norm_q(q), self.norm_k(k)
         if self.rotary:
             table = grid_rotation(place, x.shape[1], self.head_dim).to(x.device)
             q, k = rotate(q, table), rotate(k, table)
-        return Seen(q, k, v, self.attend(q, k, v, place))
+        return q, k, v
 
     def attend(
         self, q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], place: Place
