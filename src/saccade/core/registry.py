@@ -48,7 +48,7 @@ GRID_HOSTS = ("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwe
 TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
 
 _ENTRIES: dict[str, Entry] = {}
-BUILT_IN = tuple(f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "flashbias", "sparsed"))
+BUILT_IN = tuple(f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "dydila", "flashbias", "sparsed"))
 
 
 def system(

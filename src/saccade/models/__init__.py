@@ -11,6 +11,7 @@ from pathlib import Path
 from saccade.models.architecture import Architecture as Architecture
 from saccade.models.architecture import Prediction as Prediction
 from saccade.models.dit import DiT as DiT
+from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",

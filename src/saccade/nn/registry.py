@@ -17,7 +17,7 @@ Parts = dict[str, type]
 
 MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
-BUILT_IN = ("attention", "feedforward")  # modules of saccade.nn that register parts
+BUILT_IN = ("attention", "differential_linear", "feedforward", "linear_attention")  # modules of saccade.nn that register parts
 
 
 def mixer(name: str) -> Callable[[T], T]:
