@@ -19,6 +19,7 @@ from saccade.nn.modulation import Kind, SharedModulation
 from saccade.nn.part import Place, added
 from saccade.nn.positions import grid_table
 from saccade.nn.registry import make_feedforward, make_mixer
+from saccade.nn.routing import name_routers
 
 Parts = str | tuple[str, ...]
 
@@ -108,6 +109,7 @@ class DiT(Architecture):
             self.register_buffer("positions", grid_table(self.grid, c.width)[None])
         nn.init.xavier_uniform_(self.patches.conv.weight.view(c.width, -1))
         nn.init.zeros_(self.patches.conv.bias)  # type: ignore[arg-type]
+        name_routers(self)
 
     def _block(self, i: int) -> DiTBlock:
         """A part with a method `reset` starts as it says, any other Xavier-uniform."""

@@ -17,7 +17,13 @@ Parts = dict[str, type]
 
 MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
-BUILT_IN = ("attention", "differential_linear", "feedforward", "linear_attention")  # modules of saccade.nn that register parts
+BUILT_IN = (
+    "attention",
+    "differential_linear",
+    "feedforward",
+    "linear_attention",
+    "moe",
+)  # modules of saccade.nn that register parts
 
 
 def mixer(name: str) -> Callable[[T], T]:

@@ -18,7 +18,16 @@ class Routing(NamedTuple):
 
 
 class Router(nn.Module):
-    """Base of all routers: `forward` returns a `Routing`."""
+    """Base of all routers: `forward` returns a `Routing`. `name`: its place in the model, for messages."""
+
+    name = "router"
+
+
+def name_routers(model: nn.Module) -> None:
+    """Tell every router of `model` where it stands, so that an error can say which one it was."""
+    for name, module in model.named_modules():
+        if isinstance(module, Router):
+            module.name = name
 
 
 def choose(probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False) -> Routing:
@@ -40,16 +49,18 @@ def softmax(logits: Float[Tensor, "*n e"], name: str) -> Float[Tensor, "*n e"]:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
 
 
-def balance(routing: Routing, keep: Bool[Tensor, "*n"] | None = None) -> Float[Tensor, ""]:
+def balance(routing: Routing, keep: Bool[Tensor, "*n"] | None = None, *, per_row: bool = False) -> Float[Tensor, ""]:
     """e sum_i f_i P_i: f_i the share of choices that fell on i, P_i its mean probability; 1 when either is even.
 
-    The gradient flows through P alone. `keep`: tokens that count. Source: Fedus et al., Switch Transformers (2021).
+    The gradient flows through P alone. `keep`: tokens that count. `per_row`: of a routing (b n k), the mean over b.
+    Source: Fedus et al., Switch Transformers (2021).
     """
-    probs, index = routing.probs.flatten(0, -2), routing.index.flatten(0, -2)
-    if keep is not None:
-        probs, index = probs[keep.flatten()], index[keep.flatten()]
-    share = index.flatten().bincount(minlength=probs.shape[-1]) / index.numel()
-    return probs.shape[-1] * (share * probs.mean(0)).sum()
+    probs, index = (each if per_row else each.flatten(0, -2)[None] for each in (routing.probs, routing.index))
+    there = probs.new_ones(probs.shape[:2]) if keep is None else keep.reshape(probs.shape[:2]).to(probs.dtype)
+    count = there.sum(1, keepdim=True).clamp(min=1)
+    chosen = torch.zeros_like(probs[:, 0]).scatter_add(1, index.flatten(1), there.repeat_interleave(index.shape[-1], 1))
+    mean = (probs * there[..., None]).sum(1) / count
+    return probs.shape[-1] * (chosen / (count * index.shape[-1]) * mean).sum(1).mean()
 
 
 def straight_through(hard: Float[Tensor, "*n e"], soft: Float[Tensor, "*n e"]) -> Float[Tensor, "*n e"]:
