@@ -41,7 +41,7 @@ class Architecture(nn.Module):
 
     def __init__(self, config: Any = None, **changes: Any) -> None:
         super().__init__()
-        self.config = replace(config or self.config_class(), **changes)
+        self.config = replace(config, **changes) if config else self.config_class(**changes)
 
     @classmethod
     def of(cls, size: str, **changes: Any) -> Self:
