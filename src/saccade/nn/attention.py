@@ -72,9 +72,9 @@ class SelfAttention(nn.Module):
 
 
 def grid_rotation(place: Place, tokens: int, head_dim: int) -> Float[Tensor, "2 n e"]:
-    """The rotation of every place of the grid, or of a plain sequence."""
-    grid = place.grid or (tokens,)
-    return rotary_table(grid_places(grid), split_channels(head_dim, len(grid)))
+    """The rotation of every token: by its place, or by that of its cell of the grid or of a plain sequence."""
+    places = grid_places(place.grid or (tokens,)) if place.places is None else place.places
+    return rotary_table(places, split_channels(head_dim, places.shape[-1]))
 
 
 def per_head(width: int, heads: int) -> int:

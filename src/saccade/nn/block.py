@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.nn.modulation import Kind, ZeroModulation, block_modulation, modulate, norm
+from saccade.nn.packing import per_token
 from saccade.nn.part import Part, Place, added
 
 
@@ -21,8 +22,12 @@ class DiTBlock(nn.Module):
         self.norm1, self.norm2 = norm(width), norm(width)
         self.mixer, self.ffn = mixer, ffn
 
-    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b *n k"], place: Place) -> Part:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
+    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "s *n k"], place: Place) -> Part:
+        """`c`: a condition for each row (b k), for each packed sequence (s k), or for each token (b n k)."""
+        told = self.modulation(c)
+        if place.lengths is not None and c.ndim == 2:
+            told = (per_token(each, place.lengths) for each in told)
+        shift1, scale1, gate1, shift2, scale2, gate2 = told
         mixed: Part = self.mixer(modulate(self.norm1(x), shift1, scale1), place)
         x = x + gate1 * mixed.out
         fed: Part = self.ffn(modulate(self.norm2(x), shift2, scale2), replace(place, seen=mixed.seen))
@@ -32,13 +37,14 @@ class DiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     """Norm, modulation and projection to pixels; zero at first."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(self, width: int, out: int, *, condition: int | None = None) -> None:
         super().__init__()
-        self.norm, self.modulation, self.linear = norm(width), ZeroModulation(width, 2), nn.Linear(width, out)
+        self.norm, self.linear = norm(width), nn.Linear(width, out)
+        self.modulation = ZeroModulation(width, 2, condition=condition)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b d"]) -> Float[Tensor, "b n k"]:
+    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b e"]) -> Float[Tensor, "b n k"]:
         return self.linear(modulate(self.norm(x), *self.modulation(c)))
 
 

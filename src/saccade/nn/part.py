@@ -27,6 +27,7 @@ class Place:
     `keep`     true at tokens that are there, None where all are
     `causal`   whether a token may only look back
     `lengths`  of the sequences packed one after the other into a batch of one; None: every row is one sequence
+    `places`   coordinates of tokens that fill no grid; None: those of the grid, or of a plain sequence
     `seen`     for a feed-forward: what the mixer of its block saw, if that mixer tells
     """
 
@@ -34,6 +35,7 @@ class Place:
     keep: Bool[Tensor, "b n"] | None = None
     causal: bool = False
     lengths: tuple[int, ...] | None = None
+    places: Float[Tensor, "n axes"] | None = None
     seen: Seen | None = None
 
 
