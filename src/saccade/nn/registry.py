@@ -22,6 +22,7 @@ BUILT_IN = (
     "differential_linear",
     "feedforward",
     "linear_attention",
+    "mixture_of_heads",
     "moe",
 )  # modules of saccade.nn that register parts
 
