@@ -12,6 +12,8 @@ from rich.logging import RichHandler
 RECIPES = {  # name -> module and class of the recipe, and the stage whose length `--minutes` and `--steps` set
     "scenes-flux": ("scenes_flux", "ScenesFluxRecipe", "flow"),
     "shakespeare-lm": ("shakespeare", "ShakespeareRecipe", "train"),
+    "classifier": ("classifier", "ClassifierRecipe", "train"),
+    "dit": ("architecture", "ArchitectureRecipe", "train"),
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -27,6 +29,15 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path) -> dict[str, Any] | None:
     """The stored checkpoint on the CPU, or None where there is none yet."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def trained(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a finished training, or of its newest checkpoint."""
+    if (folder / "average.safetensors").exists():
+        return load_file(folder / "average.safetensors")
+    if (state := load_state(folder / "checkpoint.pt")) is None:
+        raise FileNotFoundError(f"{folder} holds no training; run the stage 'train' first")
+    return state["average"]
 
 
 def keep_lines_until(path: Path, step: int) -> None:

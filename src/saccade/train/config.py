@@ -1,6 +1,7 @@
 """Frozen configurations edited by dotted path: what a command line writes as `flow.fit.steps=200`."""
 
-from collections.abc import Iterable, Sequence
+from ast import literal_eval
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -11,7 +12,8 @@ T = TypeVar("T")
 def override(config: T, settings: Iterable[str]) -> T:
     """`config` with every `path=value` of `settings` applied, from left to right.
 
-    Values are read by the field's annotation: int, float, bool, str, `None`, a `Literal`, or a tuple of one type.
+    Values are read by the field's annotation: int, float, bool, str, `None`, a `Literal`, a tuple of one type,
+    or a mapping written as `name:value,name:value`.
 
     Raises `ValueError` for a setting without `=`, a path that names no field, or a value its type cannot read.
     """
@@ -53,7 +55,20 @@ def _read(text: str, kind: Any, path: str) -> Any:
             return {str(arg): arg for arg in args}[text]
         if origin is tuple:
             return tuple(_read(part.strip(), args[0], path) for part in text.split(","))
+        if origin is Mapping:
+            pairs = (part.split(":", 1) for part in text.split(","))
+            return {name.strip(): _read(value.strip(), args[1], path) for name, value in pairs}
+        if kind is Any:
+            return _literal(text)
         return {"true": True, "false": False}[text] if kind is bool else kind(text)
     except (KeyError, ValueError, TypeError):
         wanted = " or ".join(map(str, args)) if origin is Literal else getattr(kind, "__name__", str(kind))
         raise ValueError(f"{path}={text} cannot be read; give {wanted}") from None
+
+
+def _literal(text: str) -> Any:
+    """A number, a truth value or None where `text` spells one in Python, else itself."""
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.models.modernbert.modeling_modernbert import ModernBertForMaskedLM
@@ -21,7 +20,7 @@ from saccade.data.text import Source, Split, read_text
 from saccade.metrics.language import masked_bound, pseudo_nll
 from saccade.models.shakespeare_lm import MASK, ShakespeareLM, character_tokenizer
 from saccade.runs import generate
-from saccade.train.checkpoint import load_state, write_atomically
+from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.checks import check_positive
 from saccade.train.loop import fit
 from saccade.train.masked import MaskedLoss, MaskedStage, MaskedTask
@@ -70,7 +69,7 @@ class ShakespeareRecipe:
             fit(task, self.train.fit, folder / "train")
         if "export" in stages:
             model = self.model.model()
-            MaskedLoss(model, MASK, compiled=False).load_state_dict(_trained(folder / "train"))
+            MaskedLoss(model, MASK, compiled=False).load_state_dict(trained(folder / "train"))
             export(model, character_tokenizer(self.model.context), folder / "model")
         if "evaluate" in stages:
             self._evaluate(folder / "model")
@@ -127,12 +126,3 @@ def export(model: ModernBertForMaskedLM, tokenizer: PreTrainedTokenizerFast, fol
     half = {name: value.half() for name, value in model.state_dict().items() if name != "decoder.weight"}  # it is tied
     model.save_pretrained(folder, state_dict=half)
     tokenizer.save_pretrained(folder)
-
-
-def _trained(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of a finished training, or of its newest checkpoint."""
-    if (folder / "average.safetensors").exists():
-        return load_file(folder / "average.safetensors")
-    if (state := load_state(folder / "checkpoint.pt")) is None:
-        raise FileNotFoundError(f"{folder} holds no training; run the stage 'train' first")
-    return state["average"]

@@ -1,0 +1,84 @@
+"""A `Task` for any denoiser: any objective on any source of pictures, told what they show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from saccade.data.labelled import Source
+from saccade.train.checks import check_positive, check_share
+from saccade.train.judging import Evaluation, nothing, sample_sheet
+from saccade.train.loop import Fit
+from saccade.train.objectives import Objective
+from saccade.train.optimisers import Optim
+
+SLOW = ("modulation", "router", "norm")  # parts of a block whose matrices AdamW trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureStage:
+    """`batch`: rows of a step, over all processes. `drop`: share of conditions replaced by none, for guidance."""
+
+    fit: Fit = field(default_factory=lambda: Fit(minutes=30, precision="no", optim=Optim(cooldown=0.3)))
+    batch: int = 64
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_share(drop=self.drop)
+        check_positive(batch=self.batch)
+
+
+class ArchitectureLoss(nn.Module):
+    """The losses of a batch under an objective."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return self.objective.loss(self.model, batch["x"], batch["condition"], batch["t"], batch["noise"])
+
+
+class ArchitectureTask:
+    """A `Task`: any `model(x, t, condition)`, an objective, a source of pictures."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        source: Source,
+        stage: ArchitectureStage | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        self.module = ArchitectureLoss(model, objective)
+        self.model, self.objective, self.source = model, objective, source
+        self.stage, self.evaluation = stage or ArchitectureStage(), evaluation or Evaluation()
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Any]:
+        n = self.stage.batch
+        x, condition = self.source.batch(rng, n)
+        gone = torch.from_numpy(rng.random(n) < self.stage.drop)
+        return {
+            "x": x,
+            "condition": _where(gone, nothing(self.source, condition), condition),
+            "t": self.objective.draw(rng, n),
+            "noise": torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)),
+        }
+
+    def is_hidden(self, name: str) -> bool:
+        return "blocks." in name and not any(word in name for word in SLOW)
+
+    def sheet(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Samples of classes spread over all, with guidance."""
+        return sample_sheet(self.model, self.objective, self.source, self.evaluation)
+
+
+def _where(rows: Tensor, yes: Any, no: Any) -> Any:
+    """Rows of `yes` where `rows` says so, else of `no`; tensors, or dictionaries of them."""
+    if isinstance(no, Mapping):
+        return {name: _where(rows, yes[name], value) for name, value in no.items()}
+    return torch.where(rows.view(-1, *[1] * (no.ndim - 1)), yes, no)
