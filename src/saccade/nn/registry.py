@@ -19,6 +19,7 @@ MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
 BUILT_IN = (
     "attention",
+    "conv_mixer",
     "differential_linear",
     "feedforward",
     "linear_attention",
