@@ -103,21 +103,15 @@ class DiT(Architecture):
         self.patches = Patchify(c.channels, c.patch, c.width)
         self.time, self.label = TimeEmbedding(c.width, scale=c.time_scale), LabelEmbedding(c.classes, c.width)
         self.shared = SharedModulation(c.width) if c.modulation != "zero" else nn.Identity()
-        self.blocks = nn.ModuleList(self._block(i) for i in range(c.depth))
+        self.blocks = nn.ModuleList(
+            fresh_block(c.part("mixer", i), c.part("ffn", i), c.width, c.heads, c.modulation) for i in range(c.depth)
+        )
         self.final = FinalLayer(c.width, c.patch**2 * c.channels * (1 + c.learned_variance))
         if c.positions == "sincos":
             self.register_buffer("positions", grid_table(self.grid, c.width)[None])
         nn.init.xavier_uniform_(self.patches.conv.weight.view(c.width, -1))
         nn.init.zeros_(self.patches.conv.bias)  # type: ignore[arg-type]
         name_routers(self)
-
-    def _block(self, i: int) -> DiTBlock:
-        """A part with a method `reset` starts as it says, any other Xavier-uniform."""
-        c = self.config
-        mixer, ffn = make_mixer(c.part("mixer", i), c.width, c.heads), make_feedforward(c.part("ffn", i), c.width)
-        for part in (mixer, ffn):
-            getattr(part, "reset", lambda part=part: xavier_(part))()
-        return DiTBlock(c.width, mixer, ffn, modulation=c.modulation)
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
         """The objective's prediction at time `t`; label `classes` means none. Sides other than `side` are refused."""
@@ -138,3 +132,11 @@ class DiT(Architecture):
             raise ValueError(
                 f"x of shape {tuple(x.shape)} must be (batch, {', '.join(map(str, wanted))}), as the config says"
             )
+
+
+def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: Kind = "zero") -> DiTBlock:
+    """A block of named parts; one with a method `reset` starts as it says, any other Xavier-uniform."""
+    parts = make_mixer(mixer, width, heads), make_feedforward(ffn, width)
+    for part in parts:
+        getattr(part, "reset", lambda part=part: xavier_(part))()
+    return DiTBlock(width, *parts, modulation=modulation)
