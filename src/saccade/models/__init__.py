@@ -12,6 +12,7 @@ from saccade.models.architecture import Architecture as Architecture
 from saccade.models.architecture import Prediction as Prediction
 from saccade.models.dico import DiCo as DiCo
 from saccade.models.dit import DiT as DiT
+from saccade.models.moh_dit import MoHDiT as MoHDiT
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 
 SHIPPED: dict[str, str] = {
