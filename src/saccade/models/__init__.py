@@ -14,6 +14,7 @@ from saccade.models.dico import DiCo as DiCo
 from saccade.models.dit import DiT as DiT
 from saccade.models.moh_dit import MoHDiT as MoHDiT
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
+from saccade.models.e_mmdit import EMMDiT as EMMDiT
 
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",

@@ -1,0 +1,32 @@
+"""Class labels for models that are told words."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from saccade.models.architecture import Prediction
+from saccade.nn.embedders import LabelEmbedding
+
+
+class LabelWords(nn.Module):
+    """A model told words, answering `forward(x, t, labels)`: each label is `tokens` learned words of `width`.
+
+    Label `classes` means none, and has words of its own.
+    """
+
+    def __init__(self, model: nn.Module, classes: int, *, tokens: int = 16, width: int) -> None:
+        super().__init__()
+        if tokens < 1 or width < 1:
+            raise ValueError(f"tokens={tokens} and width={width} of the words must be at least 1")
+        self.model, self.tokens = model, tokens
+        self.label = LabelEmbedding(classes, tokens * width)
+
+    @property
+    def config(self) -> Any:
+        """The model's."""
+        return self.model.config
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
+        words = self.label(labels).unflatten(-1, (self.tokens, -1))
+        return self.model(x, t, words)

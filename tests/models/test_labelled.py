@@ -1,0 +1,38 @@
+"""Labels told as words."""
+
+import pytest
+import torch
+
+from saccade.models import EMMDiT
+from saccade.models.e_mmdit_config import EMMDiTConfig
+from saccade.models.labelled import LabelWords
+
+TINY = EMMDiTConfig(groups=(1, 1, 1), width=32, heads=2, side=16, channels=3, words_width=24)
+
+
+def _told(tokens: int = 16) -> LabelWords:
+    torch.manual_seed(0)
+    return LabelWords(EMMDiT(TINY), 5, tokens=tokens, width=24)
+
+
+def test_each_label_has_words_of_its_own_and_none_too() -> None:
+    told, x, t = _told(), torch.randn(1, 3, 16, 16), torch.rand(1)
+    outs = [told(x, t, torch.tensor([label])).out for label in range(6)]
+    assert all(out.shape == x.shape for out in outs)
+    assert not any(torch.equal(a, b) for i, a in enumerate(outs) for b in outs[:i])
+    words = told.label.table.weight[2].view(1, 16, 24)
+    assert torch.equal(outs[2], told.model(x, t, words).out)
+
+
+def test_words_learn() -> None:
+    told = _told()
+    told(torch.randn(2, 3, 16, 16), torch.rand(2), torch.tensor([1, 5])).out.square().sum().backward()
+    grad = told.label.table.weight.grad
+    assert grad is not None and grad[[1, 5]].any(1).all() and not grad[[0, 2, 3, 4]].any()
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="tokens=0 and width=24 of the words must be at least 1"):
+        _told(0)
+    with pytest.raises(ValueError, match="label 6 is outside 0 to 5; 5 means no class"):
+        _told()(torch.randn(1, 3, 16, 16), torch.rand(1), torch.tensor([6]))
