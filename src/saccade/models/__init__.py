@@ -12,9 +12,10 @@ from saccade.models.architecture import Architecture as Architecture
 from saccade.models.architecture import Prediction as Prediction
 from saccade.models.dico import DiCo as DiCo
 from saccade.models.dit import DiT as DiT
-from saccade.models.moh_dit import MoHDiT as MoHDiT
+from saccade.models.dit_moe import DiTMoE as DiTMoE
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 from saccade.models.e_mmdit import EMMDiT as EMMDiT
+from saccade.models.moh_dit import MoHDiT as MoHDiT
 
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",
