@@ -25,6 +25,7 @@ BUILT_IN = (
     "linear_attention",
     "mixture_of_heads",
     "moe",
+    "proxy_attention",
     "subregions",
 )  # modules of saccade.nn that register parts
 
