@@ -58,14 +58,14 @@ def by_hand(module: MixtureOfHeads, x: Tensor) -> tuple[Tensor, Tensor]:
     e = module.head_dim
     gates = torch.zeros(*x.shape[:2], HEADS, dtype=x.dtype)
     for b, n in torch.cartesian_prod(*map(torch.arange, x.shape[:2])).tolist():
-        shared = hs * (module.gates.shares.weight @ x[b, n]).softmax(0) if hs > 1 else torch.ones(hs).double()
+        shared = hs * (module.gates.shared_router.weight @ x[b, n]).softmax(0) if hs > 1 else torch.ones(hs).double()
         routed = torch.zeros(c).double()
         if k:
             p = (module.gates.router.linear.weight @ x[b, n]).softmax(0)
             top = p.topk(k).indices
             routed[top] = k * p[top] / p[top].sum()
         if hs and k:
-            a = 2 * (module.gates.sides.weight @ x[b, n]).softmax(0)
+            a = 2 * (module.gates.side_router.weight @ x[b, n]).softmax(0)
             shared, routed = a[0] * shared, a[1] * routed
         gates[b, n] = torch.cat((shared, routed))
     q, key, v = module.qkv(x).unflatten(-1, (3, HEADS, e)).permute(2, 0, 3, 1, 4)
@@ -87,7 +87,7 @@ def test_gates_sum_to_their_sides_and_no_more_heads_act_than_said(counts: HeadCo
     gates = LearnedGates(WIDTH, counts).double()
     x = tokens()
     value = gates(x, torch.zeros(2, counts.heads, 7, 4)).value
-    side = torch.ones(2, 7, 2).double() if gates.sides is None else 2 * gates.sides(x).softmax(-1)
+    side = torch.ones(2, 7, 2).double() if gates.side_router is None else 2 * gates.side_router(x).softmax(-1)
     shared, routed = value.split((counts.shared, counts.candidates), dim=-1)
     torch.testing.assert_close(side.sum(-1), torch.full((2, 7), 2.0).double())
     torch.testing.assert_close(shared.sum(-1), side[..., 0] * counts.shared)

@@ -77,8 +77,8 @@ class MoHDiT(DiT):
     sizes: ClassVar[dict[str, Any]] = {name: _size(name.split("-")[0], of) for name, of in LAYERS.items()}
     names: ClassVar[Names] = (
         ("blocks.{}.mixer.gates.router.linear.", "blocks.{}.attn.wg."),
-        ("blocks.{}.mixer.gates.sides.", "blocks.{}.attn.wg_0."),
-        ("blocks.{}.mixer.gates.shares.", "blocks.{}.attn.wg_1."),
+        ("blocks.{}.mixer.gates.side_router.", "blocks.{}.attn.wg_0."),
+        ("blocks.{}.mixer.gates.shared_router.", "blocks.{}.attn.wg_1."),
         *DiT.names,
     )
 

@@ -90,20 +90,22 @@ class LearnedGates(nn.Module):
         super().__init__()
         self.counts = counts
         self.router = HeadRouter(width, counts.candidates, counts.routed) if counts.routed else None
-        self.shares = nn.Linear(width, counts.shared, bias=False) if counts.shared > 1 else None
-        self.sides = nn.Linear(width, 2, bias=False) if counts.shared and counts.routed else None
+        self.shared_router = nn.Linear(width, counts.shared, bias=False) if counts.shared > 1 else None
+        self.side_router = nn.Linear(width, 2, bias=False) if counts.shared and counts.routed else None
 
     def forward(self, x: Float[Tensor, "b n d"], q: Float[Tensor, "b h n e"]) -> Gates:
         check_heads(q, self.counts)
         routing = None if self.router is None else self.router(x)
         shared, routed = self._shared(x), scattered(routing, self.counts.candidates, x)
-        if self.sides is not None:
-            side = even(self.sides(x))
+        if self.side_router is not None:
+            side = even(self.side_router(x))
             shared, routed = side[..., :1] * shared, side[..., 1:] * routed
         return Gates(torch.cat((shared, routed), dim=-1), routing)
 
     def _shared(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n s"]:
-        return x.new_ones(*x.shape[:2], self.counts.shared) if self.shares is None else even(self.shares(x))
+        return (
+            x.new_ones(*x.shape[:2], self.counts.shared) if self.shared_router is None else even(self.shared_router(x))
+        )
 
 
 class NormGates(nn.Module):
