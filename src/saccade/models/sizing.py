@@ -25,7 +25,7 @@ class Arm:
     name: str
     model: str = "DiT"
     scaled: str = "width"
-    step: int = 8
+    step: int = 4
 
 
 def build(text: str, **base: Any) -> Architecture:
