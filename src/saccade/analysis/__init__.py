@@ -1,0 +1,1 @@
+"""Probes of trained models: what their parts do, and when."""
