@@ -81,7 +81,7 @@ def test_options_of_the_source_are_read_as_what_they_spell() -> None:
     ("setting", "message"),
     [
         ("size=Z/2", "size='Z/2' is unknown; choose one of S/2"),
-        ("architecture=Dit", "architecture='Dit' is unknown; choose from DiT"),
+        ("architecture=Dit", "architecture='Dit' is unknown; choose from .*DiT,"),
         ("flow.weights=balance", "flow.weights=balance cannot be read; give Mapping"),
         ("options=label", "options=label cannot be read; give Mapping"),
         ("objective=noise", "objective=noise cannot be read; give flow or ddpm"),

@@ -85,6 +85,8 @@ class FlowLoss(nn.Module):
 class FlowTask:
     """A `Task`: draw scenes by their captions. `folder` keeps the pools."""
 
+    shared = ("img_ids", "txt_ids")
+
     def __init__(self, pipe: FluxPipeline, stage: FlowStage, folder: Path) -> None:
         self.pipe, self.stage = pipe, stage
         self.module = FlowLoss(pipe.transformer, compiled=stage.compile)

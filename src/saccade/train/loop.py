@@ -2,13 +2,12 @@
 
 A step draws everything random (data, noise) from the seed and its own number, so a checkpoint needs no position beyond
 the step: weights, optimisers and average are its whole state. Same machine, same thread count: same bits.
+Several processes draw the same batch and take their rows of it: their weights are those of one, up to rounding.
 """
 
-import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,18 +15,19 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, send_to_device
 from jaxtyping import UInt8
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saccade.train.averaging import Average
-from saccade.train.checkpoint import keep_lines_until, load_state, save_state, write_atomically
+from saccade.train.checkpoint import load_state, save_state, write_atomically
 from saccade.train.checks import check_positive
 from saccade.train.optimisers import Optim, optimisers, rate_at, set_rate
 from saccade.train.plots import plot_losses, save_picture
+from saccade.train.records import Records, bar
+from saccade.train.shards import FSDPModule, gathered, shard_, spread, spread_optimiser, whole
+from saccade.train.shares import shares
 
 log = logging.getLogger(__name__)
 Batch = Any
@@ -53,12 +53,20 @@ class Task(Protocol):
         """A picture of what `module` can do now, or None."""
         ...
 
+    # A task whose batches are to be cut, and have entries that are not one a row, also has `shared`: their names.
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How long and how to train; the run ends at `steps` or `minutes`, whichever comes first.
 
-    `decay`: of the average. `log_every`, `save_every`, `sheet_every`: in steps.
+    decay        of the average
+    accumulate   parts in which a batch is worked through, one after the other, to save memory
+    shard        weights and optimiser states are shared out among the processes (FSDP2), not held by each (DDP)
+    find_unused  let DDP look for weights that a step leaves out, such as those of experts without tokens
+    compile      run the module through torch.compile
+    tensorboard  also write its files, into `tensorboard/`
+    log_every, save_every, sheet_every   in steps
     """
 
     steps: int | None = None
@@ -69,10 +77,16 @@ class Fit:
     log_every: int = 20
     save_every: int = 200
     sheet_every: int = 1000
+    accumulate: int = 1
+    shard: bool = False
+    find_unused: bool = False
+    compile: bool = False
+    tensorboard: bool = False
     optim: Optim = field(default_factory=Optim)
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, minutes=self.minutes, log_every=self.log_every, save_every=self.save_every)
+        check_positive(sheet_every=self.sheet_every, accumulate=self.accumulate)
         if self.steps is None and self.minutes is None:
             raise ValueError("steps=None and minutes=None leave no end; give one of them")
 
@@ -86,6 +100,7 @@ class Fit:
 def fit(task: Task, config: Fit, folder: Path, *, cpu: bool = False) -> dict[str, Tensor]:
     """Train `task.module`, or go on where a killed run stopped; returns the averaged weights.
 
+    Several processes, as `accelerate launch` starts them, draw the same batches and take a share of the rows each.
     Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`.
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
     """
@@ -96,100 +111,132 @@ class _Run:
     def __init__(self, task: Task, config: Fit, folder: Path, cpu: bool) -> None:
         self.task, self.config, self.folder = task, config, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision)
-        made = optimisers(task.module, task.is_hidden, config.optim)
-        self.module, *self.optimisers = self.accelerator.prepare(task.module, *made)
+        unused = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused)
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision, kwargs_handlers=[unused])
+        self.module, self.optimisers = self._prepare()
         self.plain: nn.Module = self.accelerator.unwrap_model(self.module)
         self.average = Average(self.plain, config.decay)
         self.step, self.seconds = 0, 0.0
         self._resume()
+        self.records = Records(folder, self.accelerator, self.step, tensorboard=config.tensorboard)
+
+    def _prepare(self) -> tuple[nn.Module, list[Any]]:
+        module, accelerator = self.task.module, self.accelerator
+        if self.config.compile:
+            module.compile()
+        if self.config.shard:
+            shard_(module, accelerator.device, accelerator.num_processes)
+        made = optimisers(module, self.task.is_hidden, self.config.optim)
+        if self.config.shard:
+            return module, [accelerator.prepare_optimizer(optimiser) for optimiser in made]
+        module, *made = accelerator.prepare(module, *made)
+        return module, made
 
     def train(self) -> dict[str, Tensor]:
-        lines: list[dict[str, float]] = []
-        with _bar(self.folder.name) as show:
+        with bar(self.folder.name) as show:
             while (progress := self.config.progress(self.step, self.seconds)) < 1:
                 started = time.perf_counter()
-                lines.append(self._advance(rate_at(progress, self.config.optim)))
-                self.seconds += time.perf_counter() - started
-                show(progress, lines[-1]["loss"])
-                self._keep_records(lines)
+                self._advance(rate_at(progress, self.config.optim))
+                self.seconds = self._agreed(self.seconds + time.perf_counter() - started)
+                self._keep_records()
+                show(progress, self.records.shown)
         return self._finish()
 
-    def _advance(self, rate: float) -> dict[str, float]:
-        seed = [self.config.seed, self.step, self.accelerator.process_index]
-        rng = np.random.default_rng(seed)
-        torch.manual_seed(int(rng.integers(2**63)))
-        losses = self.module(send_to_device(self.task.batch(rng), self.accelerator.device))
-        self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.plain.parameters(), self.config.optim.clip)
+    def _advance(self, rate: float) -> None:
+        rng = np.random.default_rng([self.config.seed, self.step, 0])
+        torch.manual_seed(int(rng.integers(2**63)) + self.accelerator.process_index)
+        self.records.add(self._backward(self._parts(rng)), rate)
+        if self.config.optim.clip is not None:
+            self.accelerator.clip_grad_norm_(self.plain.parameters(), self.config.optim.clip)
         set_rate(self.optimisers, rate)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
         self.average.update_(self.plain, self.step)
         self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()} | {"rate": rate}
 
-    def _keep_records(self, lines: list[dict[str, float]]) -> None:
-        due = {every: self.step % every == 0 for every in (self.config.log_every, self.config.save_every)}
-        if due[self.config.log_every] and self.accelerator.is_main_process:
-            mean = {name: float(np.mean([line[name] for line in lines])) for name in lines[0]}
-            with (self.folder / "loss.jsonl").open("a") as file:
-                file.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 2), **mean}) + "\n")
-            lines.clear()
-        if due[self.config.save_every]:
+    def _parts(self, rng: np.random.Generator) -> list[Batch]:
+        """What this process has to work through in this step."""
+        at = {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+        shared = getattr(self.task, "shared", ())
+        return shares(self.task.batch(rng), accumulate=self.config.accumulate, shared=shared, **at)
+
+    def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Add up the gradients of the mean of the parts' losses; returns their mean losses."""
+        found: list[dict[str, Tensor]] = []
+        for i, part in enumerate(parts):
+            with self._alone(last=i == len(parts) - 1), self.accelerator.autocast():
+                losses = self.module(send_to_device(part, self.accelerator.device, non_blocking=True))
+                self.accelerator.backward(losses["loss"] / len(parts))
+            found.append({name: value.detach() for name, value in losses.items()})
+        return {name: sum(losses[name] for losses in found) / len(parts) for name in found[0]}  # type: ignore[misc]
+
+    def _alone(self, *, last: bool) -> AbstractContextManager[object]:
+        """Gradients stay where they are before the last part."""
+        if isinstance(self.module, FSDPModule):
+            self.module.set_requires_gradient_sync(last)
+            return nullcontext()
+        return nullcontext() if last else self.accelerator.no_sync(self.module)
+
+    def _agreed(self, seconds: float) -> float:
+        """The main process's clock, by which all of them stop."""
+        if self.accelerator.num_processes == 1 or self.config.minutes is None:
+            return seconds
+        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))  # type: ignore[arg-type]
+
+    def _keep_records(self) -> None:
+        if self.step % self.config.log_every == 0:
+            self.records.write(self.step, self.seconds)
+        if self.step % self.config.save_every == 0:
             self._save()
         if self.step % self.config.sheet_every == 0:
             self._draw()
 
     def _save(self) -> None:
+        if self.records.pending:
+            self.records.means()  # a loss that is no number is never stored
+        state = {
+            "module": whole(self.plain.state_dict()),
+            "average": whole(self.average.state),
+            "optimisers": [whole(optimiser.state_dict()) for optimiser in self.optimisers],
+            "step": self.step,
+            "seconds": self.seconds,
+        }
         if self.accelerator.is_main_process:
-            state = {
-                "module": self.plain.state_dict(),
-                "average": self.average.state,
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-                "step": self.step,
-                "seconds": self.seconds,
-            }
             save_state(self.folder / "checkpoint.pt", state)
 
     def _resume(self) -> None:
         state = load_state(self.folder / "checkpoint.pt")
         if state is not None:
-            self.plain.load_state_dict(state["module"])
-            self.average.load(send_to_device(state["average"], self.accelerator.device))
+            like = self.plain.state_dict()
+            self.plain.load_state_dict(spread(state["module"], like))
+            self.average.load(spread(send_to_device(state["average"], self.accelerator.device), like))
             for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(stored)
+                optimiser.load_state_dict(spread_optimiser(stored, optimiser))
             self.step, self.seconds = state["step"], state["seconds"]
             log.info("%s: going on at step %d", self.folder.name, self.step)
-        keep_lines_until(self.folder / "loss.jsonl", self.step)
 
     def _draw(self) -> None:
-        if not self.accelerator.is_main_process:
+        main = self.accelerator.is_main_process
+        if not main and not self.config.shard:
             return
-        plot_losses(self.folder / "loss.jsonl", self.folder / "loss.png")
         weights = {name: value.clone() for name, value in self.plain.state_dict().items()}
         self.plain.load_state_dict(self.average.state)
-        picture = self.task.sheet()
+        with gathered(self.plain):
+            picture = self.task.sheet()
         self.plain.load_state_dict(weights)
-        if picture is not None:
+        if main:
+            plot_losses(self.folder / "loss.jsonl", self.folder / "loss.png")
+        if main and picture is not None:
             save_picture(self.folder / f"sheet-{self.step:06d}.png", picture)
 
     def _finish(self) -> dict[str, Tensor]:
         self._save()
         self._draw()
-        final = {name: value.cpu().contiguous() for name, value in self.average.state.items()}
+        final = {name: value.cpu().contiguous() for name, value in whole(self.average.state).items()}
         if self.accelerator.is_main_process:
             write_atomically(self.folder / "average.safetensors", lambda path: save_file(final, path))
         self.plain.load_state_dict(self.average.state)
+        self.records.close()
+        self.accelerator.wait_for_everyone()
         return final
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Any]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = TextColumn(name), BarColumn(), TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(name, total=1.0, loss=float("nan"))
-        yield lambda done, loss: progress.update(bar, completed=done, loss=loss)

@@ -2,30 +2,43 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal, Self, get_args
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from saccade.train.checks import check_share
+from saccade.train.checks import check_positive, check_share
+
+Kind = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """`lr` of AdamW; `muon_lr` of Muon, its updates scaled to AdamW's root mean square; `warmup` and `cooldown` are
-    shares of the run over which the rate rises from and falls to zero, linearly; `clip` bounds the gradient norm.
+    """`kind`: "adamw" gives Muon nothing; `lr` of AdamW; `muon_lr` of Muon, its updates scaled to AdamW's root mean
+    square; `warmup` and `cooldown` are shares of the run over which the rate rises from and falls to zero, linearly;
+    `clip` bounds the gradient norm.
     """
 
+    kind: Kind = "muon"
     lr: float = 1e-3
     muon_lr: float = 3e-3
     betas: tuple[float, ...] = (0.9, 0.99)
     weight_decay: float = 0.01
     warmup: float = 0.02
     cooldown: float = 0.4
-    clip: float = 1.0
+    clip: float | None = 1.0
 
     def __post_init__(self) -> None:
         check_share(warmup=self.warmup, cooldown=self.cooldown)
+        check_positive(clip=self.clip)
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind='{self.kind}' must be one of {', '.join(get_args(Kind))}")
+
+    @classmethod
+    def constant(cls, lr: float = 1e-4) -> Self:
+        """AdamW as the papers of diffusion transformers have it: one rate throughout, no decay, no clipping."""
+        return cls(kind="adamw", lr=lr, betas=(0.9, 0.999), weight_decay=0, warmup=0, cooldown=0, clip=None)
 
 
 def optimisers(module: nn.Module, is_hidden: Callable[[str], bool], optim: Optim) -> list[Optimizer]:
@@ -34,7 +47,7 @@ def optimisers(module: nn.Module, is_hidden: Callable[[str], bool], optim: Optim
     Source: Jordan et al., Muon (2024); scaling of Liu et al., "Muon is scalable for LLM training" (2025).
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in named if p.ndim == 2 and is_hidden(name)]
+    hidden = [p for name, p in named if optim.kind == "muon" and p.ndim == 2 and is_hidden(name)]
     chosen = {id(p) for p in hidden}
     rest = [p for _, p in named if id(p) not in chosen]
     betas = (optim.betas[0], optim.betas[1])
