@@ -55,12 +55,12 @@ class PTDiTBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b n d"],
-        shared: Float[Tensor, "b 6d"],
+        shared: Float[Tensor, "b k"],
         place: Place,
         words: Float[Tensor, "b l d"],
         hidden: Float[Tensor, "b 1 1 l"] | None = None,
     ) -> Part:
-        """`hidden`: what to add to the scores of words that are not there."""
+        """`shared`: six vectors for each sample; `hidden`: what to add to the scores of words that are not there."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(shared)
         if self.proxies is not None:
             x = x + self.proxies(x, place.grid, (shift1, scale1, gate1) if self.modulated else None)
