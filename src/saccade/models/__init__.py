@@ -17,6 +17,7 @@ from saccade.models.dit_moe import DiTMoE as DiTMoE
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 from saccade.models.e_mmdit import EMMDiT as EMMDiT
 from saccade.models.moh_dit import MoHDiT as MoHDiT
+from saccade.models.pt_dit import PTDiT as PTDiT
 
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",
