@@ -48,7 +48,9 @@ GRID_HOSTS = ("flux", "sd3", "pixart", "wan", "cogvideox", "hunyuan_video", "qwe
 TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
 
 _ENTRIES: dict[str, Entry] = {}
-BUILT_IN = tuple(f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "dydila", "flashbias", "sparsed"))
+BUILT_IN = tuple(
+    f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "dico", "dydila", "flashbias", "sparsed")
+)
 
 
 def system(
