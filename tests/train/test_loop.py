@@ -110,3 +110,26 @@ def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
     assert {id(p) for p in adam.param_groups[0]["params"]} == {
         id(p) for name, p in module.named_parameters() if name != "hidden.weight"
     }
+
+
+def test_flat_muon_is_muon_on_every_matrix() -> None:
+    torch.manual_seed(0)
+    flat = nn.ParameterDict(
+        {"hidden_stack": torch.randn(3, 4, 6), "hidden_conv": torch.randn(5, 2, 3, 3), "bias": torch.zeros(2)}
+    )
+    apart = [nn.Parameter(m.clone()) for m in (*flat["hidden_stack"].detach(), flat["hidden_conv"].detach().flatten(1))]
+    own = optimisers(flat, lambda name: True, Optim(flatten=True))[-1]
+    plain = torch.optim.Muon(apart, Optim().muon_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw", ns_steps=5)
+    for _ in range(3):
+        stack, conv = torch.randn(3, 4, 6), torch.randn(5, 2, 3, 3)
+        flat["hidden_stack"].grad, flat["hidden_conv"].grad = stack, conv
+        for view, gradient in zip(apart, (*stack, conv.flatten(1)), strict=True):
+            view.grad = gradient.clone()
+        own.step()
+        plain.step()
+        own.zero_grad()
+        assert flat["hidden_stack"].grad is None
+    torch.testing.assert_close(flat["hidden_stack"].detach(), torch.stack(apart[:3]).detach())
+    torch.testing.assert_close(flat["hidden_conv"].detach().flatten(1), apart[3].detach())
+    depthwise = nn.ParameterDict({"hidden": torch.randn(5, 1, 3, 3)})
+    assert len(optimisers(depthwise, lambda name: True, Optim(flatten=True))) == 1

@@ -16,7 +16,7 @@ from saccade.train.loop import Fit
 from saccade.train.objectives import Objective
 from saccade.train.optimisers import Optim
 
-SLOW = ("modulation", "router", "norm")  # parts of a block whose matrices AdamW trains
+SLOW = ("modulation", "router", "norm", "label", "time", "told")  # parts of blocks whose matrices AdamW trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,9 @@ class ArchitectureTask:
         }
 
     def is_hidden(self, name: str) -> bool:
-        return "blocks." in name and not any(word in name for word in SLOW)
+        """Whether it lies in a row of blocks, and does not belong to what steers them."""
+        numbered = any(part.isdigit() for part in name.split("."))
+        return numbered and not any(word in name for word in SLOW)
 
     def sheet(self) -> UInt8[np.ndarray, "h w 3"]:
         """Samples of classes spread over all, with guidance."""
