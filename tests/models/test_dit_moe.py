@@ -240,7 +240,7 @@ def test_euler_finds_a_point_exactly(steps: int) -> None:
 )
 def test_bad_configs(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DiTMoE(TINY, **changes)
+        DiTMoE(replace(TINY, **changes))
 
 
 def test_bad_input() -> None:

@@ -49,7 +49,8 @@ TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
 
 _ENTRIES: dict[str, Entry] = {}
 BUILT_IN = tuple(
-    f"saccade.systems.{name}" for name in ("clear", "consistedit", "dense", "dico", "dydila", "flashbias", "sparsed")
+    f"saccade.systems.{name}"
+    for name in ("clear", "consistedit", "dense", "dico", "dit_moe", "dydila", "flashbias", "moh", "sparsed")
 )
 
 

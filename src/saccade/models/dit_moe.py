@@ -12,6 +12,7 @@ from saccade.models.dit import DiT, DiTConfig, Parts
 from saccade.models.official import Names
 from saccade.nn.experts import GATED, Kind
 from saccade.nn.moe import MoE
+from saccade.nn.registry import make_feedforward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class DiTMoEConfig(DiTConfig):
         super().__post_init__()
         if not 1 <= self.moe_every <= self.depth:
             raise ValueError(f"moe_every={self.moe_every} must be between 1 and depth={self.depth}")
+        with torch.device("meta"):  # bad options are told at once, by the part itself
+            make_feedforward(self.part("ffn", self.moe_every - 1), self.width)
 
     def part(self, name: Literal["mixer", "ffn"], block: int) -> str:
         """The text of one block's mixer or feed-forward."""
