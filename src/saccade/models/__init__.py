@@ -12,6 +12,7 @@ from saccade.models.architecture import Architecture as Architecture
 from saccade.models.architecture import Prediction as Prediction
 from saccade.models.dc_dit import DCDiT as DCDiT
 from saccade.models.dico import DiCo as DiCo
+from saccade.models.dico_text import DiCoText as DiCoText
 from saccade.models.dit import DiT as DiT
 from saccade.models.dit_moe import DiTMoE as DiTMoE
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT

@@ -114,7 +114,7 @@ class DiCo(Architecture):
         super().__init__(config, **changes)
         c, d = self.config, self.config.width
         self.time = nn.ModuleList(TimeEmbedding(k * d, scale=c.time_scale) for k in (1, 2, 4))
-        self.label = nn.ModuleList(LabelEmbedding(c.classes, k * d) for k in (1, 2, 4))
+        self.label = nn.ModuleList(self._condition(k * d) for k in (1, 2, 4))
         self.enter = _conv(c.channels, d, bias=True)
         self.down1, self.down2 = _conv(d, d // 2), _conv(2 * d, d)
         self.up2, self.up1 = _conv(4 * d, 8 * d), _conv(2 * d, 4 * d)
@@ -124,6 +124,9 @@ class DiCo(Architecture):
         for (level, (_, k, _)), depth in zip(LEVELS.items(), c.depths, strict=True):
             self.add_module(level, nn.ModuleList(self._block(k) for _ in range(depth)))
         self.final = ConvFinal(2 * d, c.channels * (1 + c.learned_variance))
+
+    def _condition(self, width: int) -> nn.Module:
+        return LabelEmbedding(self.config.classes, width)
 
     def _block(self, k: int) -> DiTBlock:
         c, width = self.config, k * self.config.width
@@ -135,8 +138,12 @@ class DiCo(Architecture):
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
         """The objective's prediction at time `t`; label `classes` means none. Sides are any multiples of 4."""
+        return self.drawn(x, [time(t) + label(labels) for time, label in zip(self.time, self.label, strict=True)])
+
+    def drawn(self, x: Float[Tensor, "b c h w"], told: list[Tensor], *more: Tensor) -> Prediction:
+        """The way through the levels; `told` for widths D, 2D, 4D, and `more` for every block."""
         self._check(x)
-        walk = _Walk(self, [time(t) + label(labels) for time, label in zip(self.time, self.label, strict=True)])
+        walk = _Walk(self, told, more)
         first = walk("encoder1", self.enter(x))
         second = walk("encoder2", F.pixel_unshuffle(self.down1(first), 2))
         middle = walk("middle", F.pixel_unshuffle(self.down2(second), 2))
@@ -167,15 +174,15 @@ class DiCo(Architecture):
 class _Walk:
     """One forward through the levels: what each width is told, and the losses on the way."""
 
-    def __init__(self, model: DiCo, told: list[Tensor]) -> None:
-        self.model, self.told, self.losses = model, told, list[Losses]()
+    def __init__(self, model: DiCo, told: list[Tensor], more: tuple[Tensor, ...]) -> None:
+        self.model, self.told, self.more, self.losses = model, told, more, list[Losses]()
 
     def __call__(self, level: str, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         grid = (x.shape[2], x.shape[3])
         tokens, told, place = to_tokens(x), self.told[LEVELS[level][1] // 2], Place(grid=grid)
         for block in self.model.get_submodule(level):  # type: ignore[attr-defined]
-            tokens, more, _ = block(tokens, told, place)
-            self.losses.append(more)
+            tokens, losses, _ = block(tokens, told, place, *self.more)
+            self.losses.append(losses)
         return to_map(tokens, grid)
 
 

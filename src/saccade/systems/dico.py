@@ -5,7 +5,7 @@
     CCA                          nn.channel_attention.CompactChannelAttention, gate="cca"
     D, L1 .. L5, r               width, depths, ratio of models.dico.DiCoConfig
     c1, c2, c3                   models.dico: time and label, one each for widths D, 2D, 4D
-    text-conditional DWC         nn.text_conv.TextConv
+    text-conditional DWC         nn.text_conv.TextConv, models.dico_text
     activation score             analysis.channels
 
 For the module in diffusers' DiT and PixArt see `models.graft`. Source: the paper and its code, shallowdream204/DiCo.
@@ -39,7 +39,7 @@ PAPER = Paper(
         "labels are dropped where a batch is made, not inside the model",
         "tokens that are not there count as the outside of the picture; the paper has none",
         "channel self-attention follows Restormer with one head: the paper does not say which it compared",
-        "the text-conditional convolution is a part without a model: where its residual goes is not told",
+        "told words (`DiCoText`): residual, norm and condition around the caption's convolution are ours",
     ),
 )
 

@@ -1,0 +1,81 @@
+"""DiCo told words instead of a label: after each mixer, a convolution whose kernels the caption writes.
+
+    x + gate1 mixer(...), then x + TextConv(norm(x), words), then x + gate2 ffn(...)
+    c = time + linear(mean of words)
+
+Source: Ai et al., DiCo (2025). The paper names the convolution and its place after the mixer; residual, norm and the
+condition c are ours. Kernels are zero at first, so that a fresh block passes on what it gets.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from saccade.models.architecture import Prediction, check_config
+from saccade.models.dico import SIZES, DiCo, DiCoConfig
+from saccade.models.official import Names
+from saccade.nn.block import DiTBlock, xavier_
+from saccade.nn.modulation import modulate, norm
+from saccade.nn.part import Part, Place, added
+from saccade.nn.text_conv import TextConv
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiCoTextConfig(DiCoConfig):
+    """`words`: channels of a word. `kernel`: side of the captions' kernels; up to kernel^2 words fit."""
+
+    words: int = 768
+    kernel: int = 9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_config(self, words=1)
+
+
+class DiCoText(DiCo):
+    """A text-conditional convolutional denoiser; a fresh one answers 0."""
+
+    config_class = DiCoTextConfig
+    config: DiCoTextConfig
+    sizes: ClassVar[dict[str, Any]] = {
+        name: DiCoTextConfig(width=size.width, depths=size.depths, ratio=size.ratio) for name, size in SIZES.items()
+    }
+    names: ClassVar[Names] = ()
+
+    def _condition(self, width: int) -> nn.Module:
+        made = nn.Linear(self.config.words, width)
+        xavier_(made)
+        return made
+
+    def _block(self, k: int) -> DiTBlock:
+        block, width = super()._block(k), k * self.config.width
+        reader = TextConv(width, self.config.words, kernel=self.config.kernel)
+        return ReadingBlock(width, block.mixer, block.ffn, reader)
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], words: Float[Tensor, "b m e"]) -> Prediction:
+        """The objective's prediction at time `t`; for guidance, say nothing by the words of an empty caption."""
+        pooled = words.mean(1)
+        told = [time(t) + label(pooled) for time, label in zip(self.time, self.label, strict=True)]
+        return self.drawn(x, told, words)
+
+
+class ReadingBlock(DiTBlock):
+    """A block whose tokens pass the caption's kernels between its halves."""
+
+    def __init__(self, width: int, mixer: nn.Module, ffn: nn.Module, reader: TextConv) -> None:
+        super().__init__(width, mixer, ffn)
+        self.norm_words, self.reader = norm(width), reader
+        xavier_(reader)
+        nn.init.zeros_(reader.outer.weight)
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b d"], place: Place, words: Float[Tensor, "b m e"]
+    ) -> Part:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
+        mixed: Part = self.mixer(modulate(self.norm1(x), shift1, scale1), place)
+        x = x + gate1 * mixed.out
+        x = x + self.reader(self.norm_words(x), words, place)
+        fed: Part = self.ffn(modulate(self.norm2(x), shift2, scale2), replace(place, seen=mixed.seen))
+        return Part(x + gate2 * fed.out, added((mixed.losses, fed.losses)))
