@@ -10,14 +10,15 @@ gate is 1, and the gradient is that of p = softmax(norm / standard deviation of 
 Source: Jin et al., "MoH: Multi-Head Attention as Mixture-of-Head Attention" (2024).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from saccade.nn.routing import Router, Routing, choose, softmax, straight_through
+from saccade.nn.routing import Router, Routing, balance, choose, softmax, straight_through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,14 @@ class NormGates(nn.Module):
         routing = self.router(q[:, self.counts.shared :])
         routed = straight_through(scattered(routing, self.counts.candidates, q), routing.probs)
         return Gates(torch.cat((shared, routed), dim=-1), routing)
+
+
+def head_balance(routings: Iterable[Routing], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, ""]:
+    """Mean over layers of E sum_i me_i ce_i: k where picks are even, E where one head takes all.
+
+    me: mean probability; ce: share of tokens that picked it, without gradient. keep: tokens that count.
+    """
+    return torch.stack([each.index.shape[-1] * balance(each, keep) for each in routings]).mean()
 
 
 def even(logits: Float[Tensor, "*n e"]) -> Float[Tensor, "*n e"]:

@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from saccade.nn.attention import SelfAttention
 from saccade.nn.block import xavier_
-from saccade.nn.head_routing import Gates, HeadCounts, LearnedGates, NormGates
+from saccade.nn.head_routing import Gates, HeadCounts, LearnedGates, NormGates, head_balance
 from saccade.nn.part import Losses, Part, Place
 from saccade.nn.registry import mixer
-from saccade.nn.routing import balance
 
 
 @mixer("moh")
@@ -68,7 +67,7 @@ class MixtureOfHeads(SelfAttention):
     def _losses(self, gates: Gates, place: Place) -> Losses:
         if gates.routing is None or not self.balance:
             return {}
-        return {"head_balance": self.balance * self.counts.routed * balance(gates.routing, place.keep)}
+        return {"head_balance": self.balance * head_balance([gates.routing], place.keep)}
 
     def _scattered(
         self,

@@ -69,8 +69,11 @@ def straight_through(hard: Float[Tensor, "*n e"], soft: Float[Tensor, "*n e"]) -
 
 
 @contextmanager
-def record_routing(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
-    """Every `Routing` that the routers of `model` make meanwhile, detached, by the router's name, in order of calls."""
+def record_routing(model: nn.Module, *, detach: bool = True) -> Iterator[dict[str, list[Routing]]]:
+    """Every `Routing` that the routers of `model` make meanwhile, by the router's name, in order of calls.
+
+    `detach=False` keeps gradients, for losses of routers that a model does not know it has.
+    """
     found: dict[str, list[Routing]] = {}
     routers = {name: module for name, module in model.named_modules() if isinstance(module, Router)}
     if not routers:
@@ -78,7 +81,7 @@ def record_routing(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
 
     def listen(name: str):
         def hook(_: nn.Module, __: object, routing: Routing) -> None:
-            found.setdefault(name, []).append(Routing(*(x.detach() for x in routing)))
+            found.setdefault(name, []).append(Routing(*(x.detach() for x in routing)) if detach else routing)
 
         return hook
 
