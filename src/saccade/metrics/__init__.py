@@ -1,4 +1,4 @@
-"""Scores and how far to trust them: fidelity of pictures, what an edit changed, paired intervals, time and memory."""
+"""Scores and how far to trust them: fidelity and quality of pictures, edits, paired intervals, time and memory."""
 
 from saccade.metrics.edges import canny_ssim as canny_ssim
 from saccade.metrics.edges import edges as edges
@@ -12,6 +12,12 @@ from saccade.metrics.fidelity import Picture as Picture
 from saccade.metrics.fidelity import fidelity as fidelity
 from saccade.metrics.fidelity import psnr as psnr
 from saccade.metrics.fidelity import ssim as ssim
+from saccade.metrics.frechet import Moments as Moments
+from saccade.metrics.frechet import Spread as Spread
+from saccade.metrics.frechet import discrepancy as discrepancy
+from saccade.metrics.frechet import frechet as frechet
+from saccade.metrics.frechet import frechet_distance as frechet_distance
+from saccade.metrics.frechet import kernel_distance as kernel_distance
 from saccade.metrics.intervals import Interval as Interval
 from saccade.metrics.intervals import bootstrap as bootstrap
 from saccade.metrics.intervals import paired_difference as paired_difference
@@ -21,8 +27,12 @@ from saccade.metrics.intervals import t_interval as t_interval
 from saccade.metrics.language import agreement as agreement
 from saccade.metrics.language import masked_bound as masked_bound
 from saccade.metrics.language import pseudo_nll as pseudo_nll
+from saccade.metrics.manifold import Manifold as Manifold
+from saccade.metrics.manifold import manifold as manifold
 from saccade.metrics.perceptual import Perceptual as Perceptual
 from saccade.metrics.perceptual import perceptual as perceptual
+from saccade.metrics.quality import Quality as Quality
+from saccade.metrics.quality import quality as quality
 from saccade.metrics.regions import Closeness as Closeness
 from saccade.metrics.regions import blanked as blanked
 from saccade.metrics.regions import within as within
@@ -35,15 +45,24 @@ __all__ = [
     "Fidelity",
     "Interval",
     "Judges",
+    "Manifold",
     "Measured",
+    "Moments",
     "Perceptual",
     "Picture",
+    "Quality",
+    "Spread",
     "agreement",
     "blanked",
     "bootstrap",
     "canny_ssim",
+    "discrepancy",
     "edges",
     "fidelity",
+    "frechet",
+    "frechet_distance",
+    "kernel_distance",
+    "manifold",
     "masked_bound",
     "measure",
     "paired_difference",
@@ -51,6 +70,7 @@ __all__ = [
     "perceptual",
     "pseudo_nll",
     "psnr",
+    "quality",
     "score_edit",
     "share",
     "ssim",

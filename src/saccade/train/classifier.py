@@ -1,0 +1,165 @@
+"""The recipe of the classifier that judges generated pictures: train, export, evaluate.
+
+A finished training is not run again, a killed one goes on: repeat the command to resume.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.data.labelled import Label, Source, open_source
+from saccade.metrics.intervals import share
+from saccade.models.classifier import Classifier
+from saccade.train.checkpoint import trained, write_atomically
+from saccade.train.checks import check_positive
+from saccade.train.loop import Fit, fit
+from saccade.train.optimisers import Optim
+
+Stage = Literal["train", "export", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierStage:
+    """`batch`: pictures; `shift`: pixels that a picture moves at most; `flip`: mirror half of them."""
+
+    fit: Fit = field(
+        default_factory=lambda: Fit(
+            steps=1000, decay=0.99, save_every=100, optim=Optim(lr=2e-3, muon_lr=1e-2, warmup=0.05, cooldown=0.7)
+        )
+    )
+    batch: int = 128
+    shift: int = 3
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(batch=self.batch)
+        if self.shift < 0:
+            raise ValueError(f"shift={self.shift} must be at least 0 pixels")
+
+
+class ClassifierLoss(nn.Module):
+    """Cross-entropy of a batch."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(self.model(batch["x"]).float(), batch["labels"])}
+
+
+class ClassifierTask:
+    """A `Task`: tell the labels of a source's pictures."""
+
+    def __init__(self, model: Classifier, source: Source, stage: ClassifierStage) -> None:
+        self.module, self.source, self.stage = ClassifierLoss(model), source, stage
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        x, labels = self.source.batch(rng, self.stage.batch)
+        return {"x": moved(x, rng, self.stage.shift, self.stage.flip), "labels": labels}
+
+    def is_hidden(self, name: str) -> bool:
+        return ".head." not in name
+
+    def sheet(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecipe:
+    """Everything that decides the result.
+
+    `source`, `side`: as `open_source` takes them. `label`: what is told of scenes. `cache`: where decoded pictures of
+    other sources are kept. `judged`: held-out pictures that the accuracy is measured on.
+    """
+
+    seed: int = 0
+    source: str = "scenes"
+    side: int = 32
+    label: Label = "kind"
+    cache: str | None = None
+    width: int = 32
+    judged: int = 4000
+    train: ClassifierStage = field(default_factory=ClassifierStage)
+
+    def __post_init__(self) -> None:
+        check_positive(judged=self.judged)
+
+    def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
+        """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the model's folder."""
+        torch.manual_seed(self.seed)
+        source = self.open()
+        model = Classifier(side=self.side, channels=source.channels, classes=source.classes, width=self.width)
+        task = ClassifierTask(model, source, self.train)
+        if "train" in stages and not (folder / "train" / "average.safetensors").exists():
+            fit(task, self.train.fit, folder / "train")
+        if "export" in stages:
+            task.module.load_state_dict(trained(folder / "train"))
+            model.save_pretrained(folder / "model")
+        if "evaluate" in stages:
+            self._evaluate(source, folder / "model")
+        return folder / "model"
+
+    def judge(self, folder: Path) -> Classifier:
+        """The finished classifier of `folder`, trained there first where it is missing.
+
+        Raises ValueError where the folder holds one of another recipe.
+        """
+        told, own = folder / "recipe.json", json.dumps(asdict(self), indent=1) + "\n"
+        if told.exists() and told.read_text() != own:
+            raise ValueError(f"folder='{folder}' holds the classifier of another recipe; remove it or name another")
+        write_atomically(told, lambda path: path.write_text(own))
+        if not (folder / "model" / "measured.json").exists():
+            self.run(folder)
+        return Classifier.from_pretrained(folder / "model").eval()
+
+    def open(self) -> Source:
+        """The source."""
+        options: dict[str, Any] = {"label": self.label} if self.source == "scenes" else {"cache": self.cache}
+        return open_source(self.source, self.side, **options)
+
+    def _evaluate(self, source: Source, folder: Path) -> None:
+        model = Classifier.from_pretrained(folder).eval()
+        found = {
+            "source": self.source,
+            "side": self.side,
+            "names": source.names,
+            **measured(model, source, self.judged),
+        }
+        text = json.dumps({"measured": found}, indent=1) + "\n"
+        write_atomically(folder / "measured.json", lambda path: path.write_text(text))
+
+
+@torch.no_grad()
+def measured(model: Classifier, source: Source, n: int) -> dict[str, Any]:
+    """Share of held-out pictures whose label is told, over all with its interval, and by label."""
+    x, labels = source.held_out(n)
+    right = torch.cat([model(part).argmax(1) for part in x.split(256)]) == labels
+    by_name = {name: right[labels == i] for i, name in enumerate(source.names)}
+    return {
+        "pictures": n,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "accuracy": {key: round(value, 4) for key, value in asdict(share(right.tolist())).items()},
+        "by_label": {name: round(float(found.float().mean()), 4) for name, found in by_name.items() if len(found)},
+    }
+
+
+def moved(x: Float[Tensor, "n c h w"], rng: np.random.Generator, shift: int, flip: bool) -> Float[Tensor, "n c h w"]:
+    """Each picture shifted by up to `shift` pixels, what comes in repeating the border, half of them mirrored."""
+    n, side = len(x), x.shape[-1]
+    steps = torch.from_numpy(rng.integers(-shift, shift + 1, size=(2, n, 1)))
+    down, across = (torch.arange(side) + steps).clamp(0, side - 1)
+    if flip:
+        across = torch.where(torch.from_numpy(rng.random((n, 1)) < 0.5), across.flip(1), across)
+    rows = torch.arange(n)[:, None, None]
+    return x.movedim(1, -1)[rows, down[:, :, None], across[:, None, :]].movedim(-1, 1)
