@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from saccade.core.checks import check_word
 from saccade.data.labelled.source import Pictures, check_counts
 from saccade.data.scenes import COLOURS, SHAPES, Scene, masks, render, sample
 from saccade.data.scenes.raster import MIN_SIZE
-from saccade.data.scenes.world import check_word
 
 Label = Literal["shape", "colour", "kind"]
 NAMES: dict[Label, tuple[str, ...]] = {

@@ -7,10 +7,11 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from saccade.core.checks import check_word
 from saccade.data.scenes.raster import masks, render
 from saccade.data.scenes.sampling import Split, apart, draw_count, sample
 from saccade.data.scenes.shapes import extents
-from saccade.data.scenes.world import Scene, Thing, check_word
+from saccade.data.scenes.world import Scene, Thing
 
 DIRECTIONS: dict[str, tuple[int, int]] = {
     "still": (0, 0),

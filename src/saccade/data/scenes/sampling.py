@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from saccade.core.checks import check_word
 from saccade.data.scenes.shapes import SHAPES
-from saccade.data.scenes.world import BACKGROUNDS, COLOURS, PLACES, SIZES, Box, Scene, Thing, check_word
+from saccade.data.scenes.world import BACKGROUNDS, COLOURS, PLACES, SIZES, Box, Scene, Thing
 
 Split = Literal["train", "held-out"]
 

@@ -3,12 +3,12 @@
 Lengths are shares of the picture's side; x grows to the right, y downwards; a thing's (x, y) is the centre of its box.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from saccade.core.checks import check_word
 from saccade.data.scenes.shapes import SHAPES, extents
 
 Box = tuple[float, float, float, float]
@@ -104,10 +104,3 @@ def nearest_place(x: float, y: float) -> str:
     row = min(ROWS, key=lambda name: abs(ROWS[name] - y))
     column = min(COLUMNS, key=lambda name: abs(COLUMNS[name] - x))
     return _place_name(row, column)
-
-
-def check_word(known: Collection[str], **named: str) -> None:
-    """Raise `ValueError` unless the one named value is a known word."""
-    for name, value in named.items():
-        if value not in known:
-            raise ValueError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}")
