@@ -48,7 +48,7 @@ PAPER = Paper(
 )
 
 
-@system("dit-moe", paper=PAPER, kind="architecture", seam="model", hosts=("torch",))
+@system("dit_moe", paper=PAPER, kind="architecture", seam="model", hosts=("torch",))
 @dataclass(frozen=True, kw_only=True)
 class DiTMoEModel:
     """A diffusion transformer whose feed-forwards are experts: a few for each token, one shared by all.
@@ -60,7 +60,7 @@ class DiTMoEModel:
     side, channels, classes   of the latent, of the labels
     """
 
-    name: ClassVar[str] = "dit-moe"
+    name: ClassVar[str] = "dit_moe"
     size: str = "S/2-8E2A"
     experts: int | None = None
     top: int | None = None
