@@ -10,11 +10,14 @@ from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from saccade.models import Architecture, PTDiT
+from saccade.models.macs import macs
 from saccade.models.pt_dit_config import PTDiTConfig, window_at
 from saccade.models.pt_dit_conversion import from_pixart, mix_by_proxies
 from saccade.nn.film_positions import film_table
 from saccade.nn.part import Place
+from saccade.nn.registry import make_mixer
 from saccade.nn.windows import merge, partition
+from saccade.systems.pt_dit import ProxyTokens
 
 TINY = PTDiTConfig(depth=2, width=32, heads=2, side=8, captions=12, window=(1, 2, 2))
 PLACE = Place(grid=(1, 4, 4))
@@ -319,6 +322,24 @@ def test_mixer_in_the_place_of_self_attention() -> None:
     torch.testing.assert_close(pixart.eval()(x, words, t).sample, wanted)
     with pytest.raises(ValueError, match="Linear has no transformer_blocks"):
         mix_by_proxies(torch.nn.Linear(1, 1), window=(2, 2))
+
+
+# ---- the catalogue's entry
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"inner": (1, 4, 4)}, {"steps": ("near", "far")}, {"steps": ("proxies", "near")}]
+)
+def test_system_names_the_same_parts_in_a_model_and_in_a_mixer(options: dict[str, Any]) -> None:
+    system = ProxyTokens(**options)
+    with torch.device("meta"):
+        model, mixer = system.build(depth=1), make_mixer(system.mixer(), 64, 4)
+        spent = [macs(mixer, torch.zeros(1, 256, 64), Place(grid=(16, 16)), attention=on) for on in (True, False)]
+    assert model.config.steps == system.steps and model.config.inner == system.inner
+    assert spent[0] - spent[1] == 2 * 64 * system.pairs((1, 16, 16))
+    assert system.pairs((1, 16, 16), text=10) == system.pairs((1, 16, 16)) + 2560
+    with pytest.raises(ValueError, match=r"steps=\('all',\) must be some of"):
+        ProxyTokens(steps=("all",))  # type: ignore[arg-type]
 
 
 # ---- bad input
