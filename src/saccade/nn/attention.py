@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
     def heads_of(self, x: Float[Tensor, "b n d"], place: Place) -> Seen:
         """q, k, v and output of every head."""
         q, k, v = self.operands(x, place)
-        return Seen(q, k, v, self.attend(q, k, v, place))
+        return Seen(q, k, v, self.attend(q, k, v, place), self.out)
 
     def operands(self, x: Float[Tensor, "b n d"], place: Place) -> tuple[Float[Tensor, "b h n e"], ...]:
         """q, k and v, normalised and turned."""

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 Losses = dict[str, Tensor]
 
 
 class Seen(NamedTuple):
-    """What an attention saw and gave, by head; `out` is before the output projection, the scale is e**-0.5."""
+    """What an attention saw and gave, by head, with the scale e**-0.5; `projection` joins the heads' outputs."""
 
     q: Float[Tensor, "b h n e"]
     k: Float[Tensor, "b h n e"]
     v: Float[Tensor, "b h n e"]
     out: Float[Tensor, "b h n e"]
+    projection: nn.Linear | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ BUILT_IN = (
     "moe",
     "proxy_attention",
     "subregions",
+    "token_graph",
 )  # modules of saccade.nn that register parts
 
 
@@ -81,10 +82,17 @@ def _read(parts: Parts, text: str, kind: str) -> tuple[type, dict[str, Any]]:
     name, options = read_call(text, kind)
     if name not in parts:
         raise ValueError(f"no {kind} is named '{name}'; there are {', '.join(sorted(parts))}")
-    known = [option for option in inspect.signature(parts[name]).parameters if option != "width"]
+    known = _known_options(parts[name])
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"{kind} '{name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
     return parts[name], options
+
+
+def _known_options(cls: type) -> list[str]:
+    """Of a part's constructor; one that passes further options on has those of the class it extends."""
+    found = inspect.signature(cls).parameters.values()
+    own = [each.name for each in found if each.kind is not each.VAR_KEYWORD and each.name != "width"]
+    return own if len(own) + 1 == len(found) else own + _known_options(cls.__mro__[1])
 
 
 def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
