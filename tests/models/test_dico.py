@@ -100,7 +100,7 @@ def _plain(w: State, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> 
         return x
 
     c = [
-        linear(f"t_embedder_{i + 1}.mlp.2", F.silu(linear(f"t_embedder_{i + 1}.mlp.0", sinusoid(t).double())))
+        linear(f"t_embedder_{i + 1}.mlp.2", F.silu(linear(f"t_embedder_{i + 1}.mlp.0", sinusoid(t).to(x.dtype))))
         + w[f"y_embedder.embedding_table_{i}.weight"][labels]
         for i in range(3)
     ]
@@ -186,6 +186,23 @@ def test_starts_xavier_uniform() -> None:
         bound = (6 / ((weight.shape[0] + weight.shape[1]) * weight[0, 0].numel())) ** 0.5
         assert 0.9 * bound < weight.abs().max() <= bound
     assert model.label[2].table.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.compile
+def test_compiles_in_one_graph() -> None:
+    model, batch = _stirred(DiCo(TINY)), _batch()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*batch).out, model(*batch).out)
+
+
+def test_half_precision_errs_at_most_twice_as_much_as_the_plain_rewrite() -> None:
+    model, (x, t, labels) = _stirred(DiCo(TINY)), _batch()
+    exact = model(x, t, labels).out
+    half = model.bfloat16()
+    plain = _plain(half.official_state(), x.bfloat16(), t, labels)
+    found = half(x.bfloat16(), t, labels).out
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ class _Walk:
     """One forward through the levels: what each width is told, and the losses on the way."""
 
     def __init__(self, model: DiCo, told: list[Tensor], more: tuple[Tensor, ...]) -> None:
-        self.model, self.told, self.more, self.losses = model, told, more, list[Losses]()
+        self.model, self.told, self.more = model, told, more
+        self.losses: list[Losses] = []
 
     def __call__(self, level: str, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         grid = (x.shape[2], x.shape[3])
