@@ -1,7 +1,11 @@
 """The loop on a task small enough to know its answer."""
 
 import json
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 from saccade.train.averaging import Average, decay_at
 from saccade.train.loop import Fit, fit
 from saccade.train.optimisers import Optim, optimisers, rate_at
+from saccade.train.records import DivergedError
 
 
 class Line(nn.Module):
@@ -52,6 +57,94 @@ def test_the_loss_falls_and_the_records_are_written(tmp_path: Path) -> None:
     assert {"worst", "rate", "seconds"} <= rows[0].keys()
     assert {"loss.png", "sheet-000030.png", "average.safetensors"} <= {path.name for path in tmp_path.iterdir()}
     assert all(torch.equal(value, average[name]) for name, value in task.module.state_dict().items())
+
+
+class DoubleTask(LineTask):
+    """The same in float64, and one entry that is not one a row."""
+
+    shared = ("scale",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module.double()
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        return {"x": super().batch(rng)["x"].double(), "scale": torch.ones(3)}
+
+
+@pytest.mark.parametrize("parts", [2, 4, 32])
+def test_parts_of_a_batch_add_up_to_it(parts: int, tmp_path: Path) -> None:
+    config = replace(FIT, steps=10)
+    whole = fit(DoubleTask(), config, tmp_path / "whole", cpu=True)
+    apart = fit(DoubleTask(), replace(config, accumulate=parts), tmp_path / "parts", cpu=True)
+    torch.testing.assert_close(apart, whole, rtol=0, atol=1e-12)
+    assert not torch.equal(whole["out.weight"], DoubleTask().module.out.weight)
+    losses = [
+        json.loads((tmp_path / name / "loss.jsonl").read_text().splitlines()[-1])["loss"] for name in ("whole", "parts")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="batch of 32 rows cannot be shared out evenly among processes=1 x accumulate=3"
+    ):
+        fit(LineTask(), replace(FIT, accumulate=3), tmp_path, cpu=True)
+
+
+class BreakingTask(LineTask):
+    """Its losses are no numbers from step 8 on."""
+
+    drawn = 0
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        self.drawn += 1
+        return {"x": super().batch(rng)["x"] * (torch.nan if self.drawn >= 8 else 1)}
+
+
+@pytest.mark.parametrize("every", [{"log_every": 5}, {"log_every": 50, "save_every": 5}])
+def test_a_loss_that_is_no_number_stops_the_run_and_is_not_stored(every: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="loss=nan at step 8; lower optim.lr"):
+        fit(BreakingTask(), replace(FIT, **every), tmp_path, cpu=True)
+    stored = tmp_path / "checkpoint.pt"
+    assert stored.exists() == ("save_every" in every)
+    if stored.exists():
+        assert all(value.isfinite().all() for value in torch.load(stored, weights_only=True)["module"].values())
+
+
+def events(folder: Path) -> Iterator[bytes]:
+    """Records of TensorBoard's files: length, checksum, bytes, checksum."""
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        while data:
+            (size,) = struct.unpack("<Q", data[:8])
+            yield data[12 : 12 + size]
+            data = data[16 + size :]
+
+
+def test_tensorboard_is_told_the_same_as_the_log(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
+
+    fit(LineTask(), replace(FIT, steps=10, tensorboard=True), tmp_path, cpu=True)
+    rows = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
+    found = [Event.FromString(record) for record in events(tmp_path / "tensorboard")]
+    told = {(each.step, value.tag): value.simple_value for each in found for value in each.summary.value}
+    assert {(row["step"], name) for row in rows for name in ("loss", "worst", "rate")} == told.keys()
+    assert all(told[row["step"], "loss"] == pytest.approx(row["loss"], rel=1e-6) for row in rows)
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.train.records.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="tensorboard=True needs tensorboardX: pip install"):
+        fit(LineTask(), replace(FIT, tensorboard=True), tmp_path, cpu=True)
+
+
+@pytest.mark.compile
+def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
+    config = replace(FIT, steps=10)
+    plain = fit(DoubleTask(), config, tmp_path / "plain", cpu=True)
+    compiled = fit(DoubleTask(), replace(config, compile=True), tmp_path / "compiled", cpu=True)
+    torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-10)
 
 
 def test_the_seed_alone_decides_the_result(tmp_path: Path) -> None:
@@ -133,3 +226,31 @@ def test_flat_muon_is_muon_on_every_matrix() -> None:
     torch.testing.assert_close(flat["hidden_conv"].detach().flatten(1), apart[3].detach())
     depthwise = nn.ParameterDict({"hidden": torch.randn(5, 1, 3, 3)})
     assert len(optimisers(depthwise, lambda name: True, Optim(flatten=True))) == 1
+
+
+def test_adamw_alone_gets_everything_at_one_rate() -> None:
+    optim = Optim.constant(2e-4)
+    (adam,) = optimisers(Line(), lambda name: True, optim)
+    assert len(adam.param_groups[0]["params"]) == 4
+    assert {rate_at(progress, optim) for progress in (0, 0.3, 1)} == {1.0}
+    assert (optim.lr, optim.betas, optim.weight_decay, optim.clip) == (2e-4, (0.9, 0.999), 0, None)
+
+
+def test_gradients_may_go_unclipped(tmp_path: Path) -> None:
+    """AdamW's step hardly minds the scale of gradients, so the test's is large enough to tell."""
+    optim = Optim(kind="adamw", lr=1e-2, warmup=0)
+    loose, tight = (
+        fit(LineTask(), replace(FIT, steps=3, optim=replace(optim, clip=clip)), tmp_path / str(clip), cpu=True)
+        for clip in (None, 1e-9)
+    )
+    start = Line().out.weight
+    assert (loose["out.weight"] - start).abs().max() > 2 * (tight["out.weight"] - start).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"kind": "sgd"}, "kind='sgd' must be one of muon, adamw"), ({"clip": 0.0}, "clip=0.0 must be above 0")],
+)
+def test_a_wrong_optimiser_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Optim(**options)

@@ -18,7 +18,9 @@ def shard_(module: nn.Module, device: torch.device, processes: int) -> FSDPModul
     Raises ValueError where there is one process.
     """
     if processes < 2:
-        raise ValueError(f"shard=True needs processes={processes} to be two or more; start by accelerate launch")
+        raise ValueError(
+            f"shard=True has nothing to share out with processes={processes}; start two or more by accelerate launch"
+        )
     mesh = init_device_mesh(device.type, (processes,))
     module.to(device)
     for blocks in [each for each in module.modules() if isinstance(each, nn.ModuleList)]:
