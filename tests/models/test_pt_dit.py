@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from saccade.models import Architecture, PTDiT
 from saccade.models.macs import macs
 from saccade.models.pt_dit_config import PTDiTConfig, window_at
-from saccade.models.pt_dit_conversion import from_pixart, mix_by_proxies
+from saccade.models.pt_dit_conversion import from_pixart, graft_proxies
 from saccade.nn.film_positions import film_table
 from saccade.nn.part import Place
 from saccade.nn.registry import make_mixer
@@ -305,6 +305,8 @@ def test_pixart_of_another_build() -> None:
         from_pixart(_pixart(attention_bias=False), window=(1, 2, 2))
     with pytest.raises(ValueError, match="one of them has no caption.up.weight"):
         from_pixart(_pixart(caption_channels=None), window=(1, 2, 2))
+    with pytest.raises(ValueError, match="interpolation_scale=2 of this PixArt is not PT-DiT's; it must be 1"):
+        from_pixart(_pixart(interpolation_scale=2), window=(1, 2, 2))
 
 
 @torch.no_grad()
@@ -313,15 +315,17 @@ def test_mixer_in_the_place_of_self_attention() -> None:
     usual["num_embeds_ada_norm"] = 10
     model, labels = _stirred(DiTTransformer2DModel(**usual)), torch.tensor([1, 2, 3])
     x, t, _ = _batch()
-    wanted = _in_windows(copy.deepcopy(model))(x, t, labels).sample
-    mix_by_proxies(model, window=(2, 2))
-    torch.testing.assert_close(model.eval()(x, t, labels).sample, wanted)
+    before, wanted = model(x, t, labels).sample, _in_windows(copy.deepcopy(model))(x, t, labels).sample
+    with graft_proxies(model, "proxy(window=(2, 2))"):
+        torch.testing.assert_close(model.eval()(x, t, labels).sample, wanted)
+    assert torch.equal(model(x, t, labels).sample, before)
     pixart, (x, t, words) = _pixart(), _batch()
     wanted = _in_windows(copy.deepcopy(pixart))(x, words, t).sample
-    mix_by_proxies(pixart, window=(2, 2), grid=(4, 4))
+    graft_proxies(pixart)
     torch.testing.assert_close(pixart.eval()(x, words, t).sample, wanted)
-    with pytest.raises(ValueError, match="Linear has no transformer_blocks"):
-        mix_by_proxies(torch.nn.Linear(1, 1), window=(2, 2))
+    with pytest.raises(ValueError, match="mixer='dico' has no windows to take the attention over"):
+        graft_proxies(model, "dico")
+    assert hasattr(model.transformer_blocks[0].attn1, "to_q")
 
 
 # ---- the catalogue's entry

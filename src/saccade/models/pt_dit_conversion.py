@@ -4,16 +4,12 @@ The old self-attention becomes that of the windows, and what is new is closed by
 with plain window attention, until it learns.
 """
 
-from math import isqrt
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
+from saccade.models.graft import Grafts, graft
 from saccade.models.pt_dit import LAYERS, PTDiT
-from saccade.nn.part import Place
-from saccade.nn.proxy_attention import ProxyMixer
 from saccade.nn.windows import Sizes
 
 
@@ -23,6 +19,10 @@ def from_pixart(pixart: Any, *, window: Sizes, **changes: Any) -> PTDiT:
     Raises ValueError for weights that it has no place for.
     """
     told = pixart.config
+    usual = {"activation_fn": ("gelu-approximate",), "interpolation_scale": (None, max(told.sample_size // 64, 1))}
+    for name, known in usual.items():
+        if told[name] not in known:
+            raise ValueError(f"{name}={told[name]} of this PixArt is not PT-DiT's; it must be {known[-1]}")
     given = dict(
         depth=told.num_layers, heads=told.num_attention_heads, width=pixart.inner_dim, patch=told.patch_size,
         side=told.sample_size, channels=told.in_channels, captions=told.caption_channels or pixart.inner_dim,
@@ -39,31 +39,14 @@ def from_pixart(pixart: Any, *, window: Sizes, **changes: Any) -> PTDiT:
     return model
 
 
-class MixedInPlace(nn.Module):
-    """A `ProxyMixer` that answers as a diffusers attention module does."""
-
-    def __init__(self, attention: Any, window: Sizes, grid: Sizes | None, **options: Any) -> None:
-        super().__init__()
-        self.grid, self.mixer = grid, ProxyMixer(attention.query_dim, attention.heads, window=window, **options)
+def graft_proxies(transformer: nn.Module, mixer: str = "proxy") -> Grafts:
+    """`graft` of a mixer with windows, which take over the attention that stood there: a start to tune from."""
+    grafts = graft(transformer, mixer)
+    for attention, made in zip(grafts.replaced.values(), grafts.mixers, strict=True):
+        if getattr(made, "near", None) is None:
+            grafts.undo()
+            raise ValueError(f"mixer='{mixer}' has no windows to take the attention over; write 'proxy(local=True)'")
         theirs = attention.state_dict()
-        if self.mixer.near is not None:
-            ours = {f"{a}.{part}": theirs[f"{b}.{part}"] for a, b in LAYERS.items() for part in ("weight", "bias")}
-            self.mixer.near.attention.load_state_dict(ours)
-        self.to(next(attention.parameters()))
-
-    def forward(self, hidden_states: Float[Tensor, "b n d"], *_: Any, **__: Any) -> Float[Tensor, "b n d"]:
-        side = isqrt(hidden_states.shape[1])
-        return self.mixer(hidden_states, Place(grid=self.grid or (side, side))).out
-
-
-@torch.no_grad()
-def mix_by_proxies(model: nn.Module, *, window: Sizes, grid: Sizes | None = None, **options: Any) -> None:
-    """Put a `ProxyMixer` in the place of every self-attention `attn1` of a diffusers DiT or PixArt; in place.
-
-    `grid`: (height, width) in tokens where pictures are not square. `options`: of the mixer.
-    """
-    blocks: Any = getattr(model, "transformer_blocks", None)
-    if blocks is None or any(not hasattr(block, "attn1") for block in blocks):
-        raise ValueError(f"{type(model).__name__} has no transformer_blocks with an attn1 to replace")
-    for block in blocks:
-        block.attn1 = MixedInPlace(block.attn1, window, grid, **options)
+        ours = {f"{a}.{part}": theirs[f"{b}.{part}"] for a, b in LAYERS.items() for part in ("weight", "bias")}
+        made.near.attention.load_state_dict(ours)  # type: ignore[union-attr]
+    return grafts
