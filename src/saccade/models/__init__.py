@@ -19,6 +19,7 @@ from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 from saccade.models.e_mmdit import EMMDiT as EMMDiT
 from saccade.models.moh_dit import MoHDiT as MoHDiT
 from saccade.models.pt_dit import PTDiT as PTDiT
+from saccade.models.routed_lm import RoutedLM as RoutedLM
 
 SHIPPED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",

@@ -34,8 +34,8 @@ def choose(probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False) -
     """The k most probable of e, the weights as they are or summing to one; of equals the first."""
     if not 1 <= k <= probs.shape[-1]:
         raise ValueError(f"k={k} must be between 1 and the {probs.shape[-1]} that there are to choose from")
-    weight, index = probs.sort(dim=-1, descending=True, stable=True)
-    weight, index = weight[..., :k], index[..., :k]
+    index = probs.argmax(-1, keepdim=True) if k == 1 else probs.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    weight = probs.gather(-1, index)
     return Routing(index, weight / weight.sum(-1, keepdim=True) if renormalise else weight, probs)
 
 
