@@ -50,7 +50,19 @@ TEXT_HOSTS = ("llama", "bert", "modernbert", "qwen2_vl", "llava")
 _ENTRIES: dict[str, Entry] = {}
 BUILT_IN = tuple(
     f"saccade.systems.{name}"
-    for name in ("clear", "consistedit", "dc_dit", "dense", "dico", "dit_moe", "dydila", "flashbias", "moh", "sparsed")
+    for name in (
+        "clear",
+        "consistedit",
+        "dc_dit",
+        "dense",
+        "dico",
+        "dit_moe",
+        "dydila",
+        "flashbias",
+        "graph_moe",
+        "moh",
+        "sparsed",
+    )
 )
 
 
