@@ -255,6 +255,13 @@ def test_a_half_precise_model_routes_in_single_precision() -> None:
     assert out.dtype == torch.bfloat16 and found["stage.router"][0].probs.dtype == torch.float32
 
 
+def test_attention_in_half_precision_is_an_option() -> None:
+    batch = _batch()
+    exact, half = (_stirred(DCDiT(TINY, mixer=f"attention(bf16={on})"))(*batch).out for on in (False, True))
+    moved = (half - exact).norm() / exact.norm()
+    assert 0 < moved < 2**-7  # the last place of bfloat16
+
+
 def test_lite_guidance_is_one_call_with_a_share_for_each_row() -> None:
     model, (x, t, labels) = _stirred(DCDiT(TINY, learned_variance=False)), _batch()
     labels = labels.clamp(max=4)

@@ -18,6 +18,7 @@ class SelfAttention(nn.Module):
     qk_norm    LayerNorm over each head's q and k
     rotary     turn q and k by their place on the grid
     tells      hand q, k, v and the heads' outputs to the feed-forward of the same block
+    bf16       attend in bfloat16 whatever the rest runs in, as some released code does
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class SelfAttention(nn.Module):
         qk_norm: bool = False,
         rotary: bool = False,
         tells: bool = False,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, head_dim or per_head(width, heads)
-        self.rotary, self.tells = rotary, tells
+        self.rotary, self.tells, self.bf16 = rotary, tells, bf16
         self.qkv = nn.Linear(width, 3 * heads * self.head_dim)
         self.out = nn.Linear(heads * self.head_dim, width)
         norms = (nn.LayerNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
@@ -45,7 +47,11 @@ class SelfAttention(nn.Module):
     def heads_of(self, x: Float[Tensor, "b n d"], place: Place) -> Seen:
         """q, k, v and output of every head."""
         q, k, v = self.operands(x, place)
-        return Seen(q, k, v, self.attend(q, k, v, place), self.out)
+        if self.bf16:
+            out = self.attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), place).to(v.dtype)
+        else:
+            out = self.attend(q, k, v, place)
+        return Seen(q, k, v, out, self.out)
 
     def operands(self, x: Float[Tensor, "b n d"], place: Place) -> tuple[Float[Tensor, "b h n e"], ...]:
         """q, k and v, normalised and turned."""

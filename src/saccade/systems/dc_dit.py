@@ -45,7 +45,7 @@ PAPER = Paper(
         "in a stage inside another the first and last token of every picture are kept too, convolutions and norms "
         "leave padding out, and the router is H-Net's: the released one needs a grid, its inner stage mixes pictures",
         "the linear layer around the main network is counted apart: published FLOPs leave it out",
-        "attention runs in the model's own precision, not always in bfloat16",
+        "attention runs in the model's own precision; mixer='attention(bf16=True)' does as the released code",
         "upcycling: positions of the teacher's patches are read at pixels, and kept tokens are plugged back and "
         "averaged over patches before they are compared; the paper states neither",
         "labels are dropped where a batch is made, not inside the model",
