@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import log
 from pathlib import Path
@@ -48,8 +48,8 @@ from saccade.train.masked import MaskedStage, MaskedTask
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
 
-STEPS, TUNED, BATCH, SIDE, SEEDS = 240, 24, 16, 16, (0, 1, 2)
-PICTURES, SAMPLES, DRAWN = 1024, 196, 15
+STEPS, TUNED, BATCH, SIDE = 240, 24, 16, 16
+PICTURES, SAMPLES, DRAWN = 1024, 140, 12
 LANGUAGE, TEXT, TEXTS = 40, 128, 24
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 FLOW = RectifiedFlow()
@@ -95,8 +95,8 @@ class Task(ArchitectureTask):
 class Bench:
     """Pictures, their judge, and a folder of what was trained."""
 
-    def __init__(self, work: Path) -> None:
-        self.work, self.source = work, open_source("scenes", SIDE, label="colour")
+    def __init__(self, work: Path, seeds: Sequence[int]) -> None:
+        self.work, self.seeds, self.source = work, seeds, open_source("scenes", SIDE, label="colour")
         folder, judge = work / "judge", replace(ClassifierStage().fit, minutes=None, steps=250, precision="no")
         if not (folder / "model").exists():
             ClassifierRecipe(side=SIDE, label="colour", train=ClassifierStage(fit=judge, shift=1)).run(folder)
@@ -133,7 +133,7 @@ class Bench:
 def arms(bench: Bench) -> list[dict[str, Any]]:
     """Every arm with every seed."""
     rows = []
-    for seed in SEEDS:
+    for seed in bench.seeds:
         for name, text in ARMS.items():
             model = bench.arm(name, text, seed)
             size = sum(p.numel() for p in model.parameters())
@@ -145,7 +145,7 @@ def arms(bench: Bench) -> list[dict[str, Any]]:
 def conversion(bench: Bench) -> list[dict[str, Any]]:
     """Six heads; converted; tuned on for a tenth of the steps, as is the model of six heads."""
     rows = []
-    for seed in SEEDS:
+    for seed in bench.seeds:
         dense = bench.arm("six heads", ARMS["six heads"], seed)
         rows.append({"what": "six heads", "stage": "before", "seed": seed, **bench.judged(dense)})
         for what, (shared, routed) in CONVERSIONS.items():
@@ -258,14 +258,16 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of trained models")
     parser.add_argument("--out", type=Path, required=True, help="JSON file; parts that are not run are kept")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--seeds", default="0,1,2", help="some, to share the work out; all of them at last")
     chosen = parser.parse_args(None if words is None else list(words))
+    seeds = [int(seed) for seed in chosen.seeds.split(",")]
     figures = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
-    bench = Bench(chosen.work)
+    bench = Bench(chosen.work, seeds)
     for name in chosen.only.split(","):
         start = time.process_time()
         figures[name] = {"rows": PARTS[name](bench), "cpu_s": round(time.process_time() - start, 1)}
     figures["setting"] = {
-        "steps": STEPS, "tuned": TUNED, "batch": BATCH, "side": SIDE, "seeds": len(SEEDS), "pictures": PICTURES,
+        "steps": STEPS, "tuned": TUNED, "batch": BATCH, "side": SIDE, "seeds": len(seeds), "pictures": PICTURES,
         "samples": SAMPLES, "times": TIMES, "depth": BASE.depth, "width": BASE.width, "heads": BASE.heads,
         "language_steps": LANGUAGE, "text": TEXT, "texts": TEXTS,
         "source": "shakespeare" if os.environ.get("SACCADE_DATA") else "captions",

@@ -90,7 +90,7 @@ class LearnedGates(nn.Module):
     def __init__(self, width: int, counts: HeadCounts) -> None:
         super().__init__()
         self.counts = counts
-        self.router = HeadRouter(width, counts.candidates, counts.routed) if counts.routed else None
+        self.router: Router | None = HeadRouter(width, counts.candidates, counts.routed) if counts.routed else None
         self.shared_router = nn.Linear(width, counts.shared, bias=False) if counts.shared > 1 else None
         self.side_router = nn.Linear(width, 2, bias=False) if counts.shared and counts.routed else None
 
