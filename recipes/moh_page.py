@@ -161,7 +161,9 @@ def _plain(found: Interval) -> str:
 
 def _setting(figures: Figures) -> str:
     s = figures["setting"]
-    model = f"DiT of depth {s['depth']}, width {s['width']}, side {s['side']}, {s['steps']} steps of {s['batch']} pictures"
+    model = (
+        f"DiT of depth {s['depth']}, width {s['width']}, side {s['side']}, {s['steps']} steps of {s['batch']} pictures"
+    )
     judged = f"{s['pictures']} held-out pictures, {s['samples']} samples"
     return f"{s['seeds']} seeds; {model}; {judged}; {s['device']}, torch {s['torch']}."
 
