@@ -10,7 +10,7 @@ from saccade.analysis.routing import stretched
 
 
 def plot_usage(tables: dict[str, Int[Tensor, "l g e"]], file: Path) -> None:
-    """A column for each table, such as those of a `Usage`, a row for each layer; experts upwards, bright is often."""
+    """A column for each table, such as those of a `Usage`, a row for each layer; experts downwards, bright is often."""
     layers = max(len(table) for table in tables.values())
     figure = Figure(figsize=(3 * len(tables), 0.9 * layers + 0.6), layout="constrained")
     grid = figure.subplots(layers, len(tables), squeeze=False)

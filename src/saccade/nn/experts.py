@@ -100,7 +100,8 @@ class Experts(nn.Module):
         """sum_k weight_k expert_{index_k}(x)."""
         slots = index.flatten()
         order = slots.argsort(stable=True)
-        rows, counts = x.index_select(0, order // index.shape[1]), slots.bincount(minlength=self.count)
+        rows = x.index_select(0, order // index.shape[1])
+        counts = (slots[:, None] == torch.arange(self.count, device=x.device)).sum(0)  # bincount would wait for a GPU
         out = (self.grouped if self._has_kernel(x) else self.one_by_one)(rows, counts)
         back = out.index_select(0, order.argsort()).unflatten(0, index.shape)
         return (back * weight.to(back.dtype)[..., None]).sum(1)

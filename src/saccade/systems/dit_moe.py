@@ -54,10 +54,14 @@ class DiTMoEModel:
     """A diffusion transformer whose feed-forwards are experts: a few for each token, one shared by all.
 
     size       S/2-8E2A, S/2-16E2A, B/2-8E2A, L/2-8E2A, XL/2-8E2A or G/2-16E2A
-    experts, top, shared   change what the size says; None leaves it
+    experts    of a block; None: as the size says
+    top        of them serve a token; None: as the size says
+    shared     hidden channels of the shared expert, in widths; None: as the size says
     norm_topk  weights of the chosen sum to one
     balance    weight of the loss that evens out the load
-    side, channels, classes   of the latent, of the labels
+    side       of the latent
+    channels   of the latent
+    classes    of the labels
     """
 
     name: ClassVar[str] = "dit_moe"
