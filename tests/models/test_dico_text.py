@@ -9,9 +9,9 @@ from torch import nn
 from saccade.models import Architecture, DiCo
 from saccade.models.dico import DiCoConfig
 from saccade.models.dico_text import DiCoText, DiCoTextConfig
-from saccade.nn.text_conv import TextConv
 
 TINY = DiCoTextConfig(width=8, depths=(1, 1, 1, 1, 1), channels=3, words=6, kernel=3)
+READERS = ("conv", "attention")
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -25,8 +25,9 @@ def _stirred(model: DiCo) -> DiCo:
     return model.double()
 
 
-def test_fresh_model_answers_zero_and_blocks_pass() -> None:
-    model, batch = DiCoText(TINY).double(), _batch()
+@pytest.mark.parametrize("reader", READERS)
+def test_fresh_model_answers_zero_and_blocks_pass(reader: str) -> None:
+    model, batch = DiCoText(TINY, reader=reader).double(), _batch()
     seen: list[bool] = []
     for block in (*model.encoder2, *model.decoder1):
         block.register_forward_hook(lambda _, given, part: seen.append(torch.equal(given[0], part.out)))
@@ -34,11 +35,12 @@ def test_fresh_model_answers_zero_and_blocks_pass() -> None:
     assert out.shape == (2, 6, 8, 12) and not out.any() and losses == {} and seen == [True, True]
 
 
-def test_equals_dico_where_captions_write_nothing() -> None:
-    model, (x, t, words) = _stirred(DiCoText(TINY)), _batch()
-    for reader in (module for module in model.modules() if isinstance(module, TextConv)):
-        nn.init.zeros_(reader.outer.weight)
-        nn.init.zeros_(reader.outer.bias)
+@pytest.mark.parametrize("reader", READERS)
+def test_equals_dico_where_captions_say_nothing(reader: str) -> None:
+    model, (x, t, words) = _stirred(DiCoText(TINY, reader=reader)), _batch()
+    last = "reader.outer." if reader == "conv" else "reader.out."
+    for weight in (weight for name, weight in model.named_parameters() if last in name):
+        nn.init.zeros_(weight)
     config = DiCoConfig(width=8, depths=TINY.depths, channels=3, classes=1)
     plain = _stirred(DiCo(config))
     known = {name: w for name, w in model.state_dict().items() if "reader" not in name and "label" not in name}
@@ -48,26 +50,32 @@ def test_equals_dico_where_captions_write_nothing() -> None:
     torch.testing.assert_close(model(x, t, words).out, plain(x, t, torch.arange(2)).out)
 
 
-def test_each_picture_reads_its_own_caption_in_order() -> None:
-    model, (x, t, words) = _stirred(DiCoText(TINY)), _batch()
+@pytest.mark.parametrize("reader", READERS)
+def test_each_picture_reads_its_own_caption(reader: str) -> None:
+    model, (x, t, words) = _stirred(DiCoText(TINY, reader=reader)), _batch()
     out = model(x, t, words).out
     torch.testing.assert_close(out[:1], model(x[:1], t[:1], words[:1]).out)
-    turned = words.clone()
-    turned[1] = words[1].flip(0)  # the same mean
-    other = model(x, t, turned).out
+    turned, spread = words.clone(), words.clone()
+    turned[1] = words[1].flip(0)
+    spread[1] = 2 * words[1] - words[1].mean(0)  # the same mean
+    other, third = model(x, t, turned).out, model(x, t, spread).out
     torch.testing.assert_close(other[0], out[0])
-    assert not torch.allclose(other[1], out[1])
+    assert not torch.allclose(third[1], out[1])
+    assert torch.allclose(other[1], out[1]) == (reader == "attention")  # only kernels know the order of words
 
 
-def test_every_weight_learns_and_is_stored(tmp_path: Path) -> None:
-    model, batch = _stirred(DiCoText(TINY)), _batch()
+@pytest.mark.parametrize("reader", READERS)
+def test_every_weight_learns_and_is_stored(tmp_path: Path, reader: str) -> None:
+    model, batch = _stirred(DiCoText(TINY, reader=reader)), _batch()
     out = model(*batch).out
     out.square().sum().backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+    learning = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    shifts = {name for name in model.state_dict() if name.endswith("reader.k.bias")}  # of all scores alike: no effect
+    assert learning | shifts == set(model.state_dict())
     model.float().save_pretrained(tmp_path)
     again = Architecture.from_pretrained(tmp_path)
     single = [value.float() for value in batch]
-    assert again.config == TINY and torch.equal(again(*single).out, model(*single).out)
+    assert again.config == model.config and torch.equal(again(*single).out, model(*single).out)
 
 
 def test_sizes_are_those_of_dico() -> None:
@@ -85,3 +93,5 @@ def test_bad_input() -> None:
         DiCoText(TINY, words=0)
     with pytest.raises(ValueError, match="kernel=4 must be odd"):
         DiCoText(TINY, kernel=4)
+    with pytest.raises(ValueError, match="reader='mlp' is unknown; choose one of conv, attention"):
+        DiCoText(TINY, reader="mlp")

@@ -27,12 +27,12 @@ from saccade.nn.modulation import ZeroModulation, modulate, norm
 from saccade.nn.part import Losses, Place, added, to_map, to_tokens
 from saccade.nn.registry import make_feedforward, make_mixer
 
-LEVELS = {  # ours: (theirs, width over D, halvings of the sides)
-    "encoder1": ("encoder_level_1", 1, 0),
-    "encoder2": ("encoder_level_2", 2, 1),
-    "middle": ("latent", 4, 2),
-    "decoder2": ("decoder_level_2", 2, 1),
-    "decoder1": ("decoder_level_1", 2, 0),
+LEVELS = {  # ours: (theirs, width over D)
+    "encoder1": ("encoder_level_1", 1),
+    "encoder2": ("encoder_level_2", 2),
+    "middle": ("latent", 4),
+    "decoder2": ("decoder_level_2", 2),
+    "decoder1": ("decoder_level_1", 2),
 }
 PARTS = (
     ("modulation.linear.", "adaLN_modulation.1."),
@@ -74,8 +74,8 @@ class DiCoConfig:
             raise ValueError(f"width={self.width} must be even: its half goes down to the next level")
         if len(self.depths) != len(LEVELS) or min(self.depths) < 0:
             raise ValueError(f"depths={self.depths} must be five numbers of blocks, from encoder to decoder")
-        if self.ratio <= 0:
-            raise ValueError(f"ratio={self.ratio} must be above 0")
+        if int(self.ratio * self.width) < 1:
+            raise ValueError(f"ratio={self.ratio} must be above 0, enough for one channel inside a feed-forward")
 
 
 SIZES = {
@@ -99,7 +99,7 @@ class DiCo(Architecture):
           for i in range(3) for ours, theirs in (("inner", 0), ("outer", 2))),
         ("label.{}.table.", "y_embedder.embedding_table_{}."),
         *((f"{level}.{{}}.{ours}", f"{theirs}.{{}}.{name}")
-          for level, (theirs, *_) in LEVELS.items() for ours, name in PARTS),
+          for level, (theirs, _) in LEVELS.items() for ours, name in PARTS),
         ("down1.", "down1_2.body.0."),
         ("down2.", "down2_3.body.0."),
         ("up2.", "up3_2.body.0."),
@@ -121,7 +121,7 @@ class DiCo(Architecture):
         self.join2, self.join1 = nn.Linear(4 * d, 2 * d), nn.Linear(2 * d, 2 * d)
         for join in (self.join2, self.join1):
             xavier_(join)
-        for (level, (_, k, _)), depth in zip(LEVELS.items(), c.depths, strict=True):
+        for (level, (_, k)), depth in zip(LEVELS.items(), c.depths, strict=True):
             self.add_module(level, nn.ModuleList(self._block(k) for _ in range(depth)))
         self.final = ConvFinal(2 * d, c.channels * (1 + c.learned_variance))
 

@@ -39,7 +39,7 @@ PAPER = Paper(
         "labels are dropped where a batch is made, not inside the model",
         "tokens that are not there count as the outside of the picture; the paper has none",
         "channel self-attention follows Restormer with one head: the paper does not say which it compared",
-        "told words (`DiCoText`): residual, norm and condition around the caption's convolution are ours",
+        "told words (`DiCoText`): residual, norm and condition around the reader of words are ours",
     ),
 )
 
