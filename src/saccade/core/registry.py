@@ -61,6 +61,7 @@ BUILT_IN = tuple(
         "flashbias",
         "graph_moe",
         "moh",
+        "pt_dit",
         "sparsed",
     )
 )
