@@ -310,6 +310,7 @@ def test_compiled_agrees_with_eager(learned: bool) -> None:
     system = routed(model, inputs, MoH()) if learned else MoH()
     with attach(model, system):
         eager = output(model, inputs)
-    with attach(torch.compile(model, fullgraph=True, backend="aot_eager"), system):
-        torch.testing.assert_close(output(model, inputs), eager, rtol=1e-5, atol=1e-5)
+    outer: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with attach(outer, system):
+        torch.testing.assert_close(output(outer, inputs), eager, rtol=1e-5, atol=1e-5)
     torch._dynamo.reset()
