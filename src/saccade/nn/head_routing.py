@@ -104,9 +104,9 @@ class LearnedGates(nn.Module):
         return Gates(torch.cat((shared, routed), dim=-1), routing)
 
     def _shared(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n s"]:
-        return (
-            x.new_ones(*x.shape[:2], self.counts.shared) if self.shared_router is None else even(self.shared_router(x))
-        )
+        if self.shared_router is None:
+            return x.new_ones(*x.shape[:2], self.counts.shared)
+        return even(self.shared_router(x))
 
 
 class NormGates(nn.Module):
