@@ -212,6 +212,11 @@ def test_windows_of_one_token() -> None:
     assert all(torch.equal(each, x) for each in chosen)
     near = _stirred(WindowAttention(8, 2, window=(1, 1)))
     torch.testing.assert_close(near(x, PLACE).out, near.attention.out(near.attention.v(x)))
+    step = _stirred(ProxyInjection(8, 2, Proxies(window=(1, 1)))).double()
+    x = x[0].double()
+    every = x + _attended(step.attention, _normed(x), _normed(x))
+    wanted = step.out(_attended(step.cross, _normed(x), _normed(every)))
+    torch.testing.assert_close(step(x[None], GRID)[0], wanted)
 
 
 def test_another_grid_brings_its_own_mask() -> None:
@@ -280,3 +285,10 @@ def test_bad_places() -> None:
             mixer(x, Place(grid=(4, 4), keep=torch.ones(1, 16, dtype=torch.bool)))
     with pytest.raises(ValueError, match="proxies='none' and local=False leave nothing"):
         ProxyMixer(8, 2, proxies="none", local=False)
+
+
+@pytest.mark.compile
+def test_one_graph() -> None:
+    mixer, x = _stirred(ProxyMixer(8, 2, window=(4, 4))), torch.randn(2, 64, 8)
+    compiled = torch.compile(mixer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, PLACE).out, mixer(x, PLACE).out)
