@@ -160,6 +160,18 @@ def test_a_run_without_an_end_is_refused() -> None:
         Fit()
 
 
+def test_what_cannot_go_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="shard=True and optim.flatten=True do not go together"):
+        Fit(steps=1, shard=True, optim=Optim(flatten=True))
+    with pytest.raises(ValueError, match="accumulate=0 must be above 0"):
+        Fit(steps=1, accumulate=0)
+
+
+def test_the_last_steps_are_logged_too(tmp_path: Path) -> None:
+    fit(LineTask(), replace(FIT, steps=7), tmp_path, cpu=True)
+    assert [json.loads(line)["step"] for line in (tmp_path / "loss.jsonl").read_text().splitlines()] == [5, 7]
+
+
 def test_the_run_ends_at_whichever_limit_comes_first() -> None:
     config = Fit(steps=100, minutes=1)
     assert config.progress(50, 6) == 0.5

@@ -9,11 +9,16 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-RECIPES = {  # name -> module and class of the recipe, and the stage whose length `--minutes` and `--steps` set
+RECIPES = {  # name -> module, what makes the recipe there, and the stage whose length `--minutes` and `--steps` set
     "scenes-flux": ("scenes_flux", "ScenesFluxRecipe", "flow"),
     "shakespeare-lm": ("shakespeare", "ShakespeareRecipe", "train"),
     "classifier": ("classifier", "ClassifierRecipe", "train"),
-    "dit": ("architecture", "ArchitectureRecipe", "train"),
+    "dit": ("presets", "dit", "train"),
+    "dit-moe": ("presets", "dit_moe", "train"),
+    "moh-dit": ("presets", "moh_dit", "train"),
+    "dydi-lit": ("presets", "dydi_lit", "train"),
+    "dico": ("presets", "dico", "train"),
+    "dc-dit": ("presets", "dc_dit", "train"),
 }
 
 

@@ -40,7 +40,7 @@ class ArchitectureRecipe:
 
     architecture: str = "DiT"
     size: str = ""
-    model: Any = field(default_factory=lambda: DiTConfig(depth=4, width=96, heads=4, patch=4, learned_variance=False))
+    model: Any = field(default_factory=lambda: DiTConfig(depth=4, width=64, heads=4, patch=4, learned_variance=False))
     source: str = "scenes"
     side: int = 32
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -55,12 +55,22 @@ class ArchitectureRecipe:
         known = Architecture.kinds
         if self.architecture not in known:
             raise ValueError(f"architecture='{self.architecture}' is unknown; choose from {', '.join(known)}")
+        self._check(known[self.architecture].config_class)
         if self.size:
             sizes = known[self.architecture].sizes
             if self.size not in sizes:
                 raise ValueError(f"size='{self.size}' is unknown; choose one of {', '.join(sizes)}")
             object.__setattr__(self, "model", sizes[self.size])
             object.__setattr__(self, "size", "")
+
+    def _check(self, config_class: type[Any]) -> None:
+        if "classes" not in {each.name for each in fields(config_class)}:
+            raise ValueError(f"architecture='{self.architecture}' is told words, not labels; train it by its own task")
+        if not self.size and type(self.model) is not config_class:
+            raise ValueError(
+                f"model is a {type(self.model).__name__}, not the {config_class.__name__} of "
+                f"architecture='{self.architecture}'; set size too, or start from the recipe of its name"
+            )
 
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the model's folder."""

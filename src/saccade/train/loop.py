@@ -87,6 +87,8 @@ class Fit:
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, minutes=self.minutes, log_every=self.log_every, save_every=self.save_every)
         check_positive(sheet_every=self.sheet_every, accumulate=self.accumulate)
+        if self.shard and self.optim.flatten:
+            raise ValueError("shard=True and optim.flatten=True do not go together; leave one of them out")
         if self.steps is None and self.minutes is None:
             raise ValueError("steps=None and minutes=None leave no end; give one of them")
 
@@ -235,6 +237,8 @@ class _Run:
             save_picture(self.folder / f"sheet-{self.step:06d}.png", picture)
 
     def _finish(self) -> dict[str, Tensor]:
+        if self.records.pending:
+            self.records.write(self.step, self.seconds)
         self._save()
         self._draw()
         final = {name: value.cpu().contiguous() for name, value in whole(self.average.state).items()}

@@ -22,7 +22,6 @@ def shard_(module: nn.Module, device: torch.device, processes: int) -> FSDPModul
             f"shard=True has nothing to share out with processes={processes}; start two or more by accelerate launch"
         )
     mesh = init_device_mesh(device.type, (processes,))
-    module.to(device)
     for blocks in [each for each in module.modules() if isinstance(each, nn.ModuleList)]:
         for block in blocks:
             fully_shard(block, mesh=mesh)
