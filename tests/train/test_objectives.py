@@ -162,3 +162,8 @@ def test_the_generator_decides_the_samples(objective: Any) -> None:
 def test_a_flow_without_spread_is_refused() -> None:
     with pytest.raises(ValueError, match="std=0 must be above 0"):
         RectifiedFlow(std=0)
+
+
+def test_a_flow_warns_of_the_times_of_ddpm() -> None:
+    with pytest.warns(UserWarning, match=r"t=500 of a flow: its times are in \[0, 1\]"):
+        RectifiedFlow().loss(Net(), X, LABELS, torch.tensor([0.0, 1, 2, 3, 4, 500]), NOISE)

@@ -9,6 +9,7 @@ bound. A flow discards that half. What a model adds of its own (balance of exper
 Sources: Ho et al. (2020), Nichol & Dhariwal (2021), as in DiT; Liu et al. (2022), Esser et al. (2024).
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -133,6 +134,8 @@ class RectifiedFlow:
     def loss(
         self, model: Model, x: Float[Tensor, "b c *d"], condition: Any, t: Float[Tensor, " b"], noise: Tensor
     ) -> dict[str, Tensor]:
+        if t.device.type == "cpu" and bool((t > 1).any()):  # elsewhere the check would wait
+            warnings.warn(f"t={float(t.max()):g} of a flow: its times are in [0, 1]", stacklevel=2)
         share = t.view(-1, *[1] * (x.ndim - 1))
         out, losses = model((1 - share) * x + share * noise, t, condition)
         with torch.autocast(x.device.type, enabled=False):
