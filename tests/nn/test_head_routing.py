@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saccade.nn.attention import SelfAttention
 from saccade.nn.head_routing import HeadCounts, HeadRouter, LearnedGates, NormGates, NormRouter, even, standard
@@ -167,6 +168,22 @@ def test_gathered_by_norm_equals_dense_but_for_the_gradient_of_what_was_dropped(
     full, found = (torch.autograd.grad(m(x, place).out.square().sum(), m.qkv.weight)[0] for m in (dense, gathered))
     torch.testing.assert_close(found, wanted)
     assert not torch.allclose(full, wanted)
+
+
+@every_split
+def test_gathered_attends_for_the_queries_of_each_head_alone(
+    shared: int, routed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sequence: of all pairs of head and query the share that is active."""
+    attend, queries = F.scaled_dot_product_attention, []
+
+    def counted(q: Tensor, *given: Any, **more: Any) -> Tensor:
+        queries.append(q.shape[-2])
+        return attend(q, *given, **more)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    moh(shared, routed, execution="gathered")(tokens(rows=1), Place())
+    assert sum(queries) == 7 * (shared + routed)
 
 
 def test_a_head_that_nobody_picked_is_not_computed() -> None:
