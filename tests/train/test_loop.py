@@ -266,3 +266,19 @@ def test_gradients_may_go_unclipped(tmp_path: Path) -> None:
 def test_a_wrong_optimiser_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Optim(**options)
+
+
+class SeeingTask(LineTask):
+    """Remembers the precision of its module's answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+        self.module.hidden.register_forward_hook(lambda module, given, out: self.seen.add(out.dtype))
+
+
+def test_each_run_of_a_process_chooses_its_precision(tmp_path: Path) -> None:
+    for i, (name, dtype) in enumerate((("no", torch.float32), ("bf16", torch.bfloat16), ("no", torch.float32))):
+        task = SeeingTask()
+        fit(task, replace(FIT, steps=1, precision=name), tmp_path / str(i), cpu=True)
+        assert task.seen == {dtype}

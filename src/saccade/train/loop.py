@@ -10,13 +10,13 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, send_to_device
-from jaxtyping import UInt8
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,32 +28,10 @@ from saccade.train.plots import plot_losses, save_picture
 from saccade.train.records import Records, bar
 from saccade.train.shards import FSDPModule, gathered, shard_, spread, spread_optimiser, whole
 from saccade.train.shares import shares
+from saccade.train.task import Batch
+from saccade.train.task import Task as Task
 
 log = logging.getLogger(__name__)
-Batch = Any
-
-
-class Task(Protocol):
-    """What is trained, and on what."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The trained module; `module(batch)` returns named losses, of which `loss` is minimised."""
-        ...
-
-    def batch(self, rng: np.random.Generator) -> Batch:
-        """A fresh batch, a nest of tensors, that depends on `rng` alone."""
-        ...
-
-    def is_hidden(self, name: str) -> bool:
-        """Whether the matrix of that name inside `module` is one for Muon."""
-        ...
-
-    def sheet(self) -> UInt8[np.ndarray, "h w 3"] | None:
-        """A picture of what `module` can do now, or None."""
-        ...
-
-    # A task whose batches are to be cut, and have entries that are not one a row, also has `shared`: their names.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +92,8 @@ class _Run:
         self.task, self.config, self.folder = task, config, folder
         folder.mkdir(parents=True, exist_ok=True)
         unused = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused)
+        if AcceleratorState._shared_state.get("_mixed_precision") not in (None, config.precision):
+            AcceleratorState._reset_state()  # an earlier run of this process chose another
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision, kwargs_handlers=[unused])
         self.module, self.optimisers = self._prepare()
         self.plain: nn.Module = self.accelerator.unwrap_model(self.module)

@@ -19,7 +19,7 @@ def small(architecture: str, **options: Any) -> ArchitectureRecipe:
 
 
 def dit() -> ArchitectureRecipe:
-    """335,000 parameters."""
+    """The plain one: attention and perceptrons."""
     return small("DiT")
 
 
