@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from saccade.nn.attention import SelfAttention
 from saccade.nn.head_routing import HeadCounts, HeadRouter, LearnedGates, NormGates, NormRouter, even, standard
@@ -212,6 +213,16 @@ def test_loss_is_k_when_probabilities_are_even_and_at_most_e(e: int, k: int, see
         weight.zero_()
         weight[-1] = 1e3 * x.mean((0, 1))
     torch.testing.assert_close(module(x, Place()).losses["head_balance"].item(), float(e))
+
+
+def test_checkpointing_counts_the_loss_once() -> None:
+    module, x = moh(2, 2), tokens().requires_grad_()
+    plain, kept = module(x, Place()), checkpoint(module, x, Place(), use_reentrant=False)
+    assert torch.equal(kept.losses["head_balance"], plain.losses["head_balance"])
+    wanted, found = (
+        torch.autograd.grad(p.losses["head_balance"] + p.out.sum(), [x, *module.parameters()]) for p in (plain, kept)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
 def test_loss_counts_no_padding_and_follows_probabilities_alone() -> None:
