@@ -34,8 +34,9 @@ def _count(*modules: nn.Module) -> int:
 def test_parameters_part_by_part() -> None:
     with torch.device("meta"):
         model = EMMDiT()
-    assert {_count(block) for block in model.blocks[:-1]} == {11_830_400} and len(model.blocks) == 24
-    assert _count(model.blocks[-1]) == 7_688_576
+    *usual, last = [block for group in model.blocks for block in group]
+    assert {_count(block) for block in usual} == {11_830_400} and len(usual) == 23
+    assert _count(last) == 7_688_576
     assert (_count(model.compressor), _count(model.reconstructor)) == (12_979_200, 3_727_872)
     assert (_count(model.time, model.shared), _count(model.words)) == (4_331_520, 1_573_632)
     assert (_count(model.patches), _count(model.final)) == (25_344, 24_608)
@@ -77,8 +78,8 @@ def test_the_same_positions_twice() -> None:
     table = torch.cat((line.expand(16, 16, 16), line[:, None].expand(16, 16, 16)), dim=-1).flatten(0, 1)
     torch.testing.assert_close(model.places((16, 16)), table)
     assert not model.positions.requires_grad and "positions" not in model.state_dict()
-    model.groups[0][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    model.groups[2][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.blocks[0][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.blocks[2][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model.patches.register_forward_hook(lambda _, __, out: seen.append(out))
     model.reconstructor.register_forward_hook(lambda _, __, out: seen.append(out))
     model(*_batch())
@@ -114,7 +115,7 @@ def test_every_weight_learns_but_what_the_last_words_would_ask() -> None:
     model = _stirred(EMMDiT(TINY))
     model(*_batch()).out.square().sum().backward()
     idle = {name for name, weight in model.named_parameters() if weight.grad is None}
-    assert idle == {f"groups.2.1.attention.text.{part}" for part in ("q.weight", "q.bias", "norm_q.weight")}
+    assert idle == {f"blocks.2.1.attention.text.{part}" for part in ("q.weight", "q.bias", "norm_q.weight")}
     assert all(weight.grad.any() for weight in model.parameters() if weight.grad is not None)
 
 

@@ -1,11 +1,11 @@
-"""Labels told as words."""
+"""Labels and numbers of words told as embedded words."""
 
 import pytest
 import torch
 
 from saccade.models import EMMDiT
 from saccade.models.e_mmdit_config import EMMDiTConfig
-from saccade.models.labelled import LabelWords
+from saccade.models.labelled import LabelWords, TokenWords
 
 TINY = EMMDiTConfig(groups=(1, 1, 1), width=32, heads=2, side=16, channels=3, words_width=24)
 
@@ -31,8 +31,18 @@ def test_words_learn() -> None:
     assert grad is not None and grad[[1, 5]].any(1).all() and not grad[[0, 2, 3, 4]].any()
 
 
+def test_captions_are_told_word_by_word() -> None:
+    told, x, t = TokenWords(EMMDiT(TINY), 9, tokens=16, width=24), torch.randn(2, 3, 16, 16), torch.rand(2)
+    ids = torch.tensor([[3, 1] + [9] * 14, [1, 3] + [9] * 14])
+    words = told.word.table.weight[ids] + told.place
+    assert torch.equal(told(x, t, ids).out, told.model(x, t, words).out)
+    assert not torch.equal(told(x, t, ids).out, told(x, t, ids.flip(0)).out)
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="tokens=0 and width=24 of the words must be at least 1"):
         _told(0)
     with pytest.raises(ValueError, match="label 6 is outside 0 to 5; 5 means no class"):
         _told()(torch.randn(1, 3, 16, 16), torch.rand(1), torch.tensor([6]))
+    with pytest.raises(ValueError, match=r"ids of shape \(1, 3\) must have tokens=16 a row; pad with the last"):
+        TokenWords(EMMDiT(TINY), 9, width=24)(torch.randn(1, 3, 16, 16), torch.rand(1), torch.tensor([[1, 2, 3]]))

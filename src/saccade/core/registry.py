@@ -58,6 +58,7 @@ BUILT_IN = tuple(
         "dico",
         "dit_moe",
         "dydila",
+        "e_mmdit",
         "flashbias",
         "graph_moe",
         "moh",

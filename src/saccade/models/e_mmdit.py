@@ -47,19 +47,19 @@ class EMMDiT(Architecture):
         ("time.outer.", "adaln_single.emb.timestep_embedder.linear_2."),
         ("shared.linear.", "adaln_single.linear."),
         ("words.", "context_embedder."),
-        ("groups.{}.{}.image.modulation.bias", "block_groups.{}.{}.scale_shift_bias"),
-        ("groups.{}.{}.image.modulation.scale", "block_groups.{}.{}.scale_shift_scale"),
-        ("groups.{}.{}.text.modulation.bias", "block_groups.{}.{}.scale_shift_bias_c"),
-        ("groups.{}.{}.text.modulation.scale", "block_groups.{}.{}.scale_shift_scale_c"),
-        ("groups.{}.{}.image.norm1.", "block_groups.{}.{}.norm1."),
-        ("groups.{}.{}.text.norm1.", "block_groups.{}.{}.norm1_context."),
-        ("groups.{}.{}.image.ffn.up.", "block_groups.{}.{}.ff.net.0.proj."),
-        ("groups.{}.{}.image.ffn.down.", "block_groups.{}.{}.ff.net.2."),
-        ("groups.{}.{}.text.ffn.up.", "block_groups.{}.{}.ff_context.net.0.proj."),
-        ("groups.{}.{}.text.ffn.down.", "block_groups.{}.{}.ff_context.net.2."),
-        ("groups.{}.{}.text.", "block_groups.{}.{}.norm1_context."),  # the last block's only norm
+        ("blocks.{}.{}.image.modulation.bias", "block_groups.{}.{}.scale_shift_bias"),
+        ("blocks.{}.{}.image.modulation.scale", "block_groups.{}.{}.scale_shift_scale"),
+        ("blocks.{}.{}.text.modulation.bias", "block_groups.{}.{}.scale_shift_bias_c"),
+        ("blocks.{}.{}.text.modulation.scale", "block_groups.{}.{}.scale_shift_scale_c"),
+        ("blocks.{}.{}.image.norm1.", "block_groups.{}.{}.norm1."),
+        ("blocks.{}.{}.text.norm1.", "block_groups.{}.{}.norm1_context."),
+        ("blocks.{}.{}.image.ffn.up.", "block_groups.{}.{}.ff.net.0.proj."),
+        ("blocks.{}.{}.image.ffn.down.", "block_groups.{}.{}.ff.net.2."),
+        ("blocks.{}.{}.text.ffn.up.", "block_groups.{}.{}.ff_context.net.0.proj."),
+        ("blocks.{}.{}.text.ffn.down.", "block_groups.{}.{}.ff_context.net.2."),
+        ("blocks.{}.{}.text.", "block_groups.{}.{}.norm1_context."),  # the last block's only norm
         *(
-            (f"groups.{{}}.{{}}.attention.{stream}.{ours}.", f"block_groups.{{}}.{{}}.attn.{theirs}.")
+            (f"blocks.{{}}.{{}}.attention.{stream}.{ours}.", f"block_groups.{{}}.{{}}.attn.{theirs}.")
             for stream, pairs in ATTENTION.items()
             for ours, theirs in pairs.items()
         ),
@@ -78,7 +78,7 @@ class EMMDiT(Architecture):
         self.time, self.words = TimeEmbedding(c.width, scale=c.time_scale), nn.Linear(c.words_width, c.width)
         self.shared = SharedModulation(c.width) if c.modulation != "zero" else nn.Identity()
         starts = accumulate(c.groups, initial=0)
-        self.groups = nn.ModuleList(
+        self.blocks = nn.ModuleList(
             nn.ModuleList(self._block(start + i) for i in range(count))
             for start, count in zip(starts, c.groups, strict=False)
         )
@@ -93,11 +93,6 @@ class EMMDiT(Architecture):
         last = i == sum(c.groups) - 1
         return JointBlock(c.width, c.heads, ratio=c.ratio, modulation=c.modulation, regions=regions, run=run, last=last)
 
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """All blocks in order."""
-        return [block for group in self.groups for block in group]  # type: ignore[attr-defined]
-
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
@@ -109,7 +104,7 @@ class EMMDiT(Architecture):
         self._check(x, words, words_keep)
         grid = x.shape[2] // self.config.patch, x.shape[3] // self.config.patch
         c, places = self.shared(self.time(t)), self.places(grid).to(x.dtype)
-        first, middle, last = self.groups
+        first, middle, last = self.blocks
         kept, told = _through(first, self.patches(x) + places, self.words(words), c, words_keep)
         tokens = self.compressor(kept, grid) if self.config.compress else kept
         tokens, told = _through(middle, tokens, told, c, words_keep)

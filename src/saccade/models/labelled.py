@@ -1,7 +1,8 @@
-"""Class labels for models that are told words."""
+"""Class labels and word numbers for models that are told embedded words."""
 
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -30,3 +31,21 @@ class LabelWords(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
         words = self.label(labels).unflatten(-1, (self.tokens, -1))
         return self.model(x, t, words)
+
+
+class TokenWords(nn.Module):
+    """A model told words, answering `forward(x, t, ids)`: a learned row for each of `count` words, one for each place.
+
+    Number `count` is padding; a caption of nothing but padding says nothing. For small runs without a text encoder.
+    """
+
+    def __init__(self, model: nn.Module, count: int, *, tokens: int = 16, width: int) -> None:
+        super().__init__()
+        self.model, self.tokens = model, tokens
+        self.word = LabelEmbedding(count, width)
+        self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], ids: Int[Tensor, "b m"]) -> Prediction:
+        if ids.shape[1] != self.tokens:
+            raise ValueError(f"ids of shape {tuple(ids.shape)} must have tokens={self.tokens} a row; pad with the last")
+        return self.model(x, t, self.word(ids.flatten()).unflatten(0, ids.shape) + self.place)
