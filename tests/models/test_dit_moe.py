@@ -17,6 +17,7 @@ from saccade.models.upcycling import upcycle
 from saccade.nn.embedders import unpatchify
 from saccade.nn.moe import MoE
 from saccade.nn.part import Place
+from tests.tiny_sd3 import tiny_sd3
 
 TINY = DiTMoEConfig(depth=2, width=32, heads=2, side=8, channels=3, classes=5, experts=4)
 DENSE = {name: getattr(TINY, name) for name in ("depth", "width", "heads", "side", "channels", "classes")}
@@ -203,6 +204,16 @@ def test_pixart_takes_experts_too() -> None:
     before = model(x, **given).sample
     assert list(put_experts_(model)) == ["transformer_blocks.0.ff"]
     torch.testing.assert_close(model(x, **given).sample, before)
+
+
+def test_sd3_takes_experts_for_image_and_text() -> None:
+    model = _stirred(tiny_sd3().transformer).eval()
+    given = {"encoder_hidden_states": torch.randn(1, 5, 64), "pooled_projections": torch.randn(1, 64)}
+    x, t = torch.randn(1, 4, 8, 8), torch.tensor([500.0])
+    before = model(x, timestep=t, **given).sample
+    names = ["transformer_blocks.0.ff", "transformer_blocks.0.ff_context", "transformer_blocks.1.ff"]
+    assert list(put_experts_(model, where="*.ff*")) == names
+    torch.testing.assert_close(model(x, timestep=t, **given).sample, before)
 
 
 def test_bad_hosts() -> None:
