@@ -5,6 +5,7 @@ from saccade.cli.lazy import Lazy, group
 
 class _Benches(Lazy):
     table = {
+        "architectures": "saccade.cli.bench_architectures:architectures",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
         "flashbias": "saccade.cli.bench_flashbias:flashbias",
@@ -13,4 +14,4 @@ class _Benches(Lazy):
     }
 
 
-app = group(_Benches, "Measure kernels, interception and single systems on this machine.")
+app = group(_Benches, "Measure kernels, interception, single systems and architectures on this machine.")

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from saccade.models.architecture import Architecture
+from saccade.models.labelled import LabelWords
 from saccade.nn.registry import read_call
 
 Budget = Literal["macs", "parameters"]
@@ -28,9 +29,10 @@ class Arm:
     step: int = 4
 
 
-def build(text: str, **base: Any) -> Architecture:
+def build(text: str, **base: Any) -> nn.Module:
     """The architecture of a text, with those options of `base` that it has and the text does not name.
 
+    One that is told words and not labels gets a few learned words for each of the base's `classes`.
     Raises ValueError for an unknown architecture or option.
     """
     name, options = read_call(text, "model")
@@ -40,7 +42,8 @@ def build(text: str, **base: Any) -> Architecture:
     known = [field.name for field in fields(cls.config_class)]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"model '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")
-    return cls(**{key: value for key, value in base.items() if key in known} | options)
+    model = cls(**{key: value for key, value in base.items() if key in known} | options)
+    return model if "classes" in known else LabelWords(model, base["classes"], width=_words_width(model))
 
 
 def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:
@@ -60,6 +63,11 @@ def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:
     if not found or min(found.values()) >= log(2):
         raise ValueError(f"arm '{arm.name}' cannot come near a budget of {target:,.0f} by its {arm.scaled}")
     return min(found, key=lambda value: found[value])
+
+
+def _words_width(model: Architecture) -> int:
+    """Channels of the words that a model is told."""
+    return getattr(model.config, "words_width", 0) or model.config.captions
 
 
 def check_budget(budget: str) -> None:

@@ -1,0 +1,91 @@
+"""What an architecture costs: multiply-adds, memory kept for the backward pass, seconds of a forward and of a step."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.metrics.activations import kept_bytes
+from saccade.models.dc_dit import DCDiT
+from saccade.models.dc_dit_cost import flops
+from saccade.models.macs import macs
+from saccade.train.judging import judged
+
+Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
+
+
+def example(options: Mapping[str, Any], rows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Random input of a model with these `channels`, `side` and `classes`: x, t and labels."""
+    noise = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, options["channels"], options["side"], options["side"], generator=noise)
+    return x, torch.rand(rows, generator=noise), torch.arange(rows) % options["classes"]
+
+
+def multiply_adds(model: nn.Module, options: Mapping[str, Any]) -> int:
+    """Of a forward of one picture; where that depends on the picture, as many tokens as DC-DiT aims at."""
+    if isinstance(model, DCDiT):
+        return int(flops(model.config, model.config.side**2 / model.config.ratio).total // 2)
+    with judged(model):
+        return macs(model, *example(options))
+
+
+def kept_by(model: nn.Module, options: Mapping[str, Any], rows: int = 16) -> float:
+    """Bytes a picture that a forward keeps for its backward pass, in a batch of `rows`."""
+    return kept_bytes(lambda: model(*example(options, rows)).out, model.parameters()) / rows
+
+
+def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any], *, rows: int, rounds: int) -> Seconds:
+    """A forward and a training step of every model, one after the other, `rounds` times and once before, uncounted.
+
+    In turn, so that drift of the machine hits all alike; compare within a round.
+    """
+    given = example(options, rows)
+    found: Seconds = {name: {"forward": [], "step": []} for name in models}
+    for number in range(rounds + 1):
+        for name, model in models.items():
+            for kind, work in (("forward", forward), ("step", step)):
+                spent = _seconds(lambda work=work, model=model: work(model, given))
+                if number:
+                    found[name][kind].append(spent)
+    return found
+
+
+def ratios(found: Seconds, against: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Quartiles (low, median, high) over rounds of each model's seconds divided by those of `against`."""
+    return {
+        name: {
+            kind: _quartiles([a / b for a, b in zip(spent, found[against][kind], strict=True)])
+            for kind, spent in kinds.items()
+        }
+        for name, kinds in found.items()
+    }
+
+
+def forward(model: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """One forward, as in sampling."""
+    with torch.inference_mode(), judged(model):
+        model(*given)
+
+
+def step(model: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """One forward and backward in training."""
+    model.train()
+    out, losses = model(*given)
+    (out.square().mean() + sum(losses.values())).backward()
+    model.zero_grad()
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
