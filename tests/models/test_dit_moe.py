@@ -68,6 +68,8 @@ def test_cost_is_what_a_forward_multiplies(changes: dict[str, Any]) -> None:
     tokens = 3 * 16 * model.config.depth
     of_blocks = tokens * 12 * model.config.width**2
     assert macs(model, *batch, attention=False) - dense + of_blocks == tokens * token_macs(model.config)
+    with torch.device("meta"):
+        assert macs(DiTMoE(TINY, **changes), *(x.to("meta") for x in batch)) == macs(model, *batch)
 
 
 def test_fresh_model_answers_zero_and_tells_its_balance() -> None:
