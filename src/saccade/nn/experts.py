@@ -109,9 +109,8 @@ class Experts(nn.Module):
     def one_by_one(self, rows: Float[Tensor, "s d"], counts: Int[Tensor, " e"]) -> Float[Tensor, "s d"]:
         """Sorted rows through their experts, an expert at a time."""
         gates = repeat(None) if self.gate is None else self.gate.each()
-        sizes = (
-            -(-len(rows) // self.count) if counts.is_meta else counts.tolist()
-        )  # without data: any split costs alike
+        even = -(-len(rows) // self.count)
+        sizes = even if counts.is_meta else counts.tolist()  # without data: any split costs alike
         groups = zip(rows.split(sizes), gates, self.up.each(), self.down.each(), strict=False)
         return torch.cat([_fed(part, self.kind, gate, up, down) for part, gate, up, down in groups])
 
