@@ -59,10 +59,11 @@ class RoutedLM(Architecture):
         super().__init__(config, **changes)
         c = self.config
         self.words = nn.Embedding(c.words, c.width)
-        self.blocks = nn.ModuleList(RoutedBlock(c) for _ in range(c.depth))
+        blocks = [RoutedBlock(c) for _ in range(c.depth)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(c.width)
         nn.init.normal_(self.words.weight, std=c.width**-0.5)
-        for block in self.blocks:
+        for block in blocks:
             xavier_(block.mixer)
 
     def forward(self, ids: Int[Tensor, "b n"], keep: Bool[Tensor, "b n"] | None = None) -> Prediction:

@@ -105,7 +105,8 @@ class AttentionMoE(MoE):
         check_word(("head", "model"), space=space)
         if not isinstance(heads, int):
             check_word(("min_entropy", "mean"), heads=heads)
-        self.sigma, self.space = sigma if posterior == "gaussian" else None, space
+        self.sigma = sigma if posterior == "gaussian" else None
+        self.space: Space = space
         self.heads, self.per_sample, self.restrict = heads, per_sample, restrict
 
     def route(self, x: Float[Tensor, "b n d"], place: Place) -> Routing:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from saccade.data.labelled import Label, Source
 from saccade.metrics.quality import quality
-from saccade.models.architecture import Architecture
 from saccade.models.classifier import Classifier
 from saccade.models.sizing import Arm, Budget, build, check_budget, parameters, sized
 from saccade.train.checkpoint import write_atomically
@@ -152,7 +151,7 @@ class Run:
             write_atomically(path, lambda partial: partial.write_text(text))
         return json.loads(path.read_text())
 
-    def trained(self, folder: Path) -> Architecture:
+    def trained(self, folder: Path) -> nn.Module:
         """The model after its steps, with averaged weights."""
         torch.manual_seed(self.seed)
         model = build(self.arm.model, **self.options)
@@ -160,7 +159,7 @@ class Run:
         fit(ArchitectureTask(model, RectifiedFlow(), self.source, stage), stage.fit, folder)
         return model
 
-    def result(self, model: Architecture, folder: Path, classifier: Classifier) -> dict[str, Any]:
+    def result(self, model: nn.Module, folder: Path, classifier: Classifier) -> dict[str, Any]:
         """`loss` on held-out pictures, the quality of samples, what the model costs, and the curve of its training."""
         contest, flow = self.contest, RectifiedFlow()
         real, labels = self.source.held_out(contest.pictures)
