@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel
+from diffusers.models.attention import FeedForward
 from torch import Tensor
 
 from saccade.models import Architecture, DiT, DiTMoE

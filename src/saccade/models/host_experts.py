@@ -51,8 +51,9 @@ def put_experts_(
     }
     if not found:
         raise ValueError(f"where='{where}' names no feed-forward of {type(model).__name__}; '*' takes all")
-    for name, dense in found.items():
-        model.set_submodule(name, _mixture(name, dense, norm_topk=norm_topk, shared=shared, **options))
+    options |= {"norm_topk": norm_topk, "shared": shared}
+    for name, made in [(name, _mixture(name, dense, **options)) for name, dense in found.items()]:
+        model.set_submodule(name, made)
     name_routers(model)
     return found
 
