@@ -224,10 +224,11 @@ def test_bad_hosts() -> None:
         put_experts_(_host(), where="blocks.*")
     with pytest.raises(ValueError, match="DiTTransformer2DModel has no experts"), balance_losses(_host()):
         pass
-    with pytest.raises(
-        ValueError, match="transformer_blocks.0.ff is a GELU feed-forward; experts copy GEGLU and GELU by"
-    ):
-        put_experts_(_host("gelu"))
+    mixed = _host()
+    mixed.transformer_blocks[1] = _host("gelu").transformer_blocks[1]
+    with pytest.raises(ValueError, match="transformer_blocks.1.ff is a GELU feed-forward; experts copy GEGLU and"):
+        put_experts_(mixed)
+    assert isinstance(mixed.transformer_blocks[0].ff, FeedForward)  # all or nothing
 
 
 @pytest.mark.parametrize(
