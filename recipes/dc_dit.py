@@ -31,7 +31,7 @@ from saccade.train.multi_budget import BudgetTask, MultiBudget
 from saccade.train.objectives import Ddpm
 from saccade.train.optimisers import Optim
 
-RATIO, SIDE, SHARED, STEPS, BATCH, SEED = 4.0, 32, 240, 340, 8, 0
+RATIO, SIDE, SHARED, STEPS, BATCH, SEED = 4.0, 32, 450, 550, 8, 0
 TIMES = tuple(range(50, 1000, 100))
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NEVER = 10**9  # steps of warm-up

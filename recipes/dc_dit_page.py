@@ -1,0 +1,158 @@
+"""Put the figures of docs/results/dc-dit.json into docs/systems/dc-dit.md, and draw its picture of kept tokens.
+
+python recipes/dc_dit_page.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from saccade.models.dc_dit import SIZES
+from saccade.models.dc_dit_cost import dit_flops, flops
+from saccade.ui.markdown import markdown_table
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE, FIGURES, PICTURE = (
+    DOCS / "systems" / "dc-dit.md",
+    DOCS / "results" / "dc-dit.json",
+    DOCS / "results" / "dc-dit.png",
+)
+WIDE = 2.0  # standard errors on either side
+
+
+def main() -> None:
+    """Tables between the page's marks; those of runs that have no figures stay as they are."""
+    page = _filled(PAGE.read_text(), "costs", costs())
+    if FIGURES.exists():
+        found = json.loads(FIGURES.read_text())
+        draw(found["picture"])
+        page = _filled(page, "runs", runs(found))
+    PAGE.write_text(page)
+
+
+def _filled(page: str, name: str, text: str) -> str:
+    before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}<!-- figures: {name} -->\n{text}\n{end}{after}"
+
+
+def runs(found: dict[str, Any]) -> str:
+    """Everything that the recipe measured."""
+    return f"""{claims(found)}
+
+*Confirmed or refuted where the measured value is two standard errors from the bound.*
+
+![Kept tokens at several noise levels](../results/{PICTURE.name})
+
+*White: kept of held-out pictures, with little noise on the left and much on the right.*
+
+{levels(found)}
+
+Mean square error of the noise by the share of dropped tokens:
+
+{shares(found)}
+
+{setting(found["setting"])}"""
+
+
+def costs() -> str:
+    """Published sizes at a token for each 2 x 2 cells, and with six in ten of those dropped."""
+    heads = ["size", "DiT, patches of 2", "256 tokens, as published", "with the layer around", "at rho 0.6"]
+    return markdown_table(heads, [[size, *(f"{value / 1e9:.2f}" for value in _costs(size))] for size in SIZES])
+
+
+def _costs(size: str) -> tuple[float, ...]:
+    config = SIZES[size]
+    whole, few = flops(config, 256), flops(config, 256 - int(0.6 * 256))
+    return dit_flops(config), whole.published, whole.total, few.total
+
+
+def claims(found: dict[str, Any]) -> str:
+    """A line per claim with a verdict from the spread over pictures."""
+    where, when, drawn, by = found["where"], found["when"], found["at_random"], found["by_share"]
+    aimed = found["setting"]["ratio"]
+    rows = [
+        ["kept within a pixel of an edge / on the background", "above 1.5", _pm(where, "ratio", ".2f"),
+         verdict(where["ratio"], where["ratio_error"], 1.5)],
+        ["tokens at the least noise less those at the most", "above 0", _pm(when, "rise", ".0f"),
+         verdict(when["rise"], when["rise_error"], 0.0)],
+        ["pixels for each kept token", f"{0.75 * aimed:g} to {1.25 * aimed:g}", _pm(when, "compression", ".2f"),
+         within(when["compression"], when["compression_error"], 0.75 * aimed, 1.25 * aimed)],
+        ["loss with random tokens less that with the router's", "above 0", _pm(drawn, "worse", ".4f"),
+         verdict(drawn["worse"], drawn["worse_error"], 0.0)],
+        ["rise of the loss to rho 0.6, less that after training for many budgets", "above 0", _pm(by, "flatter", ".4f"),
+         verdict(by["flatter"], by["flatter_error"], 0.0)],
+    ]  # fmt: skip
+    return markdown_table(["", "claim", "measured", ""], rows)
+
+
+def verdict(value: float, error: float, bound: float) -> str:
+    """Whether a value is above a bound, by twice its standard error."""
+    if abs(value - bound) <= WIDE * error:
+        return "undecided"
+    return "confirmed" if value > bound else "refuted"
+
+
+def within(value: float, error: float, low: float, high: float) -> str:
+    """Whether a value is between two bounds, by twice its standard error."""
+    above, below = verdict(value, error, low), verdict(-value, error, -high)
+    return above if above == below else "refuted" if "refuted" in (above, below) else "undecided"
+
+
+def levels(found: dict[str, Any]) -> str:
+    """Tokens by noise."""
+    rows = [
+        [where["time"], _pm(when, "kept", ".0f"), f"{where['edge']:.3f}", f"{where['flat']:.3f}"]
+        for where, when in zip(found["where"]["rows"], found["when"]["rows"], strict=True)
+    ]
+    return markdown_table(["time of 1000", "kept of 1024", "share kept at edges", "on the background"], rows)
+
+
+def shares(found: dict[str, Any]) -> str:
+    """Losses by the share that is dropped."""
+    rows = [[row["rho"], _pm(row, "plain", ".4f"), _pm(row, "many", ".4f")] for row in found["by_share"]["rows"]]
+    return markdown_table(["rho", "as before", "many budgets"], rows)
+
+
+def setting(told: dict[str, Any]) -> str:
+    """How the figures came about."""
+    minutes = (sum(told["train_cpu_s"].values()) + told["measure_cpu_s"]) / 60
+    return (
+        f"{told['parameters']:,} parameters, {told['steps']} steps of {told['batch']} pictures, the last "
+        f"{told['steps'] - told['shared']} apart, one seed; mean and standard error over {told['pictures']} held-out "
+        f"pictures. {minutes:.0f} minutes of one core, {told['device']}, torch {told['torch']}."
+    )
+
+
+def draw(told: dict[str, Any]) -> None:
+    """Pictures, and white where tokens are kept, by noise."""
+    side = round((len(told["pixels"][0]) / 3) ** 0.5)
+    columns = told["times"][::3] if len(told["times"]) > 6 else told["times"]
+    at = [told["times"].index(time) for time in columns]
+    figure, axes = plt.subplots(
+        len(told["pixels"]), len(at) + 1, figsize=(1.3 * (len(at) + 1), 1.3 * len(told["pixels"]))
+    )
+    for row, pixels in enumerate(told["pixels"]):
+        axes[row, 0].imshow(np.array(pixels, dtype=np.uint8).reshape(side, side, 3))
+        for column, index in enumerate(at, start=1):
+            kept = np.array([*map(int, told["kept"][index][row])]).reshape(side, side)
+            axes[row, column].imshow(kept, cmap="gray", vmin=0, vmax=1)
+            axes[row, column].set_xlabel(f"{kept.sum()} kept", fontsize=7)
+            if row == 0:
+                axes[row, column].set_title(f"time {told['times'][index]}", fontsize=8)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110)
+
+
+def _pm(row: dict[str, float], name: str, form: str) -> str:
+    return f"{row[name]:{form}} ± {row[f'{name}_error']:{form}}"
+
+
+if __name__ == "__main__":
+    main()
