@@ -263,9 +263,6 @@ def main(words: Iterable[str] | None = None) -> None:
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
     figures = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
     bench = Bench(chosen.work, seeds)
-    for name in chosen.only.split(","):
-        start = time.process_time()
-        figures[name] = {"rows": PARTS[name](bench), "cpu_s": round(time.process_time() - start, 1)}
     figures["setting"] = {
         "steps": STEPS, "tuned": TUNED, "batch": BATCH, "side": SIDE, "seeds": len(seeds), "pictures": PICTURES,
         "samples": SAMPLES, "times": TIMES, "depth": BASE.depth, "width": BASE.width, "heads": BASE.heads,
@@ -274,7 +271,10 @@ def main(words: Iterable[str] | None = None) -> None:
         "device": device_name("cpu"), **versions(),
     }  # fmt: skip
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    for name in chosen.only.split(","):
+        start = time.process_time()
+        figures[name] = {"rows": PARTS[name](bench), "cpu_s": round(time.process_time() - start, 1)}
+        chosen.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
