@@ -104,14 +104,11 @@ class _Run:
 
     def _prepare(self) -> tuple[nn.Module, list[Any]]:
         module, accelerator = self.task.module, self.accelerator
+        module.to(accelerator.device)
         if self.config.compile:
             module.compile()
-        if self.config.shard and self.config.optim.flatten:
-            raise ValueError("shard=True cuts the matrices that optim.flatten=True looks at; choose one of them")
         if self.config.shard:
             shard_(module, accelerator.device, accelerator.num_processes)
-        else:
-            module.to(accelerator.device)
         made = optimisers(module, self.task.is_hidden, self.config.optim)
         if self.config.shard:
             return module, [accelerator.prepare_optimizer(optimiser) for optimiser in made]
