@@ -1,6 +1,6 @@
 """Routers: who goes where. Each tells its choice as a `Routing`, and a recorder listens without touching the model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ def record_routing(model: nn.Module, *, detach: bool = True) -> Iterator[dict[st
     if not routers:
         raise ValueError(f"{type(model).__name__} has no router to record")
 
-    def listen(name: str):
+    def listen(name: str) -> Callable[[nn.Module, object, Routing], None]:
         def hook(_: nn.Module, __: object, routing: Routing) -> None:
             found.setdefault(name, []).append(Routing(*(x.detach() for x in routing)) if detach else routing)
 
