@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.nn.chunking import Budget, Chunk, RatioLoss, drop_tail, kept, plug
+from saccade.nn.chunking import Budget, Chunk, RatioLoss, drop_tail, keep_rates, kept, plug
 from saccade.nn.conv_residual import ConvResidual, ConvStack, group_norm
 from saccade.nn.dechunking import Dechunk, nearest_cell, nearest_in_sequence, smoothing_map
 from saccade.nn.keep_routers import SCORES, KeepRouter, keep_router
@@ -64,6 +64,12 @@ def test_sequences_end_where_their_padding_begins() -> None:
     routing = KeepRouter(Given(torch.full((5,), 0.7)))(torch.zeros(2, 5, 3), Place(keep=ragged((3, 5))))
     assert routing.probs[0, :, 1].tolist() == pytest.approx([1, 0.7, 1, 0, 0])
     assert kept(routing).sum(1).tolist() == [3, 5]
+
+
+def test_rates_tell_what_is_kept() -> None:
+    routing = KeepRouter(Given(torch.tensor([0.1, 0.5, 0.6, 0.2])))(torch.zeros(2, 4, 3), Place(keep=ragged((4, 2))))
+    rates = keep_rates(routing)  # rows of 3 and 2 kept tokens
+    assert rates == pytest.approx((5 / 8, (2 + 0.5 + 0.6 + 2) / 8, 4 / 3, 2))
 
 
 def test_predictability_rewritten() -> None:

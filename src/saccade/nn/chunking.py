@@ -54,6 +54,22 @@ def kept(routing: Routing) -> Bool[Tensor, "b n"]:
     return routing.index[..., 0] == 1
 
 
+class KeepRates(NamedTuple):
+    """`kept`: r of the ratio loss; `mean_p`: pbar; `least`, `most`: tokens for each kept one in the extreme rows."""
+
+    kept: float
+    mean_p: float
+    least: float
+    most: float
+
+
+def keep_rates(routing: Routing) -> KeepRates:
+    """What to watch in training: at first next to nothing is kept, and the ratio loss must lift it."""
+    counts, tokens = kept(routing).sum(1), routing.index.shape[1]
+    r, p = (float(x.detach().float().mean()) for x in (counts / tokens, routing.probs[..., 1]))
+    return KeepRates(r, p, tokens / int(counts.max()), tokens / int(counts.min()))
+
+
 def drop_tail(keep: Bool[Tensor, "b n"], p: Float[Tensor, "b n"], shares: Float[Tensor, "b 1"]) -> Bool[Tensor, "b n"]:
     """`keep` without the floor(kept * share) least likely tokens of every row; of equals the first go first.
 
