@@ -185,3 +185,15 @@ def test_nan_names_the_layer() -> None:
     nn.init.constant_(model.blocks[1].ffn.router.gate.weight, float("nan"))
     with pytest.raises(FloatingPointError, match=r"router 'blocks.1.ffn.router' has NaN logits"):
         model(torch.randn(1, 4, 4, 4), torch.rand(1), torch.tensor([0]))
+
+
+@pytest.mark.compile
+@torch.no_grad()
+def test_compiled_agrees_whoever_is_chosen() -> None:
+    """In parts: how many rows an expert has is known only when it runs."""
+    torch._dynamo.reset()
+    moe = _moe()
+    compiled = torch.compile(moe, backend="aot_eager")
+    for _ in range(3):
+        x = _tokens(2, 6)
+        torch.testing.assert_close(compiled(x, PLACE).out, moe(x, PLACE).out)
