@@ -42,10 +42,13 @@ def test_a_share_of_the_labels_says_nothing(source: SceneSource, share: float) -
 class Told:
     """A source whose pictures come with words and their mask."""
 
-    classes = 0
+    classes, channels, side = 0, 3, 4
 
     def batch(self, rng: np.random.Generator, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         return torch.zeros(n, 3, 4, 4), {"words": torch.ones(n, 5, 2), "keep": torch.ones(n, 5, dtype=torch.bool)}
+
+    def held_out(self, n: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.batch(np.random.default_rng(0), n)
 
     def null(self, condition: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: torch.zeros_like(value) for name, value in condition.items()}
@@ -56,6 +59,26 @@ def test_words_are_dropped_by_the_row() -> None:
     assert torch.equal(said["words"][:, 0, 0].bool(), said["keep"][:, 0])
     assert said["words"].flatten(1).std(dim=1).max() == 0
     assert 60 < said["keep"][:, 0].sum() < 140
+
+
+class Reader(nn.Module):
+    """Draws a velocity towards the mean of its words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor, t: Tensor, said: dict[str, Tensor]) -> Prediction:
+        return Prediction((z - said["words"].mean((1, 2)).view(-1, 1, 1, 1)) / t.view(-1, 1, 1, 1), {})
+
+
+def test_words_are_drawn_and_judged() -> None:
+    source: Any = Told()
+    made = ArchitectureTask(
+        Reader(), RectifiedFlow(), source, evaluation=Evaluation(samples=2, steps=2, guidance=1.0)
+    ).sheet()
+    assert (made[3, 3] == 255).all()
+    assert evaluate(Reader(), RectifiedFlow(), source, pictures=6)["mse"] > 0
 
 
 def test_nothing_is_one_label_above_the_last(source: SceneSource) -> None:

@@ -98,7 +98,7 @@ class ArchitectureRecipe:
         return Architecture.kinds[self.architecture](config)
 
     def _evaluate(self, folder: Path, objective: Objective, source: Source) -> None:
-        model, wanted = Architecture.from_pretrained(folder), self.evaluation
+        model, wanted = Architecture.from_pretrained(folder).to(PartialState().device), self.evaluation
         losses = evaluate(model, objective, source, pictures=wanted.pictures, seed=wanted.seed)
         found = {
             "source": self.source,

@@ -1,7 +1,6 @@
 """How well a denoiser does: losses on held-out pictures, and sheets of samples."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from saccade.data.labelled import Source
+from saccade.nn.modes import judged as judged
 from saccade.train.checks import check_positive
 from saccade.train.objectives import Objective
 from saccade.train.pictures import to_bytes
@@ -53,13 +53,13 @@ def evaluate(
 def sample_sheet(
     model: nn.Module, objective: Objective, source: Source, wanted: Evaluation
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Samples of classes spread over all, eight in a row."""
-    labels = torch.linspace(0, source.classes - 1, wanted.samples, device=_device(model)).round().long()
+    """Samples of classes spread over all, or of held-out words, eight in a row."""
+    condition = _asked(source, wanted.samples, _device(model))
     with judged(model):
         drawn = objective.sample(
             model,
-            labels,
-            nothing(source, labels),
+            condition,
+            nothing(source, condition),
             (wanted.samples, source.channels, source.side, source.side),
             steps=wanted.steps,
             guidance=wanted.guidance,
@@ -68,22 +68,18 @@ def sample_sheet(
     return tile([*to_bytes(drawn)], columns=COLUMNS)
 
 
-@contextmanager
-def judged(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
-
-
 def nothing(source: Source, condition: Any) -> Any:
     """A condition of the same shape that says nothing: label `classes`, or what the source's `null` makes of words."""
     if isinstance(condition, Tensor):
         return torch.full_like(condition, source.classes)
     return source.null(condition)  # type: ignore[attr-defined]
+
+
+def _asked(source: Source, n: int, device: torch.device) -> Any:
+    """What to draw: labels in order, or the words of a source that has them."""
+    if hasattr(source, "null"):
+        return _rows(source.held_out(n)[1], torch.arange(n), device)
+    return torch.linspace(0, source.classes - 1, n, device=device).round().long()
 
 
 def _rows(value: Any, rows: Tensor, device: torch.device) -> Any:
