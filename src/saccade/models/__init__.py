@@ -18,6 +18,7 @@ from saccade.models.dit_moe import DiTMoE as DiTMoE
 from saccade.models.dydi_lit import DyDiLiT as DyDiLiT
 from saccade.models.e_mmdit import EMMDiT as EMMDiT
 from saccade.models.moh_dit import MoHDiT as MoHDiT
+from saccade.models.pipeline import ArchitecturePipeline as ArchitecturePipeline
 from saccade.models.pt_dit import PTDiT as PTDiT
 from saccade.models.routed_lm import RoutedLM as RoutedLM
 

@@ -1,0 +1,108 @@
+"""A trained architecture as something to call: labels or words in, pictures out.
+
+>>> pipe = ArchitecturePipeline.from_pretrained("runs/dit/model")  # doctest: +SKIP
+>>> pipe(torch.tensor([3, 7]), steps=50, guidance=2.0, generator=torch.Generator().manual_seed(0)).images[0]
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from saccade.core.checks import check_word
+from saccade.models.architecture import Architecture
+from saccade.nn.modes import judged
+from saccade.runs.denoising import ddpm, guided, rectified_flow
+
+Objective = Literal["flow", "ddpm"]
+Decode = Callable[[Tensor], Tensor]
+
+
+class Drawn(NamedTuple):
+    """`pictures` in [-1, 1], and as `images` of PIL."""
+
+    pictures: Float[Tensor, "b 3 h w"]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """One for each row."""
+        bytes_ = ((self.pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(each) for each in bytes_]
+
+
+class ArchitecturePipeline:
+    """Draws by a model that was taught rectified flow or DDPM.
+
+    decode   turns latents into pictures, such as `vae_decoder(vae)`; None: the model draws pictures
+    """
+
+    def __init__(self, model: Architecture, *, objective: Objective = "flow", decode: Decode | None = None) -> None:
+        check_word(("flow", "ddpm"), objective=objective)
+        self.model, self.objective, self.decode = model, objective, decode
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, objective: Objective = "flow", decode: Decode | None = None
+    ) -> Self:
+        """The model that a folder holds."""
+        return cls(Architecture.from_pretrained(folder).eval(), objective=objective, decode=decode)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        condition: Tensor,
+        *,
+        null: Tensor | None = None,
+        steps: int = 50,
+        guidance: float = 1.0,
+        guided_channels: int | None = None,
+        side: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Drawn:
+        """Draw one picture for each row of `condition`: labels (b) or embedded words (b m k).
+
+        null       the same said of nothing, what guidance leads away from; for labels it is known
+        guidance   1: none; guided_channels: those that it changes, None for all (the original DiT: 3 of 4)
+        side       of what is drawn, for models that are made for any
+        Noise is drawn where the generator lives, else on the CPU.
+        """
+        own = next(self.model.parameters())
+        told, nothing = (each.to(own.device) for each in (condition, self._nothing(condition, null, guidance)))
+        device = "cpu" if generator is None else generator.device
+        noise = torch.randn(self.shape(len(told), side), generator=generator, device=device).to(own)
+        predict = guided(self.model, told, nothing, guidance, guided_channels)
+        with judged(self.model):
+            if self.objective == "flow":
+                drawn = rectified_flow(predict, noise, steps=steps)
+            else:
+                drawn = ddpm(predict, noise, steps=steps, generator=generator)
+        return Drawn(drawn if self.decode is None else self.decode(drawn))
+
+    def shape(self, rows: int, side: int | None = None) -> tuple[int, ...]:
+        """Of what the model draws.
+
+        Raises ValueError where neither its configuration nor `side` tells.
+        """
+        side = side or getattr(self.model.config, "side", 0)
+        if not side:
+            raise ValueError(f"{type(self.model).__name__} is made for any side; give side=")
+        return rows, self.model.config.channels, side, side
+
+    def _nothing(self, condition: Tensor, null: Tensor | None, guidance: float) -> Tensor:
+        if null is not None:
+            return null.expand_as(condition)
+        if condition.is_floating_point():
+            if guidance != 1:
+                raise ValueError(f"guidance={guidance} needs null, the words of an empty caption")
+            return condition
+        return torch.full_like(condition, self.model.config.classes)
+
+
+def vae_decoder(vae: nn.Module) -> Decode:
+    """Latents to pictures by an `AutoencoderKL` of diffusers, its scaling and shift undone."""
+    config = vae.config
+    return lambda latents: vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0)).sample  # type: ignore[union-attr,operator]
