@@ -77,7 +77,9 @@ def test_the_same_positions_twice() -> None:
     line = torch.cat(((at[:, None] * rates).sin(), (at[:, None] * rates).cos()), dim=-1)
     table = torch.cat((line.expand(16, 16, 16), line[:, None].expand(16, 16, 16)), dim=-1).flatten(0, 1)
     torch.testing.assert_close(model.places((16, 16)), table)
-    assert not model.positions.requires_grad and "positions" not in model.state_dict()
+    whole = model.positions
+    assert torch.equal(model.places((8, 32)), whole[44:52, 32:64].flatten(0, 1))  # the middle of 96 x 96
+    assert not whole.requires_grad and "positions" not in model.state_dict()
     model.blocks[0][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model.blocks[2][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model.patches.register_forward_hook(lambda _, __, out: seen.append(out))
@@ -147,6 +149,38 @@ def test_joint_attention_equals_one_masked_map(regions: int, run: int, last: boo
     seen, told = attention(x, words, keep)
     torch.testing.assert_close(seen, attention.image.out(wanted[0]))
     assert told is None if last else torch.allclose(told, attention.text.out(wanted[1]))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_block_equals_a_plain_rewrite(last: bool) -> None:
+    block = _stirred(JointBlock(16, 2, regions=4, last=last)).double()
+    x, words, c = torch.randn(2, 16, 16), torch.randn(2, 8, 16), torch.randn(2, 96)
+    x, words, c = x.double(), words.double(), c.double()
+
+    def vectors(stream: Any) -> list[Tensor]:
+        tables = zip(stream.modulation.bias, stream.modulation.scale, c.split(16, dim=1), strict=True)
+        return [bias + told[:, None] * (1 + scale) for bias, scale, told in tables]
+
+    def normed(each: Tensor) -> Tensor:
+        return (each - each.mean(-1, keepdim=True)) / (each.var(-1, keepdim=True, correction=0) + 1e-6).sqrt()
+
+    def halves(stream: Any, each: Tensor, seen: Tensor) -> Tensor:
+        _, _, gate1, shift2, scale2, gate2 = vectors(stream)
+        each = each + gate1 * seen
+        inner = stream.ffn.up(normed(each) * (1 + scale2) + shift2)
+        return each + gate2 * stream.ffn.down(nn.functional.gelu(inner, approximate="tanh"))
+
+    given = []
+    for stream, each in ((block.image, x), (block.text, words)):
+        if isinstance(stream, nn.LayerNorm):
+            given.append(stream(each))
+        else:
+            shift1, scale1, *_ = vectors(stream)
+            given.append(stream.norm1(each) * (1 + scale1) + shift1)
+    seen = block.attention(*given)
+    answers = block(x, words, c)
+    torch.testing.assert_close(answers[0], halves(block.image, x, seen[0]))
+    assert answers[1] is None if last else torch.allclose(answers[1], halves(block.text, words, seen[1]))
 
 
 def test_closed_gates_leave_both_streams() -> None:

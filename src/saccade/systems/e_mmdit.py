@@ -48,6 +48,7 @@ PAPER = Paper(
     deviations=(
         "pictures of any sides that can be grouped, from the middle of one table of positions; the code takes squares",
         "padding words may be masked, the mask being split like the words; the code attends to padding, the default",
+        "times are drawn from the whole of [0, 1]; the code draws one of a thousand",
         "the layer that is aligned is named; the code always takes the first group's last",
         "several targets of alignment add up; in the code the last one overwrites the others",
         "the table of positions is made anew and not stored; official checkpoints hold it, and it is compared",
