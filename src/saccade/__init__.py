@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saccade import core, data, hosts, mechanisms, metrics, models, nn, ops, runs, systems, train
+    from saccade import analysis, core, data, hosts, mechanisms, metrics, models, nn, ops, runs, systems, train
     from saccade.attach import attach
     from saccade.compare import compare
     from saccade.edit import edit
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "analysis",
     "attach",
     "compare",
     "core",
