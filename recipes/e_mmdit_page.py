@@ -18,7 +18,9 @@ MODULATIONS = {
     "the same, adaLN-single": "adaLN-single",
     "the same, a linear layer per block": "a linear layer per block",
 }
+OTHERS = list(MODULATIONS.items())[1:]
 FASTER = 1.5  # what compression is expected to reach at least
+LITTLE = 0.05  # share of a loss by which another may differ
 
 
 def main() -> None:
@@ -69,23 +71,33 @@ def modulation(rows: dict[str, Any], figures: dict[str, Any]) -> str:
 
 def verdicts(rows: dict[str, Any], figures: dict[str, Any]) -> str:
     """What was expected, and what the intervals say."""
-    times = figures["times"]
-    faster = paired_ratio(times["full"], times["+ compression"])
-    grouped = paired_difference(rows["+ subregions"]["losses"], rows["+ compression"]["losses"])
+    faster = paired_ratio(figures["times"]["full"], figures["times"]["+ compression"])
     placed = paired_difference(rows["+ positions"]["outlines"], rows["+ subregions"]["outlines"])
     pairs = rows["+ subregions"]["pairs"] / rows["+ compression"]["pairs"]
     lines = [
-        f"compression makes a step more than {FASTER} times as fast: {faster}, {said(faster, FASTER)}",
-        f"positions added again improve the overlap: by {placed}, {said(placed, 0.0)}",
-        f"subregions leave {pairs:.2f} of the pairs and change the loss by {grouped}",
+        f"compression makes a step more than {FASTER} times as fast: {faster}, {above(faster, FASTER)}",
+        f"it costs little loss: {changed(rows, '+ compression', 'full')}",
+        f"subregions, {pairs:.2f} of the pairs, cost little loss: {changed(rows, '+ subregions', '+ compression')}",
+        f"positions added again improve the overlap: by {placed}, {above(placed, 0.0)}",
+        *(f"{name} differs little from AdaLN-affine: {changed(rows, arm, '+ positions')}" for arm, name in OTHERS),
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in lines) + f"\n\nLittle: {LITTLE:.0%} of the loss compared with."
 
 
-def said(found: Interval, least: float) -> str:
+def above(found: Interval, least: float) -> str:
     """The word for an interval that should lie above `least`."""
-    word = "confirmed" if found.low > least else "refuted" if found.high < least else "undecided"
-    return f"**{word}**"
+    return "**confirmed**" if found.low > least else "**refuted**" if found.high < least else "**undecided**"
+
+
+def changed(rows: dict[str, Any], arm: str, base: str) -> str:
+    """The loss of an arm against another's, and the word for a change that should be little."""
+    found = paired_difference(rows[arm]["losses"], rows[base]["losses"])
+    bound = LITTLE * t_interval(rows[base]["losses"]).mid
+    if found.low > bound or found.high < -bound:
+        word = "refuted"
+    else:
+        word = "confirmed" if max(abs(found.low), abs(found.high)) < bound else "undecided"
+    return f"by {found} of {t_interval(rows[base]['losses']).mid:.3g}, **{word}**"
 
 
 def scaled(found: Interval, factor: float) -> Interval:
