@@ -61,11 +61,11 @@ def task(double: bool = True) -> Mortal:
     return Mortal(Double(model) if double else model, RectifiedFlow(), source, stage, wanted)
 
 
-def train(folder: Path, config: Fit = FIT, last: int | None = None) -> dict[str, Tensor]:
+def train(folder: Path, config: Fit = FIT, last: int | None = None, *, cpu: bool = True) -> dict[str, Tensor]:
     """Train for a few steps."""
     made = task(double=config.precision == "no")
     made.last = last
-    return fit(made, config, folder, cpu=True)
+    return fit(made, config, folder, cpu=cpu)
 
 
 def run(folder: Path, words: str) -> None:

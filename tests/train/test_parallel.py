@@ -30,16 +30,21 @@ LAUNCH = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--n
 ADAMW = replace(FIT, optim=replace(FIT.optim, kind="adamw"))
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes made of `RUNS`; without a GPU the launcher's processes stay on the CPU."""
-    folder = tmp_path_factory.mktemp("pairs")
-    rest = ("--mixed_precision=no", "--dynamo_backend=no", "-m", "tests.train.parallel")
+def launched(*words: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of a module or script; without a GPU the launcher's processes stay on the CPU."""
     paths = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
     given = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", *LAUNCH, *rest, str(folder), *RUNS]
+    command = [sys.executable, "-m", *LAUNCH, "--mixed_precision=no", "--dynamo_backend=no", *words]
     done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of `RUNS`."""
+    folder = tmp_path_factory.mktemp("pairs")
+    launched("-m", "tests.train.parallel", str(folder), *RUNS)
     return folder
 
 
@@ -80,6 +85,17 @@ def test_losses_in_the_log_are_means_over_the_processes(pairs: Path, tmp_path: P
         for folder in (tmp_path / "one", pairs / "two")
     )
     torch.testing.assert_close(both, alone, rtol=1e-6, atol=0)
+
+
+def test_the_command_is_shared_too(tmp_path: Path) -> None:
+    """One line a step says that the processes found each other, one line of output that one of them speaks."""
+    small = ("--set=options=label:shape,count:16,held:16", "--set=evaluation.pictures=16", "--set=evaluation.steps=1")
+    words = ("train", "dit", "--steps=2", "--set=train.batch=4", "--set=train.fit.log_every=1", *small)
+    (script := tmp_path / "command.py").write_text("from saccade.cli import main\n\nmain()\n")
+    done = launched(str(script), *words, f"--out={tmp_path}")
+    assert done.stdout.split() == ["model:", str(tmp_path / "model")]
+    assert len((tmp_path / "train" / "loss.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "model" / "measured.json").exists()
 
 
 def test_shards_of_one_process_are_refused(tmp_path: Path) -> None:

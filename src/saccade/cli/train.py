@@ -39,7 +39,8 @@ def train(
         raise ValueError(f"recipe '{recipe}' is unknown; choose one of {', '.join(RECIPES)}")
     settings = _settings(setting or [], RECIPES[recipe][2], minutes, steps)
     folder = _run(recipe, out, stage or [], settings, threads)
-    Console().print(f"model: {folder}", soft_wrap=True)
+    if _is_main():
+        Console().print(f"model: {folder}", soft_wrap=True)
 
 
 def _run(name: str, out: Path, stages: list[str], settings: list[str], threads: int | None) -> Path:
@@ -53,6 +54,12 @@ def _run(name: str, out: Path, stages: list[str], settings: list[str], threads: 
     module = import_module(f"saccade.train.{RECIPES[name][0]}")
     recipe = getattr(module, RECIPES[name][1])()
     return override(recipe, settings).run(out, check_stages(stages, module.STAGES) or module.STAGES)
+
+
+def _is_main() -> bool:
+    from saccade.train.loop import process
+
+    return process().is_main_process
 
 
 def _settings(settings: list[str], stage: str, minutes: float | None, steps: int | None) -> list[str]:

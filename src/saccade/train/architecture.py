@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from accelerate import PartialState
 
 from saccade.data.labelled import Source, open_source
 from saccade.models.architecture import Architecture
@@ -18,7 +17,7 @@ from saccade.models.dit import DiTConfig
 from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.denoising import ArchitectureLoss, ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate, sample_sheet
-from saccade.train.loop import fit
+from saccade.train.loop import fit, process
 from saccade.train.objectives import Ddpm, Objective, RectifiedFlow
 from saccade.train.plots import save_picture
 
@@ -79,7 +78,7 @@ class ArchitectureRecipe:
         if "train" in stages and not (folder / "train" / "average.safetensors").exists():
             task = ArchitectureTask(self.fresh(source), objective, source, self.train, self.evaluation)
             fit(task, self.train.fit, folder / "train")
-        if not PartialState().is_main_process:
+        if not process().is_main_process:
             return folder / "model"
         if "export" in stages:
             model = self.fresh(source)
@@ -98,7 +97,7 @@ class ArchitectureRecipe:
         return Architecture.kinds[self.architecture](config)
 
     def _evaluate(self, folder: Path, objective: Objective, source: Source) -> None:
-        model, wanted = Architecture.from_pretrained(folder).to(PartialState().device), self.evaluation
+        model, wanted = Architecture.from_pretrained(folder).to(process().device), self.evaluation
         losses = evaluate(model, objective, source, pictures=wanted.pictures, seed=wanted.seed)
         found = {
             "source": self.source,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, send_to_device
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -87,6 +87,11 @@ def fit(task: Task, config: Fit, folder: Path, *, cpu: bool = False) -> dict[str
     return _Run(task, config, folder, cpu).train()
 
 
+def process(*, cpu: bool = False) -> PartialState:
+    """Which of the launched processes this is, on which device; without an accelerator they too find each other."""
+    return PartialState(cpu=cpu or not torch.accelerator.is_available())
+
+
 class _Run:
     def __init__(self, task: Task, config: Fit, folder: Path, cpu: bool) -> None:
         self.task, self.config, self.folder = task, config, folder
@@ -94,6 +99,7 @@ class _Run:
         unused = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused)
         if AcceleratorState._shared_state.get("_mixed_precision") not in (None, config.precision):
             AcceleratorState._reset_state()  # an earlier run of this process chose another
+        process(cpu=cpu)  # the first to be asked decides, for the accelerator too
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision, kwargs_handlers=[unused])
         self.module, self.optimisers = self._prepare()
         self.plain: nn.Module = self.accelerator.unwrap_model(self.module)
