@@ -50,7 +50,9 @@ class ConvStack(nn.Module):
     condition_norm  a trained LayerNorm on the condition, for blocks whose condition comes from another model
     """
 
-    def __init__(self, widths: tuple[int, ...], condition: int, *, axes: Axes = 2, condition_norm: bool = False):
+    def __init__(
+        self, widths: tuple[int, ...], condition: int, *, axes: Axes = 2, condition_norm: bool = False
+    ) -> None:
         super().__init__()
         self.axes = axes
         self.condition_norm = nn.LayerNorm(condition) if condition_norm else nn.Identity()
