@@ -81,8 +81,12 @@ def _load(run: Figures) -> float:
 
 
 def _over_class(name: str) -> Value:
-    """How much more `name` tells than the class does beyond chance."""
-    return lambda run: fmean(run["information"][name]) - fmean(run["information"]["class"]) + fmean(run["shuffled"])
+    """How much more `name` tells than the class does beyond chance, if anything."""
+
+    def value(run: Figures) -> float:
+        return fmean(run["information"][name]) - max(0.0, fmean(run["information"]["class"]) - fmean(run["shuffled"]))
+
+    return value
 
 
 def _fall(run: Figures) -> float:
