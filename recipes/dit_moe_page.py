@@ -5,7 +5,6 @@ python recipes/dit_moe_page.py
 
 import json
 from collections.abc import Callable
-from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 
 from saccade.analysis.usage_plot import plot_usage
-from saccade.metrics.intervals import Interval, t_interval
-from saccade.ui.markdown import markdown_table
+from saccade.metrics.intervals import t_interval
+from saccade.ui.markdown import filled, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE, PICTURE = (
@@ -30,12 +29,8 @@ Value = Callable[[Figures], float]
 
 def main() -> None:
     """What stands between the page's marks."""
-    figures, page = json.loads(RESULTS.read_text()), PAGE.read_text()
-    for name, write in TABLES.items():
-        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}<!-- figures: {name} -->\n{write(figures)}\n{end}{after}"
-    PAGE.write_text(page)
+    figures = json.loads(RESULTS.read_text())
+    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
     plot_usage({name: torch.tensor(table) for name, table in figures["counts"].items()}, PICTURE)
 
 
@@ -47,7 +42,7 @@ def arms(figures: Figures) -> str:
         above = t_interval(_apart(figures, arm, BASE, _loss))
         rows.append(
             [arm, len(_values(figures, arm, _loss)), f"{fmean(_values(figures, arm, _loss).values()):.4f}",
-             "" if arm == BASE else _signed(above, 4), f"{fmean(_values(figures, arm, _load).values()):.3f}"]
+             "" if arm == BASE else signed(above, 4), f"{fmean(_values(figures, arm, _load).values()):.3f}"]
         )  # fmt: skip
     told = {key: value for key, value in figures["setting"].items() if key not in ("arms", "device", "versions")}
     options = ", ".join(f"{key} {value}" for key, value in told.items())
@@ -68,7 +63,7 @@ def verdicts(figures: Figures) -> str:
     lines = []
     for claim, find, digits in CLAIMS:
         found = t_interval(find(figures))
-        lines.append(f"- {claim} (by {_signed(found, digits)}): **{_verdict(found)}**.")
+        lines.append(f"- {claim} (by {signed(found, digits)}): **{verdict(found)}**.")
     return "\n".join(lines)
 
 
@@ -142,15 +137,6 @@ def _values(figures: Figures, arm: str, value: Value) -> dict[int, float]:
     """By seed, of those that have been run."""
     runs = {seed: figures["arms"].get(f"{arm}, {seed}") for seed in figures["setting"]["seeds"]}
     return {seed: value(run) for seed, run in runs.items() if run}
-
-
-def _signed(found: Interval, digits: int) -> str:
-    reach = f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if isfinite(found.low) else ""
-    return f"{found.mid:+.{digits}f}{reach}"
-
-
-def _verdict(found: Interval) -> str:
-    return "confirmed" if found.low > 0 else "refuted" if found.high < 0 else "undecided"
 
 
 def _machine(figures: Figures) -> str:
