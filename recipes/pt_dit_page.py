@@ -21,13 +21,13 @@ Figures = dict[str, Any]
 
 
 def main() -> None:
-    """What stands between the page's marks; a table without figures stays as it is."""
-    figures, page = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}, PAGE.read_text()
+    """What stands between the page's marks."""
+    figures, page = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}, PAGE.read_text()
     for name, write in TABLES.items():
-        if figures or name == "cost":
-            before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-            _, end, after = rest.partition("<!-- end -->")
-            page = f"{before}<!-- figures: {name} -->\n{write(figures)}\n{end}{after}"
+        told = write(figures) if name == "cost" or _seeds(figures) else "Not measured yet."
+        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        page = f"{before}<!-- figures: {name} -->\n{told}\n{end}{after}"
     PAGE.write_text(page)
 
 
