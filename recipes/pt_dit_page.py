@@ -62,9 +62,8 @@ def arms(figures: Figures) -> str:
             f"{mean['loss']:.4f}", "" if arm == FULL else str(_beside(figures, arm, FULL)),
             f"{mean['blockiness']:.5f}", f"{mean['one_thing']:.2f}",
         ])  # fmt: skip
-    setting = ", ".join(
-        f"{key} {value}" for key, value in figures["setting"].items() if key not in ("versions", "rings")
-    )
+    keys = ("side", "grid", "window", "width", "depth", "steps", "batch", "held_out", "samples", "device")
+    setting = ", ".join(f"{key} {figures['setting'][key]}" for key in keys)
     real = f"Blockiness of real pictures: {figures['real']['blockiness']:.5f}."
     told = f"{len(_seeds(figures))} seeds; brackets: 95 % intervals; {setting}."
     return "\n\n".join([markdown_table(heads, rows), _verdicts(figures), real, told])
