@@ -283,6 +283,7 @@ def test_lite_guidance_is_one_call_with_a_share_for_each_row() -> None:
         ({"layout": ("c2", ("c2",), "c2")}, "'c2' in the layout must be 'D' and a number of blocks"),
         ({"layout": ("D2", ("D2",), "c2")}, "'D2' in the layout must be 'c' and a number of blocks"),
         ({"layout": ("c2", ("D2",))}, "must be like"),
+        ({"layout": ("D2",)}, "keeps every token; put convolutions around it, or use DiT"),
         ({"mixer": ("attention",)}, "mixer names 1 parts for 2 blocks"),
         ({"router": "cosine"}, "router='cosine' is unknown"),
         ({"dechunk": "mean"}, "dechunk='mean' must be one of"),

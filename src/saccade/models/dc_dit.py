@@ -74,6 +74,8 @@ class DCDiTConfig:
             raise ValueError(f"ratio_group={self.ratio_group} must be at least 1, or None for all rows")
         check_ratio(self.ratio)
         object.__setattr__(self, "layout", _tuples(self.layout))
+        if len(levels(self.layout)) < 2:
+            raise ValueError(f"layout={self.layout} keeps every token; put convolutions around it, or use DiT")
         for name in ("mixer", "ffn"):
             given = getattr(self, name)
             if isinstance(given, tuple) and len(given) != self.depth:
