@@ -4,13 +4,12 @@ python recipes/dico_page.py
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "dico.json", DOCS / "systems" / "dico.md"
@@ -25,12 +24,8 @@ Figures = dict[str, Any]
 
 def main() -> None:
     """What stands between the page's marks."""
-    figures, page = json.loads(RESULTS.read_text()), PAGE.read_text()
-    for name, write in TABLES.items():
-        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}<!-- figures: {name} -->\n{write(figures)}\n{end}{after}"
-    PAGE.write_text(page)
+    figures = json.loads(RESULTS.read_text())
+    PAGE.write_text(filled(PAGE.read_text(), {"arms": arms(figures), "speed": speed(figures)}))
 
 
 def arms(figures: Figures) -> str:
@@ -44,7 +39,7 @@ def arms(figures: Figures) -> str:
         "idle channels",
         "above the gate's",
     ]
-    told = "\n".join(f"- {claim}: **{_verdict(_apart(figures, arm, name))}**." for claim, arm, name in CLAIMS)
+    told = "\n".join(f"- {claim}: **{verdict(_apart(figures, arm, name))}**." for claim, arm, name in CLAIMS)
     setting = ", ".join(f"{key} {value}" for key, value in figures["setting"].items())
     count = len(_values(figures, "gate", "loss"))
     table = markdown_table(heads, [_arm(figures, arm) for arm in ARMS])
@@ -56,7 +51,7 @@ def _arm(figures: Figures, arm: str) -> list[str]:
     means = {key: fmean(_values(figures, arm, key)) for key in ("parameters", "macs", "loss", "redundancy")}
     cells = [ARMS[arm], f"{means['parameters']:,.0f}", f"{means['macs'] / 1e6:.1f}"]
     for key, digits in (("loss", 4), ("redundancy", 2)):
-        cells += [f"{means[key]:.{digits}f}", "" if arm == "gate" else _signed(_apart(figures, arm, key), digits)]
+        cells += [f"{means[key]:.{digits}f}", "" if arm == "gate" else signed(_apart(figures, arm, key), digits)]
     return cells
 
 
@@ -83,9 +78,6 @@ def speed(figures: Figures) -> str:
     )
 
 
-TABLES: dict[str, Callable[[Figures], str]] = {"arms": arms, "speed": speed}
-
-
 def _values(figures: Figures, arm: str, name: str) -> list[float]:
     return [run[name] for run in sorted(figures["runs"], key=lambda run: run["seed"]) if run["arm"] == arm]
 
@@ -93,14 +85,6 @@ def _values(figures: Figures, arm: str, name: str) -> list[float]:
 def _apart(figures: Figures, arm: str, name: str) -> Interval:
     pairs = zip(_values(figures, arm, name), _values(figures, "gate", name), strict=True)
     return t_interval([a - b for a, b in pairs])
-
-
-def _signed(found: Interval, digits: int) -> str:
-    return f"{found.mid:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-
-
-def _verdict(above: Interval) -> str:
-    return "confirmed" if above.low > 0 else "refuted" if above.high < 0 else "undecided"
 
 
 def _machine(figures: Figures) -> str:
