@@ -202,7 +202,7 @@ def usage(model: DiT, source: Source) -> dict[str, Any]:
     picks = torch.stack([_picks(model, (1 - t) * x + t * noise, t, labels) for t in TIMES])  # (t b l e)
     over_classes = torch.stack([_shares(picks[:, labels == c]) for c in labels.unique()])
     over_times = torch.stack([_shares(picks[i : i + 1]) for i in range(len(TIMES))])
-    halves = torch.stack([_shares(half) for half in picks.chunk(2, dim=1)])
+    at_random = torch.stack([_shares(each) for each in picks.chunk(len(over_classes), dim=1)])
     return {
         "largest_share": _shares(picks).max().item(),
         "entropy": _entropy(_shares(picks)),
@@ -210,7 +210,7 @@ def usage(model: DiT, source: Source) -> dict[str, Any]:
         "entropy_by_colour": [_entropy(each) for each in over_classes],
         "apart_by_time": _apart(over_times),
         "apart_by_colour": _apart(over_classes),
-        "apart_by_chance": _apart(halves),
+        "apart_by_chance": _apart(at_random),
     }
 
 

@@ -88,6 +88,10 @@ def conversion(figures: Figures) -> str:
         back = t_interval([(c - t) / (c - d) for c, t, d in zip(converted, tuned, dense, strict=True)])
         cells.append([what, f"{fmean(converted):.4f}", f"{fmean(tuned):.4f}", _plain(back)])
         kept = t_interval([d / t for d, t in zip(dense, tuned, strict=True)])
+        claims[f"{what}: conversion raises the loss"] = t_interval(
+            [c - b for c, b in zip(converted, _of(rows, "loss", what=SIX, stage="before"), strict=True)]
+        )
+        claims[f"{what}: tuning brings over {RECOVERED:.0%} of the difference back"] = _less(back, RECOVERED)
         claims[f"{what}, tuned: over {RECOVERED:.0%} of the quality of six, as a ratio of losses"] = _less(
             kept, RECOVERED
         )
@@ -103,10 +107,17 @@ def language(figures: Figures) -> str:
     cells = [[what, *(f"{fmean(found[what, stage]):.3f}" for stage in stages)] for what in (dense, fewer)]
     gaps = [paired_difference(found[fewer, stage], found[dense, stage]) for stage in stages]
     cells.append(["apart", *(_signed(gap, 3) for gap in gaps)])
+    ratios = [d / f for d, f in zip(found[dense, "tuned"], found[fewer, "tuned"], strict=True)]
+    claims = {
+        "conversion raises the bound": gaps[0],
+        f"tuned: over {RECOVERED:.0%} of the quality of eight, as a ratio of bounds": _less(
+            t_interval(ratios), RECOVERED
+        ),
+    }
     s, back = figures["setting"], 1 - gaps[1].mid / gaps[0].mid
     told = f"Of what the conversion lost {back:.0%} came back in {s['language_steps']} steps."
     setting = f"{s['texts']} texts of {s['text']} characters, source {s['source']}."
-    return f"{markdown_table(['heads', 'untuned', 'tuned'], cells)}\n\n{told} {setting}"
+    return f"{markdown_table(['heads', 'untuned', 'tuned'], cells)}\n\n{_told(claims)}\n\n{told} {setting}"
 
 
 TABLES: dict[str, Callable[[Figures], str]] = {
@@ -129,7 +140,7 @@ def _above(rows: Rows, arm: str, other: str, name: str) -> Interval:
 
 
 def _beyond(rows: Rows, what: str) -> Interval:
-    """How much further usage lies apart than two halves of the pictures do."""
+    """How much further usage lies apart than random groups of pictures do."""
     pairs = zip(_of(rows, f"apart_by_{what}", arm=MOH), _of(rows, "apart_by_chance", arm=MOH), strict=True)
     return t_interval([a - b for a, b in pairs])
 
