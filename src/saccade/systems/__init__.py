@@ -1,4 +1,4 @@
-"""Published attention systems, one file per paper. Each is a frozen value: to hand to `saccade.attach`, or to `build()`."""
+"""Published systems, one file per paper. Each is a frozen value: to hand to `saccade.attach`, or to `build()`."""
 
 from saccade.systems.clear import Clear as Clear
 from saccade.systems.consistedit import ConsistEdit as ConsistEdit

@@ -32,7 +32,7 @@ PAPER = Paper(
   year    = {2026}
 }""",
     claims=(
-        "linear attention smears over many tokens (oversmoothing); three choices of each token sharpen it at linear cost",
+        "linear attention smears over many tokens; three choices of each token sharpen it at linear cost",
         "better than linear and other diffusion transformers on ImageNet; no figures were available to us",
     ),
     deviations=(

@@ -30,7 +30,7 @@ PAPER = Paper(
 }""",
     claims=(
         "fewer tokens change their experts late in training than under a softmax gate, in every layer",
-        "decisions are surer, accuracy and robustness higher, on language and on pictures; no table was available to us",
+        "decisions are surer, accuracy and robustness higher, on language and pictures; no table was available to us",
     ),
     deviations=(
         "W begins as the identity over the root of the width, tau is 1, sigma is 1: the sources do not say",
