@@ -47,7 +47,8 @@ class GraphMoE:
     """Experts chosen by a token together with the tokens it resembles or attends to.
 
     by        "similarity" of what enters the feed-forward, or the block's own "attention"
-    experts   how many; top: how many serve a token
+    experts   how many
+    top       how many of them serve a token
     tau       temperature of the similarity
     sigma     width of the Gaussian around an attention's output
     size      of the DiT that is built
