@@ -7,7 +7,14 @@ from saccade.models import Architecture
 from saccade.train.architecture import STAGES as STAGES
 from saccade.train.architecture import ArchitectureRecipe
 
-SMALL: dict[str, Any] = {"depth": 4, "width": 64, "heads": 4, "patch": 4, "learned_variance": False}
+SMALL: dict[str, Any] = {
+    "depth": 4,
+    "width": 64,
+    "heads": 4,
+    "patch": 4,
+    "learned_variance": False,
+    "time_scale": 1000.0,
+}
 
 
 def small(architecture: str, **options: Any) -> ArchitectureRecipe:
