@@ -2,7 +2,7 @@
 
     python recipes/dc_dit.py --out docs/results/dc-dit.json --work runs/dc-dit
 
-Hardware: one CPU core, about twelve minutes. A DC-DiT of 4 blocks learns 32 x 32 pixels, then two copies of it go on:
+Hardware: one CPU core, about six minutes. A DC-DiT of 4 blocks learns 32 x 32 pixels, then two copies of it go on:
 one as before, one that drops another share of its tokens at every step. What is there is not run again.
 Expected: more tokens at edges than on the flat background, more where there is less noise, one in `RATIO` on average,
 a lower loss than with as many tokens drawn at random, and a loss that rises less as tokens are dropped.
@@ -50,7 +50,7 @@ def fresh(source: SceneSource) -> DCDiT:
 
 
 def train(source: SceneSource, work: Path, name: str) -> float:
-    """One arm, from where the shared part ended; returns its seconds on a core."""
+    """One arm, from where the shared part or the last call ended; returns the seconds of this call on a core."""
     steps, warmup = ARMS[name]
     if name != "shared" and not (work / name).exists():
         shutil.copytree(work / "shared", work / name, ignore=shutil.ignore_patterns("average*", "*.png"))
