@@ -51,7 +51,7 @@ def test_muon_trains_something_and_not_everything(name: str) -> None:
 def test_a_model_of_another_kind_is_told() -> None:
     with pytest.raises(ValueError, match="model is a DiTConfig, not the DiCoConfig of architecture='DiCo'; set size"):
         ArchitectureRecipe(architecture="DiCo")
-    assert ArchitectureRecipe(architecture="DiCo", size="S").model == Architecture.kinds["DiCo"].sizes["S"]
+    assert ArchitectureRecipe(architecture="DiCo", size="S").model == Architecture.kinds()["DiCo"].sizes["S"]
 
 
 def test_models_told_words_are_refused() -> None:

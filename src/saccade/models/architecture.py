@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,6 +15,19 @@ from saccade.models.official import Names, Report, State, export, load
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+BUILT_IN = (
+    "classifier",
+    "dc_dit",
+    "dico",
+    "dico_text",
+    "dit",
+    "dit_moe",
+    "dydi_lit",
+    "e_mmdit",
+    "moh_dit",
+    "pt_dit",
+    "routed_lm",
+)  # modules of saccade.models that define architectures
 
 
 class Prediction(NamedTuple):
@@ -33,11 +47,18 @@ class Architecture(nn.Module):
     config_class: ClassVar[type[Any]]
     sizes: ClassVar[dict[str, Any]]
     names: ClassVar[Names] = ()
-    kinds: ClassVar[dict[str, type["Architecture"]]] = {}
+    _kinds: ClassVar[dict[str, type["Architecture"]]] = {}
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
-        Architecture.kinds[cls.__name__] = cls
+        Architecture._kinds[cls.__name__] = cls
+
+    @staticmethod
+    def kinds() -> dict[str, type["Architecture"]]:
+        """Every architecture by its class's name: those of the library, and those defined by whoever asks."""
+        for name in BUILT_IN:
+            import_module(f"saccade.models.{name}")
+        return dict(sorted(Architecture._kinds.items()))
 
     def __init__(self, config: Any = None, **changes: Any) -> None:
         super().__init__()
@@ -69,7 +90,7 @@ class Architecture(nn.Module):
             raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder that save_pretrained wrote")
         told = json.loads((folder / CONFIG).read_text())
         name = told.pop("_class_name", None)
-        kind = Architecture.kinds.get(name)
+        kind = Architecture.kinds().get(name)
         if kind is None or not issubclass(kind, cls):
             raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by saccade.models.{name}")
         model = kind(kind.config_class(**{key: _frozen(value) for key, value in told.items()}))

@@ -36,9 +36,10 @@ def build(text: str, **base: Any) -> nn.Module:
     Raises ValueError for an unknown architecture or option.
     """
     name, options = read_call(text, "model")
-    if name not in Architecture.kinds:
-        raise ValueError(f"model '{name}' is unknown; choose one of {', '.join(sorted(Architecture.kinds))}")
-    cls = Architecture.kinds[name]
+    kinds = Architecture.kinds()
+    if name not in kinds:
+        raise ValueError(f"model '{name}' is unknown; choose one of {', '.join(kinds)}")
+    cls = kinds[name]
     known = [field.name for field in fields(cls.config_class)]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"model '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")

@@ -51,7 +51,7 @@ class ArchitectureRecipe:
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def __post_init__(self) -> None:
-        known = Architecture.kinds
+        known = Architecture.kinds()
         if self.architecture not in known:
             raise ValueError(f"architecture='{self.architecture}' is unknown; choose from {', '.join(known)}")
         self._check(known[self.architecture].config_class)
@@ -94,7 +94,7 @@ class ArchitectureRecipe:
         fitting = {"side": source.side, "channels": source.channels, "classes": source.classes}
         known = {each.name for each in fields(self.model)}
         config = replace(self.model, **{name: value for name, value in fitting.items() if name in known})
-        return Architecture.kinds[self.architecture](config)
+        return Architecture.kinds()[self.architecture](config)
 
     def _evaluate(self, folder: Path, objective: Objective, source: Source) -> None:
         model, wanted = Architecture.from_pretrained(folder).to(process().device), self.evaluation

@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {
 
 def small(architecture: str, **options: Any) -> ArchitectureRecipe:
     """The architecture with those of `SMALL` that it has, and `options`."""
-    config = Architecture.kinds[architecture].config_class()
+    config = Architecture.kinds()[architecture].config_class()
     known = {each.name for each in fields(config)}
     shrunk = {name: value for name, value in SMALL.items() if name in known}
     return ArchitectureRecipe(architecture=architecture, model=replace(config, **shrunk | options))
