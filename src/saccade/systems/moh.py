@@ -57,9 +57,10 @@ PAPER = Paper(
 class MoH:
     """Let every token use some of a layer's heads: the first ones, and of the others those of the longest queries.
 
-    shared, routed   shares of a layer's heads, rounded to at least one where they are not 0
-    gates            routers to train, made by `trainable`, which pick instead; without them gates are one and zero
-    where            sites and share of the steps; cross-attention is never touched
+    shared   share of a layer's heads that all tokens use, rounded to at least one where it is not 0
+    routed   share that each token picks, likewise
+    gates    routers to train, made by `trainable`, which pick instead; without them gates are one and zero
+    where    sites and share of the steps; cross-attention is never touched
     By norm a layer whose heads all act is bitwise the host.
     """
 
