@@ -37,7 +37,9 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
-SINGLE = [name for name in systems() if name != "consistedit"]  # which pairs the rows, and has a test of its own
+SINGLE = [
+    name for name, entry in systems().items() if entry.attaches and name != "consistedit"
+]  # which pairs the rows, and has a test of its own
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
 every_stack = pytest.mark.parametrize("stack", EVERY, ids=[f"{stack[0].name}{i}" for i, stack in enumerate(EVERY)])
