@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "consistedit.json", DOCS / "systems" / "consistedit.md"
@@ -25,14 +25,13 @@ COLUMNS = {
 
 def main() -> None:
     """Tables between the page's marks."""
-    figures, page = json.loads(RESULTS.read_text()), PAGE.read_text()
-    for kind in COLUMNS:
-        if kind in figures:
-            tables = "\n\n".join((arms(kind, figures[kind]), orders(figures[kind]), setting(figures, kind)))
-            before, mark, rest = page.partition(f"<!-- figures: {kind} -->\n")
-            _, end, after = rest.partition("<!-- end -->")
-            page = f"{before}{mark}{tables}\n{end}{after}"
-    PAGE.write_text(page)
+    figures = json.loads(RESULTS.read_text())
+    tables = {
+        kind: "\n\n".join((arms(kind, figures[kind]), orders(figures[kind]), setting(figures, kind)))
+        for kind in COLUMNS
+        if kind in figures
+    }
+    PAGE.write_text(filled(PAGE.read_text(), tables))
 
 
 def arms(kind: str, found: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from saccade.models.dc_dit import SIZES
 from saccade.models.dc_dit_cost import dit_flops, flops
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURES, PICTURE = (
@@ -26,18 +26,12 @@ IDLE = 5.0  # percent of the loss below which the main network does next to noth
 
 def main() -> None:
     """Tables between the page's marks; those of runs that have no figures stay as they are."""
-    page = _filled(PAGE.read_text(), "costs", costs())
+    page = filled(PAGE.read_text(), {"costs": costs()})
     if FIGURES.exists():
         found = json.loads(FIGURES.read_text())
         draw(found["picture"])
-        page = _filled(page, "runs", runs(found))
+        page = filled(page, {"runs": runs(found)})
     PAGE.write_text(page)
-
-
-def _filled(page: str, name: str, text: str) -> str:
-    before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    return f"{before}<!-- figures: {name} -->\n{text}\n{end}{after}"
 
 
 def runs(found: dict[str, Any]) -> str:

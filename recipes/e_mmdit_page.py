@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.metrics.intervals import Interval, bootstrap, paired_difference, paired_ratio, share, t_interval
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURES = DOCS / "systems" / "e-mmdit.md", DOCS / "results" / "e-mmdit.json"
@@ -25,15 +25,12 @@ LITTLE = 0.05  # share of a loss by which another may differ
 
 def main() -> None:
     """Tables and verdicts between the page's marks."""
-    figures, page = json.loads(FIGURES.read_text()), PAGE.read_text()
+    figures = json.loads(FIGURES.read_text())
     rows = {row["arm"]: row for row in figures["rows"] if row["seed"] == 0}
     if missing := [arm for arm in (*PARTS, *OTHERS) if arm not in rows]:
         raise SystemExit(f"{FIGURES.name} lacks {missing}; let recipes/e_mmdit.py run to its end")
-    for name, make in (("parts", parts), ("modulation", modulation), ("verdicts", verdicts)):
-        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}<!-- figures: {name} -->\n{make(rows, figures)}\n{end}{after}"
-    PAGE.write_text(page)
+    made = {make.__name__: make(rows, figures) for make in (parts, modulation, verdicts)}
+    PAGE.write_text(filled(PAGE.read_text(), made))
 
 
 def parts(rows: dict[str, Any], figures: dict[str, Any]) -> str:

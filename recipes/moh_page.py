@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.metrics.intervals import Interval, paired_difference, t_interval
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "moh.json", DOCS / "systems" / "moh.md"
@@ -28,12 +28,8 @@ Rows = list[dict[str, Any]]
 
 def main() -> None:
     """What stands between the page's marks."""
-    figures, page = json.loads(RESULTS.read_text()), PAGE.read_text()
-    for name, write in TABLES.items():
-        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}<!-- figures: {name} -->\n{write(figures)}\n{end}{after}"
-    PAGE.write_text(page)
+    figures = json.loads(RESULTS.read_text())
+    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
 
 
 def arms(figures: Figures) -> str:
@@ -42,7 +38,7 @@ def arms(figures: Figures) -> str:
     cells = [
         [
             arm, f"{fmean(_of(rows, 'parameters', arm=arm)):,.0f}", f"{fmean(_of(rows, 'loss', arm=arm)):.4f}",
-            "" if arm == SIX else _signed(_above(rows, arm, SIX, "loss"), 4),
+            "" if arm == SIX else signed(_above(rows, arm, SIX, "loss"), 4),
             f"{fmean(_of(rows, 'accuracy', arm=arm)):.0%}",
         ]
         for arm in (SIX, FOUR, MOH, RANDOM)
@@ -106,7 +102,7 @@ def language(figures: Figures) -> str:
     stages = ("converted", "tuned")
     cells = [[what, *(f"{fmean(found[what, stage]):.3f}" for stage in stages)] for what in (dense, fewer)]
     gaps = [paired_difference(found[fewer, stage], found[dense, stage]) for stage in stages]
-    cells.append(["apart", *(_signed(gap, 3) for gap in gaps)])
+    cells.append(["apart", *(signed(gap, 3) for gap in gaps)])
     ratios = [d / f for d, f in zip(found[dense, "tuned"], found[fewer, "tuned"], strict=True)]
     claims = {
         "conversion raises the bound": gaps[0],
@@ -155,15 +151,7 @@ def _less(found: Interval, by: float) -> Interval:
 
 
 def _told(claims: dict[str, Interval]) -> str:
-    return "\n".join(f"- {claim}: **{_verdict(found)}** ({_signed(found, 4)})." for claim, found in claims.items())
-
-
-def _verdict(above: Interval) -> str:
-    return "confirmed" if above.low > 0 else "refuted" if above.high < 0 else "undecided"
-
-
-def _signed(found: Interval, digits: int) -> str:
-    return f"{found.mid:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    return "\n".join(f"- {claim}: **{verdict(found)}** ({signed(found, 4)})." for claim, found in claims.items())
 
 
 def _plain(found: Interval) -> str:

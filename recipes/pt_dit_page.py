@@ -11,7 +11,7 @@ from typing import Any
 
 from saccade.metrics.intervals import Interval, t_interval
 from saccade.nn.proxies import mixing_pairs
-from saccade.ui.markdown import markdown_table
+from saccade.ui.markdown import filled, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "pt-dit.json", DOCS / "systems" / "pt-dit.md"
@@ -22,13 +22,8 @@ Figures = dict[str, Any]
 
 def main() -> None:
     """What stands between the page's marks."""
-    figures, page = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}, PAGE.read_text()
-    for name, write in TABLES.items():
-        told = write(figures) if name == "cost" or _seeds(figures) else "Not measured yet."
-        before, _, rest = page.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}<!-- figures: {name} -->\n{told}\n{end}{after}"
-    PAGE.write_text(page)
+    figures = json.loads(RESULTS.read_text())
+    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
 
 
 def cost(figures: Figures) -> str:
