@@ -4,7 +4,7 @@
 
 Hardware: one CPU core, about a minute and a half for an arm and seed. Tiny Shakespeare by the character, read from
 SACCADE_DATA, without it captions. What is in the work folder is not run again. `recipes/graph_moe_page.py` puts the
-figures into docs/systems/graph_moe.md.
+figures into docs/systems/graph-moe.md.
 Expected: between two late checkpoints fewer tokens change their experts than under a plain router, decisions are surer,
 the loss is not worse and swapped characters cost less; means over a window or by lot do less.
 """

@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/graph-moe.json into docs/systems/graph_moe.md.
+"""Put the figures of docs/results/graph-moe.json into docs/systems/graph-moe.md.
 
 python recipes/graph_moe_page.py
 """
@@ -15,7 +15,7 @@ from saccade.ui.markdown import filled, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PICTURE = DOCS / "results" / "graph-moe.json", DOCS / "results" / "graph-moe.svg"
-PAGE = DOCS / "systems" / "graph_moe.md"
+PAGE = DOCS / "systems" / "graph-moe.md"
 PLAIN = "plain"
 SHOWN = {  # figure: title, digits
     "loss": ("loss, nats", 3), "swapped": ("with swaps", 3), "fluctuation": ("change experts", 3),
