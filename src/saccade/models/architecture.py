@@ -122,6 +122,14 @@ def check_config(config: Any, **least: float) -> None:
             raise ValueError(f"{name}={value} must be at least {bound}")
 
 
+def check_picture(x: Float[Tensor, "b c h w"], config: Any) -> None:
+    """Raise ValueError unless x has the `channels` and, both ways, the `side` of a configuration."""
+    wanted = (config.channels, config.side, config.side)
+    if tuple(x.shape[1:]) != wanted:
+        told = ", ".join(map(str, wanted))
+        raise ValueError(f"x of shape {tuple(x.shape)} must be (batch, {told}), as the config says")
+
+
 def _frozen(value: Any) -> Any:
     """JSON's lists as the tuples they were."""
     return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from saccade.models.architecture import Architecture, Prediction, check_config
-from saccade.models.dit import Parts, fresh_block
+from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
+from saccade.models.dit import BLOCK_NAMES, TOLD_NAMES, Parts, fresh_block
 from saccade.models.official import Names
 from saccade.nn.block import FinalLayer
 from saccade.nn.chunk_stage import ChunkStage, MainNetwork, StageOptions
@@ -147,9 +147,7 @@ class DCDiT(Architecture):
     names: ClassVar[Names] = (
         ("stage.inner.positions", "pos_embed"),
         ("pixels.", "x_embedder.proj."),
-        ("time.inner.", "t_embedder.mlp.0."),
-        ("time.outer.", "t_embedder.mlp.2."),
-        ("label.table.", "y_embedder.embedding_table."),
+        *TOLD_NAMES,
         *(
             (f"stage.{coder}.blocks.{{}}.{ours}.", f"hnet.{coder}.layers.{{}}.{theirs}.")
             for coder in ("encoder", "decoder")
@@ -166,18 +164,10 @@ class DCDiT(Architecture):
         ("stage.router.score.context.", "hnet.routing_module.context_predictor."),
         ("stage.router.score.scorer.", "hnet.routing_module.residual_scorer."),
         *(
-            (f"stage.inner.blocks.{{}}.{ours}.", f"hnet.main_network.main_network.layers.{{}}.{theirs}.")
-            for ours, theirs in (
-                ("modulation.linear", "adaLN_modulation.1"),
-                ("mixer.qkv", "attn.qkv"),
-                ("mixer.out", "attn.proj"),
-                ("ffn.up", "mlp.fc1"),
-                ("ffn.down", "mlp.fc2"),
-            )
+            (f"stage.inner.blocks.{{}}.{ours}", f"hnet.main_network.main_network.layers.{{}}.{theirs}")
+            for ours, theirs in BLOCK_NAMES
         ),
         ("stage.inner.norm.", "hnet.main_network.main_network.rmsnorm."),
-        ("final.modulation.linear.", "final_layer.adaLN_modulation.1."),
-        ("final.linear.", "final_layer.linear."),
     )
 
     def __init__(self, config: DCDiTConfig | None = None, **changes: Any) -> None:
@@ -225,7 +215,7 @@ class DCDiT(Architecture):
         rho    share of the kept tokens that are dropped, least likely first; one for all rows, or one for each
         ratio  that the ratio loss aims at now; None: that of the config
         """
-        self._check(x)
+        check_picture(x, self.config)
         c, budget = (
             self.time(t) + self.label(labels),
             Budget(rho=rho, ratio=self.config.ratio if ratio is None else ratio),
@@ -233,13 +223,6 @@ class DCDiT(Architecture):
         cells = torch.arange(self.grid[0] * self.grid[1], device=x.device).expand(len(x), -1)
         out, losses, _ = self.stage(to_tokens(self.pixels(x)), c, Place(grid=self.grid), cells, budget)
         return Prediction(unpatchify(self.final(out, c), self.grid, 1), losses)
-
-    def _check(self, x: Tensor) -> None:
-        wanted = (self.config.channels, self.config.side, self.config.side)
-        if tuple(x.shape[1:]) != wanted:
-            raise ValueError(
-                f"x of shape {tuple(x.shape)} must be (batch, {', '.join(map(str, wanted))}), as the config says"
-            )
 
 
 def lite_guided(

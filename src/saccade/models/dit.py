@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from saccade.models.architecture import Architecture, Prediction, check_config
+from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
 from saccade.models.official import Names
 from saccade.nn.block import DiTBlock, FinalLayer, xavier_
 from saccade.nn.embedders import LabelEmbedding, Patchify, TimeEmbedding, unpatchify
@@ -73,6 +73,24 @@ SIZES = {
 }
 
 
+TOLD_NAMES: Names = (  # what most official codes call the embedders and the last layer
+    ("time.inner.", "t_embedder.mlp.0."),
+    ("time.outer.", "t_embedder.mlp.2."),
+    ("label.table.", "y_embedder.embedding_table."),
+    ("final.modulation.linear.", "final_layer.adaLN_modulation.1."),
+    ("final.linear.", "final_layer.linear."),
+)
+BLOCK_NAMES: Names = (  # and the parts of a block
+    ("modulation.linear.", "adaLN_modulation.1."),
+    ("mixer.qkv.", "attn.qkv."),
+    ("mixer.out.", "attn.proj."),
+    ("mixer.norm_q.", "attn.q_norm."),
+    ("mixer.norm_k.", "attn.k_norm."),
+    ("ffn.up.", "mlp.fc1."),
+    ("ffn.down.", "mlp.fc2."),
+)
+
+
 class DiT(Architecture):
     """A class-conditional diffusion transformer; a fresh one answers 0."""
 
@@ -82,18 +100,8 @@ class DiT(Architecture):
     names: ClassVar[Names] = (
         ("positions", "pos_embed"),
         ("patches.conv.", "x_embedder.proj."),
-        ("time.inner.", "t_embedder.mlp.0."),
-        ("time.outer.", "t_embedder.mlp.2."),
-        ("label.table.", "y_embedder.embedding_table."),
-        ("blocks.{}.modulation.linear.", "blocks.{}.adaLN_modulation.1."),
-        ("blocks.{}.mixer.qkv.", "blocks.{}.attn.qkv."),
-        ("blocks.{}.mixer.out.", "blocks.{}.attn.proj."),
-        ("blocks.{}.mixer.norm_q.", "blocks.{}.attn.q_norm."),
-        ("blocks.{}.mixer.norm_k.", "blocks.{}.attn.k_norm."),
-        ("blocks.{}.ffn.up.", "blocks.{}.mlp.fc1."),
-        ("blocks.{}.ffn.down.", "blocks.{}.mlp.fc2."),
-        ("final.modulation.linear.", "final_layer.adaLN_modulation.1."),
-        ("final.linear.", "final_layer.linear."),
+        *TOLD_NAMES,
+        *((f"blocks.{{}}.{ours}", f"blocks.{{}}.{theirs}") for ours, theirs in BLOCK_NAMES),
     )
 
     def __init__(self, config: DiTConfig | None = None, **changes: Any) -> None:
@@ -115,7 +123,7 @@ class DiT(Architecture):
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], labels: Int[Tensor, " b"]) -> Prediction:
         """The objective's prediction at time `t`; label `classes` means none. Sides other than `side` are refused."""
-        self._check(x)
+        check_picture(x, self.config)
         c = self.time(t) + self.label(labels)
         tokens = self.patches(x)
         if self.config.positions == "sincos":
@@ -125,13 +133,6 @@ class DiT(Architecture):
             tokens, more, _ = block(tokens, told, place)
             losses.append(more)
         return Prediction(unpatchify(self.final(tokens, c), self.grid, self.config.patch), added(losses))
-
-    def _check(self, x: Tensor) -> None:
-        wanted = (self.config.channels, self.config.side, self.config.side)
-        if tuple(x.shape[1:]) != wanted:
-            raise ValueError(
-                f"x of shape {tuple(x.shape)} must be (batch, {', '.join(map(str, wanted))}), as the config says"
-            )
 
 
 def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: Kind = "zero") -> DiTBlock:
