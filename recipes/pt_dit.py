@@ -42,7 +42,7 @@ STEPS, BATCH, SEEDS = 250, 8, (0, 1, 2)
 HELD, DRAWN, SAMPLING = 512, 48, 12
 RINGS = (0, 2, 4, 8, 16)  # distances of keys from the middle of a window, in tokens
 BASE = PTDiTConfig(
-    depth=2, width=64, heads=4, side=SIDE, channels=3, captions=WORDS, learned_variance=False, window=WINDOW
+    depth=2, width=64, heads=4, side=SIDE, channels=3, words_width=WORDS, learned_variance=False, window=WINDOW
 )  # fmt: skip
 ARMS: dict[str, dict[str, Any]] = {
     "full attention": {"window": GRID, "steps": ("near",)},

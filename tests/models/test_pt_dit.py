@@ -19,7 +19,7 @@ from saccade.nn.registry import make_mixer
 from saccade.nn.windows import merge, partition
 from saccade.systems.pt_dit import ProxyTokens
 
-TINY = PTDiTConfig(depth=2, width=32, heads=2, side=8, captions=12, window=(1, 2, 2))
+TINY = PTDiTConfig(depth=2, width=32, heads=2, side=8, words_width=12, window=(1, 2, 2))
 PLACE = Place(grid=(1, 4, 4))
 
 

@@ -73,7 +73,7 @@ class PTDiT(Architecture):
         self.time, self.shared = TimeEmbedding(c.width, scale=c.time_scale), SharedModulation(c.width)
         if c.told_size:
             self.resolution, self.aspect = (_closed(TimeEmbedding(c.width // 3)) for _ in range(2))
-        self.caption = Caption(c.captions, c.width)
+        self.caption = Caption(c.words_width, c.width)
         self.blocks = nn.ModuleList(self._block(i) for i in range(c.depth))
         self.norm, self.final = norm(c.width), TableModulation(c.width, 2)
         self.pixels = nn.Linear(c.width, c.patch**2 * c.channels * (1 + c.learned_variance))

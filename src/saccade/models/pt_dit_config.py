@@ -21,7 +21,7 @@ class PTDiTConfig:
     """Sizes and parts.
 
     side, frames   of the latents that positions are stored for, to be given; others get positions of their own
-    captions       channels of the words' embeddings
+    words_width    channels of the words' embeddings
     learned_variance   twice the channels out, as released
     window, inner, choice, order, seed   see `nn.proxies.Proxies`; sides in tokens (frames, height, width)
     inject         see `nn.proxy_attention.ProxyInjection`
@@ -41,7 +41,7 @@ class PTDiTConfig:
     side: int = 0
     frames: int = 1
     channels: int = 4
-    captions: int = 4096
+    words_width: int = 4096
     learned_variance: bool = True
     window: Sizes = (1, 8, 8)
     inner: Sizes | None = None
@@ -59,7 +59,7 @@ class PTDiTConfig:
     sized: bool | None = None
 
     def __post_init__(self) -> None:
-        check_config(self, depth=1, width=1, heads=1, patch=1, side=1, frames=1, channels=1, captions=1)
+        check_config(self, depth=1, width=1, heads=1, patch=1, side=1, frames=1, channels=1, words_width=1)
         if self.side % self.patch:
             raise ValueError(f"side={self.side} must be a multiple of patch={self.patch}")
         if self.width % 16:

@@ -25,7 +25,7 @@ def from_pixart(pixart: Any, *, window: Sizes, **changes: Any) -> PTDiT:
             raise ValueError(f"{name}={told[name]} of this PixArt is not PT-DiT's; it must be {known[-1]}")
     given = dict(
         depth=told.num_layers, heads=told.num_attention_heads, width=pixart.inner_dim, patch=told.patch_size,
-        side=told.sample_size, channels=told.in_channels, captions=told.caption_channels or pixart.inner_dim,
+        side=told.sample_size, channels=told.in_channels, words_width=told.caption_channels or pixart.inner_dim,
         learned_variance=pixart.out_channels == 2 * told.in_channels, sized=pixart.use_additional_conditions,
         window=window, positions="picture", time_scale=1.0,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def build(text: str, **base: Any) -> nn.Module:
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"model '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")
     model = cls(**{key: value for key, value in base.items() if key in known} | options)
-    return model if "classes" in known else LabelWords(model, base["classes"], width=_words_width(model))
+    return model if "classes" in known else LabelWords(model, base["classes"], width=model.config.words_width)
 
 
 def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:
@@ -64,11 +64,6 @@ def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:
     if not found or min(found.values()) >= log(2):
         raise ValueError(f"arm '{arm.name}' cannot come near a budget of {target:,.0f} by its {arm.scaled}")
     return min(found, key=lambda value: found[value])
-
-
-def _words_width(model: Architecture) -> int:
-    """Channels of the words that a model is told."""
-    return getattr(model.config, "words_width", 0) or model.config.captions
 
 
 def check_budget(budget: str) -> None:

@@ -111,7 +111,6 @@ class Contest:
             "learned_variance": False,
             "time_scale": 1000.0,
             "words_width": 64,
-            "captions": 64,
         }
 
     def size(self, arm: Arm, base: dict[str, Any]) -> int:
