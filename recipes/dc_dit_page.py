@@ -1,23 +1,28 @@
-"""Put the figures of docs/results/dc-dit.json into docs/systems/dc-dit.md, and draw its picture of kept tokens.
+"""Put the figures of docs/results/dc-dit.json and dc-dit-flow.json into docs/systems/dc-dit.md, and draw kept tokens.
 
 python recipes/dc_dit_page.py
 """
 
 import json
+from math import exp, log
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from saccade.metrics.intervals import t_interval
 from saccade.models.dc_dit import SIZES
 from saccade.models.dc_dit_cost import dit_flops, flops
 from saccade.ui.markdown import filled, markdown_table
+from saccade.ui.markdown import verdict as above_zero
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE, FIGURES, PICTURE = (
+PAGE, FIGURES, FLOW, PICTURE = (
     DOCS / "systems" / "dc-dit.md",
     DOCS / "results" / "dc-dit.json",
+    DOCS / "results" / "dc-dit-flow.json",
     DOCS / "results" / "dc-dit.png",
 )
 WIDE = 2.0  # standard errors on either side
@@ -26,12 +31,37 @@ IDLE = 5.0  # percent of the loss below which the main network does next to noth
 
 def main() -> None:
     """Tables between the page's marks; those of runs that have no figures stay as they are."""
-    page = filled(PAGE.read_text(), {"costs": costs()})
-    if FIGURES.exists():
-        found = json.loads(FIGURES.read_text())
-        draw(found["picture"])
-        page = filled(page, {"runs": runs(found)})
-    PAGE.write_text(page)
+    found, flow_found = (json.loads(path.read_text()) for path in (FIGURES, FLOW))
+    draw(found["picture"])
+    made = {"costs": costs(), "runs": runs(found), "flow": flow(flow_found)}
+    PAGE.write_text(filled(PAGE.read_text(), made))
+
+
+def flow(found: dict[str, Any]) -> str:
+    """Where the runs of the comparison keep their tokens, a line a time; then the verdicts over seeds."""
+    rows = found["rows"]
+    times, seeds = (sorted({row[key] for row in rows}) for key in ("t", "seed"))
+    at = {(row["seed"], row["t"]): row for row in rows}
+    lines = [
+        [t, *(f"{at[seed, t]['kept']:.0f}: {at[seed, t]['edge']:.2f} / {at[seed, t]['flat']:.2f}" for seed in seeds)]
+        for t in times
+    ]
+    ratio = [
+        log(fmean(at[seed, t]["edge"] for t in times) / fmean(at[seed, t]["flat"] for t in times) / 1.5)
+        for seed in seeds
+    ]
+    fewer = [at[seed, times[0]]["kept"] - at[seed, times[-1]]["kept"] for seed in seeds]
+    table = markdown_table(["noise", *(f"seed {seed}" for seed in seeds)], lines)
+    sharper = f"**{above_zero(t_interval(ratio))}** over {len(seeds)} seeds"
+    least = min(exp(each) * 1.5 for each in ratio)
+    return f"""{table}
+
+Kept of {rows[0]["tokens"]} tokens: share kept at edges / on the background.
+
+- edges over background, mean over times, above 1.5: {sharper}; the least is {least:.2f}
+- tokens rise as noise falls: **{above_zero(t_interval(fewer))}**, by {", ".join(f"{each:+.0f}" for each in fewer)}
+
+{found["device"]}, torch {found["versions"]["torch"]}."""
 
 
 def runs(found: dict[str, Any]) -> str:
