@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from saccade.metrics.intervals import Interval, t_interval
@@ -20,6 +21,7 @@ PAGE = RESULTS / "architectures.md"
 SOURCES = ("scenes", "cifar10")
 AGAINST = "dit"
 Figures = dict[str, Any]
+rcParams["svg.hashsalt"] = "saccade"  # the same picture from the same figures
 Runs = list[dict[str, Any]]
 
 
@@ -38,7 +40,7 @@ def section(source: str, figures: Figures) -> str:
     told = figures["settings"]
     setting = (
         f"{told['side']} x {told['side']} pixels, {told['fit']['steps']:,} steps of {told['batch']} pictures, "
-        f"{len(told['seeds'])} seeds; {told['samples']} samples in {told['drawn']} steps with guidance "
+        f"seeds {', '.join(map(str, told['seeds']))}; {told['samples']} samples in {told['drawn']} steps with guidance "
         f"{told['guidance']}; {figures['device']}, torch {figures['versions']['torch']}"
     )
     alt = "Loss over the steps, and loss against time of a training step, of every architecture"

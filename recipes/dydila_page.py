@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from saccade.metrics.intervals import Interval, t_interval
@@ -29,6 +30,7 @@ CLAIMS = {  # what has the higher loss, then the lower
     "no difference costs": ("no difference", OURS),
 }
 Figures = dict[str, Any]
+rcParams["svg.hashsalt"] = "saccade"  # the same picture from the same figures
 
 
 def main() -> None:
