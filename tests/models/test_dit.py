@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from saccade.attach import attach
+from saccade.core.layout import Layout
 from saccade.models import Architecture, DiT
 from saccade.models.dit import SIZES, DiTConfig
+from saccade.systems import Clear, Dense
 
 TINY = DiTConfig(depth=2, width=32, heads=2, side=8, channels=3, classes=5)
 
@@ -105,3 +108,16 @@ def test_bad_input(tmp_path: Path) -> None:
         DiT.of("M/2")
     with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
         DiT.from_pretrained(tmp_path)
+
+
+def test_attention_systems_attach_to_it() -> None:
+    model, (x, t, labels) = _stirred(DiT(TINY)).eval(), _batch()
+    layout = Layout.joint(text=0, grid=(1, 4, 4))
+    with torch.no_grad():
+        plain = model(x, t, labels).out
+        with attach(model, Dense(), layout=layout):
+            assert torch.equal(model(x, t, labels).out, plain)
+        with attach(model, Clear(radius=1.0), layout=layout) as run:
+            assert not torch.allclose(model(x, t, labels).out, plain)
+        assert str(run.report()).count("clear") == 2
+        assert torch.equal(model(x, t, labels).out, plain)
