@@ -110,6 +110,7 @@ def test_bad_input(tmp_path: Path) -> None:
         DiT.from_pretrained(tmp_path)
 
 
+@pytest.mark.compile  # run-time shape checks would wrap the method that attach looks into
 def test_attention_systems_attach_to_it() -> None:
     model, (x, t, labels) = _stirred(DiT(TINY)).eval(), _batch()
     layout = Layout.joint(text=0, grid=(1, 4, 4))
