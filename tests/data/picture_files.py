@@ -12,7 +12,7 @@ COUNT = 20
 
 def write_cifar10(root: Path, *, broken: int | None = None, first: int = 0) -> tuple[np.ndarray, list[int]]:
     """Train and test files of the same 20 random pictures; `broken`: this one is no picture; `first`: label of 0."""
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", reason="the extra `data` brings pyarrow")
     from pyarrow import parquet
 
     pixels = np.random.default_rng(0).integers(256, size=(COUNT, 32, 32, 3), dtype=np.uint8)

@@ -32,3 +32,5 @@ def test_messages() -> None:
         build("DiT(")
     with pytest.raises(ValueError, match="arm 'big' cannot come near a budget of 10"):
         sized(Arm(name="big"), BASE, parameters, 10)
+    with pytest.raises(ValueError, match=r"cannot come near .* by its width \(mixer names 3 parts for depth=2"):
+        sized(Arm(name="three", model='DiT(mixer=("linear", "linear", "linear"))'), BASE, parameters, 10)

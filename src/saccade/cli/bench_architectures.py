@@ -46,7 +46,7 @@ def run(
     with progress_bar() as told:
         runs = contest.run(out, told)
         times = timed(contest, rounds, told) if rounds else {}
-    told_by = {"settings": asdict(contest), "device": device_name("cpu"), "versions": versions()}
+    told_by = {"settings": asdict(contest), "device": device_name(device()), "versions": versions()}
     return {"runs": runs, "times": times, **told_by}
 
 
@@ -74,8 +74,17 @@ def timed(contest: Any, rounds: int, told: Told) -> dict[str, Any]:
 
     told(0, 1, f"timing: {rounds} rounds")
     base = contest.base(contest.open())
-    models = {arm.name: build(arm.model, **base | {arm.scaled: contest.size(arm, base)}) for arm in contest.arms}
+    models = {
+        arm.name: build(arm.model, **base | {arm.scaled: contest.size(arm, base)}).to(device()) for arm in contest.arms
+    }
     return ratios(seconds_in_turn(models, base, rows=contest.batch, rounds=rounds), contest.arms[0].name)
+
+
+def device() -> str:
+    """Where the runs train: the GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def table(figures: dict[str, Any]) -> Table:

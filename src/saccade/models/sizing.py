@@ -13,6 +13,7 @@ from saccade.nn.registry import read_call
 
 Budget = Literal["macs", "parameters"]
 Cost = Callable[[nn.Module], float]
+TRIED = 256  # values that may be refused before the first that is not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,20 @@ def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:
     Raises ValueError where even the smallest that can be built costs twice the target or more.
     """
     found: dict[int, float] = {}
+    refused = ""
     for value in range(arm.step, 4096 * arm.step, arm.step):
         try:
             spent = cost(build(arm.model, **base | {arm.scaled: value}))
-        except ValueError:  # a width that this architecture cannot have
+        except ValueError as error:  # a width that this architecture cannot have
+            refused = f" ({error})"
+            if len(found) == 0 and value > TRIED * arm.step:
+                break
             continue
         found[value] = abs(log(spent / target))
         if spent > target:
             break
     if not found or min(found.values()) >= log(2):
-        raise ValueError(f"arm '{arm.name}' cannot come near a budget of {target:,.0f} by its {arm.scaled}")
+        raise ValueError(f"arm '{arm.name}' cannot come near a budget of {target:,.0f} by its {arm.scaled}{refused}")
     return min(found, key=lambda value: found[value])
 
 

@@ -36,7 +36,7 @@ class TokenRouter(Router):
         self.linear = nn.Linear(width, choices, bias=False)
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Routing:
-        return choose(softmax(self.linear(x), "choice"), 1)
+        return choose(softmax(self.linear(x), self.name), 1)
 
     def weights(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n c"]:
         """One-hot; in training with the gradient of the probabilities."""

@@ -6,7 +6,7 @@ a killed one goes on. Seeds are the outer loop, so that a contest that is cut sh
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from saccade.data.labelled import Label, Source
 from saccade.metrics.quality import quality
 from saccade.models.classifier import Classifier
 from saccade.models.sizing import Arm, Budget, build, check_budget, parameters, sized
+from saccade.nn.modes import judged
 from saccade.train.checkpoint import write_atomically
 from saccade.train.checks import check_positive
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
-from saccade.train.costs import kept_by, multiply_adds
+from saccade.train.costs import device_of, kept_by, multiply_adds
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import evaluate, judged, nothing
+from saccade.train.judging import evaluate, nothing
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -91,6 +92,7 @@ class Contest:
 
     def run(self, folder: Path, told: Told = lambda done, total, what: None) -> list[dict[str, Any]]:
         """Every run's result; see `Run.result`."""
+        self.check_folder(folder)
         classifier, source = self.judging().judge(folder / "judge"), self.open()
         base = self.base(source)
         options = {arm.name: base | {arm.scaled: self.size(arm, base)} for arm in self.arms}
@@ -100,6 +102,19 @@ class Contest:
             told(number, len(runs), f"{run.arm.name}, seed {run.seed}")
             found.append(run.complete(folder / f"{run.arm.name}-{run.seed}", classifier))
         return found
+
+    def check_folder(self, folder: Path) -> None:
+        """Write down what is equal for all runs of a folder.
+
+        Raises ValueError where the folder holds runs of other settings, which would not compare.
+        """
+        told, own = folder / "contest.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,)))
+        text = json.dumps(own, indent=1) + "\n"
+        if told.exists() and told.read_text() != text:
+            old = json.loads(told.read_text())
+            differ = ", ".join(name for name, value in json.loads(text).items() if old.get(name) != value)
+            raise ValueError(f"folder='{folder}' holds runs of other settings ({differ}); name another folder")
+        write_atomically(told, lambda path: path.write_text(text))
 
     def base(self, source: Source) -> dict[str, Any]:
         """Options that every architecture gets, where it has them."""
@@ -148,7 +163,10 @@ class Run:
             model = self.trained(folder)
             text = json.dumps(self.result(model, folder, classifier), indent=1) + "\n"
             write_atomically(path, lambda partial: partial.write_text(text))
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if found["model"] != self.arm.model:
+            raise ValueError(f"folder='{folder}' holds {found['model']}, not {self.arm.model}; name the arm otherwise")
+        return found
 
     def trained(self, folder: Path) -> nn.Module:
         """The model after its steps, with averaged weights."""
@@ -181,7 +199,7 @@ class Run:
     def samples(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Pictures and the labels they were drawn for, as many of each label as can be."""
         contest, side = self.contest, self.source.side
-        wanted = torch.arange(contest.samples) % self.source.classes
+        wanted = (torch.arange(contest.samples) % self.source.classes).to(device_of(model))
         noise = torch.Generator().manual_seed(self.seed)
         parts = []
         with judged(model):
@@ -193,4 +211,4 @@ class Run:
                         model, labels, none, shape, steps=contest.drawn, guidance=contest.guidance, generator=noise
                     )
                 )
-        return torch.cat(parts).clamp(-1, 1), wanted
+        return torch.cat(parts).clamp(-1, 1).cpu(), wanted.cpu()

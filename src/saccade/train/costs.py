@@ -17,11 +17,14 @@ from saccade.train.judging import judged
 Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
 
 
-def example(options: Mapping[str, Any], rows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Random input of a model with these `channels`, `side` and `classes`: x, t and labels."""
+def example(
+    options: Mapping[str, Any], rows: int = 1, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random input of a model with these `channels`, `side` and `classes`: x, t and labels; alike on every device."""
     noise = torch.Generator().manual_seed(0)
     x = torch.randn(rows, options["channels"], options["side"], options["side"], generator=noise)
-    return x, torch.rand(rows, generator=noise), torch.arange(rows) % options["classes"]
+    t, labels = torch.rand(rows, generator=noise), torch.arange(rows) % options["classes"]
+    return x.to(device), t.to(device), labels.to(device)
 
 
 def multiply_adds(model: nn.Module, options: Mapping[str, Any]) -> int:
@@ -29,12 +32,13 @@ def multiply_adds(model: nn.Module, options: Mapping[str, Any]) -> int:
     if isinstance(model, DCDiT):
         return int(flops(model.config, model.config.side**2 / model.config.ratio).total // 2)
     with judged(model):
-        return macs(model, *example(options))
+        return macs(model, *example(options, device=device_of(model)))
 
 
 def kept_by(model: nn.Module, options: Mapping[str, Any], rows: int = 16) -> float:
     """Bytes a picture that a forward keeps for its backward pass, in a batch of `rows`."""
-    return kept_bytes(lambda: model(*example(options, rows)).out, model.parameters()) / rows
+    given = example(options, rows, device_of(model))
+    return kept_bytes(lambda: model(*given).out, model.parameters()) / rows
 
 
 def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any], *, rows: int, rounds: int) -> Seconds:
@@ -42,7 +46,7 @@ def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any],
 
     In turn, so that drift of the machine hits all alike; compare within a round.
     """
-    given = example(options, rows)
+    given = example(options, rows, device_of(next(iter(models.values()))))
     found: Seconds = {name: {"forward": [], "step": []} for name in models}
     for number in range(rounds + 1):
         for name, model in models.items():
@@ -64,6 +68,11 @@ def ratios(found: Seconds, against: str) -> dict[str, dict[str, tuple[float, flo
     }
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
 def forward(model: nn.Module, given: tuple[Tensor, ...]) -> None:
     """One forward, as in sampling."""
     with torch.inference_mode(), judged(model):
@@ -79,6 +88,8 @@ def step(model: nn.Module, given: tuple[Tensor, ...]) -> None:
 
 
 def _seconds(work: Callable[[], None]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
