@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,41 +41,31 @@ ARMS = {
     "plain": f"moe({ROUTED}, shared=0, norm_topk=True)",
     "similarity": f"similar_moe({ROUTED})",
     "attention": f"attention_moe({ROUTED})",
-    "window": f"window_moe({ROUTED})",
-    "by lot": f"lot_moe({ROUTED})",
+    "window": f"given_moe({ROUTED}, by='window')",
+    "by lot": f"given_moe({ROUTED}, by='lot')",
 }
 
 
+@feedforward("given_moe")
 class GivenMoE(MoE):
-    """Experts chosen by a mean over tokens whose weights no one learns."""
+    """Experts chosen by a mean over tokens that nobody learns.
 
-    def __init__(self, width: int, **options: Any) -> None:
+    by   "window": the token and the three before it, alike; "lot": any tokens, by weights drawn anew each time
+    """
+
+    def __init__(self, width: int, *, by: Literal["window", "lot"], **options: Any) -> None:
         super().__init__(width, **{"norm_topk": True, "shared": 0, **options})
+        self.by = by
 
     def route(self, x: Float[Tensor, "b n d"], place: Place) -> Routing:
-        seen = visible(place, x.shape[1], x.device)
-        weights = masked_softmax(self.scores(x), seen)
+        tokens = x.shape[1]
+        if self.by == "window":
+            apart = torch.arange(tokens)[:, None] - torch.arange(tokens)
+            scores = torch.zeros(len(x), tokens, tokens).masked_fill((apart < 0) | (apart >= WINDOW), -torch.inf)
+        else:
+            scores = 2 * torch.randn(len(x), tokens, tokens)
+        weights = masked_softmax(scores, visible(place, tokens, x.device))
         return self.router(x, mixing=Mean(weights), keep=place.keep)
-
-    def scores(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
-        raise NotImplementedError
-
-
-@feedforward("window_moe")
-class WindowMoE(GivenMoE):
-    """The token and the three before it, alike."""
-
-    def scores(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
-        apart = torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])
-        return torch.zeros(len(x), *apart.shape).masked_fill(~((apart >= 0) & (apart < WINDOW)), -torch.inf)
-
-
-@feedforward("lot_moe")
-class LotMoE(GivenMoE):
-    """Any tokens, by weights drawn anew each time."""
-
-    def scores(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
-        return 2 * torch.randn(len(x), x.shape[1], x.shape[1])
 
 
 class NextWord(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from saccade.models import ArchitecturePipeline, DiCo, DiT, EMMDiT
+from saccade.models import ArchitecturePipeline, DiCo, DiT, EMMDiT, PTDiT
 from saccade.models.pipeline import vae_decoder
 from saccade.runs.denoising import ddpm, guided, rectified_flow
 
@@ -75,6 +75,12 @@ def test_words_and_any_side() -> None:
     assert ArchitecturePipeline(dico)(LABELS, steps=1, side=12).pictures.shape == (2, 3, 12, 12)
     with pytest.raises(ValueError, match="DiCo is made for any side; give side="):
         ArchitecturePipeline(dico)(LABELS)
+
+
+def test_films_are_refused() -> None:
+    film = PTDiT(depth=1, width=32, heads=2, side=8, frames=2, words_width=12, window=(1, 2, 2))
+    with pytest.raises(ValueError, match="frames=2: films are drawn by runs.rectified_flow"):
+        ArchitecturePipeline(film)(torch.randn(1, 5, 12))
 
 
 def test_unknown_objective() -> None:

@@ -1,7 +1,7 @@
 """What all architectures share: a configuration with published sizes, storage, official names, parameter counts."""
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -115,9 +115,8 @@ class Architecture(nn.Module):
 
 def check_config(config: Any, **least: float) -> None:
     """Raise ValueError where a named field of `config` is below its least value."""
-    known = {field.name for field in fields(config)}
     for name, bound in least.items():
-        value = getattr(config, name) if name in known else bound
+        value = getattr(config, name)
         if value < bound:
             raise ValueError(f"{name}={value} must be at least {bound}")
 

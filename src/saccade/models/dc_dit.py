@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
-from saccade.models.dit import BLOCK_NAMES, TOLD_NAMES, Parts, fresh_block
+from saccade.models.dit import BLOCK_NAMES, TOLD_NAMES, Parts, fresh_block, part
 from saccade.models.official import Names
 from saccade.nn.block import FinalLayer
 from saccade.nn.chunk_stage import ChunkStage, MainNetwork, StageOptions
@@ -114,11 +114,6 @@ def levels(layout: Layout) -> list[tuple[int, int]]:
         case [str(blocks)]:
             return [(_count(blocks, "D"), 0)]
     raise ValueError(f'layout={layout} must be like ("c2", ("D12",), "c2"), with another such in its middle or not')
-
-
-def part(given: Parts, block: int) -> str:
-    """The text of one block's mixer or feed-forward."""
-    return given if isinstance(given, str) else given[block]
 
 
 def _tuples(layout: Any) -> Any:

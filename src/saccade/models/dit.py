@@ -62,8 +62,12 @@ class DiTConfig:
 
     def part(self, name: Literal["mixer", "ffn"], block: int) -> str:
         """The text of one block's mixer or feed-forward."""
-        given = getattr(self, name)
-        return given if isinstance(given, str) else given[block]
+        return part(getattr(self, name), block)
+
+
+def part(given: Parts, block: int) -> str:
+    """The text of one block's mixer or feed-forward: one for all, or its own."""
+    return given if isinstance(given, str) else given[block]
 
 
 SIZES = {

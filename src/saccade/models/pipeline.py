@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saccade.core.checks import check_word
+from saccade.data.pixels import to_bytes
 from saccade.models.architecture import Architecture
 from saccade.nn.modes import judged
 from saccade.runs.denoising import ddpm, guided, rectified_flow
@@ -30,8 +31,7 @@ class Drawn(NamedTuple):
     @property
     def images(self) -> list[Image.Image]:
         """One for each row."""
-        bytes_ = ((self.pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return [Image.fromarray(each) for each in bytes_]
+        return [Image.fromarray(each) for each in to_bytes(self.pictures)]
 
 
 class ArchitecturePipeline:
@@ -87,6 +87,10 @@ class ArchitecturePipeline:
 
         Raises ValueError where neither its configuration nor `side` tells.
         """
+        if getattr(self.model.config, "frames", 1) > 1:
+            raise ValueError(
+                f"frames={self.model.config.frames}: films are drawn by runs.rectified_flow with noise of yours"
+            )
         side = side or getattr(self.model.config, "side", 0)
         if not side:
             raise ValueError(f"{type(self.model).__name__} is made for any side; give side=")

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from saccade.data.labelled.decode import Read, decoded
+from saccade.data.pixels import to_tensor as as_pictures
 
 Labelled = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]
 MIXING = 0  # seed of the order of held-out pictures, since files are often sorted by class
@@ -125,11 +126,6 @@ def parted(
         held_labels=mixed[:border],
         flip=flip,
     )
-
-
-def as_pictures(pixels: UInt8[np.ndarray, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Bytes to [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def check_labels(labels: Int64[np.ndarray, " n"], names: tuple[str, ...]) -> None:
