@@ -234,7 +234,8 @@ def _from_picture(run: _Passes, picture: Picture, prompt: str, words: tuple[str,
     """The picture's noise, by inversion without guidance."""
     flow, watched, tape = run.flow, _watched(run, prompt, words), Tape()
     run.total, run.guidance = 2 * run.steps + 1, 1.0 if run.guidance is None else run.guidance
-    velocity = flow.velocity([prompt])
+    levels = flow.levels(run.steps)
+    velocity = flow.velocity([prompt], levels=levels)
 
     def told(z: Tensor, sigma: float) -> Tensor:
         v = velocity(z, sigma)
@@ -242,7 +243,7 @@ def _from_picture(run: _Passes, picture: Picture, prompt: str, words: tuple[str,
         return v
 
     stack: list[System] = [OperandRecorder(tape=tape, where=run.where), *watched]
-    with attach(flow.pipe, *stack, rows=Rows.of("cond"), schedule=flow.levels(run.steps)) as attached:
+    with attach(flow.pipe, *stack, rows=Rows.of("cond"), schedule=levels) as attached:
         start = invert_uni(told, flow.encode(picture), flow.sigmas(run.steps))
         heat = _maps(attached, watched)
     return _Origin(prompt=prompt, start=start, heat=heat, tape=tape, picture=picture)

@@ -20,16 +20,24 @@ SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 KNOWN = ("FluxPipeline", "StableDiffusion3Pipeline")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Levels:
-    """A schedule that also has the clean level, for `attach(..., schedule=...)` while a picture is inverted."""
+    """A schedule that also has the clean level, for `attach(..., schedule=...)` while a picture is inverted.
+
+    step_index  the level the velocity is taken at; in low precision the transformer's timestep does not tell
+    """
 
     sigmas: Float[Tensor, " n"]
+    step_index: int | None = None
 
     @cached_property
     def timesteps(self) -> Float[Tensor, " n"]:
         """One object for good: a schedule that makes new ones begins a new generation."""
         return self.sigmas * TRAINED_STEPS
+
+    def enter(self, sigma: float) -> None:
+        """Say that the next forward is at this level."""
+        self.step_index = int((self.sigmas - sigma).abs().argmin())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,10 +122,13 @@ class Flow:
         return self.pipe.image_processor.postprocess(vae.decode(scaled, return_dict=False)[0], output_type="np")
 
     @torch.no_grad()
-    def velocity(self, prompts: Sequence[str], *, guidance: float = 1.0) -> Callable[[Tensor, float], Tensor]:
+    def velocity(
+        self, prompts: Sequence[str], *, guidance: float = 1.0, levels: Levels | None = None
+    ) -> Callable[[Tensor, float], Tensor]:
         """The derivative by sigma of latents (b ...), one prompt a row, encoded once.
 
         guidance  what a guidance-distilled model is told; others are run without guidance
+        levels    the schedule an attachment reads, told the level of each call
         """
         flux, transformer = _is_flux(self.pipe), self.pipe.transformer
         arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), guidance)
@@ -125,6 +136,8 @@ class Flow:
 
         @torch.no_grad()
         def velocity(z: Tensor, sigma: float) -> Tensor:
+            if levels is not None:
+                levels.enter(sigma)
             time = torch.full((len(z),), sigma * TRAINED_STEPS, device=z.device)
             time = time.to(dtype) / TRAINED_STEPS if flux else time  # rounded as each pipeline does
             return transformer(hidden_states=z.to(dtype), timestep=time, **arguments, return_dict=False)[0].float()
