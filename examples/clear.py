@@ -9,7 +9,7 @@ from diffusers import FluxPipeline
 from PIL import Image
 
 import saccade
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
 
 CAPTION = "a large red circle left of a small blue square on a gray background"
 SYSTEMS = {"dense": (), "radius 8": (Clear(radius=8),), "radius 4": (Clear(radius=4),), "radius 2": (Clear(radius=2),)}

@@ -11,8 +11,8 @@ from PIL import Image
 import saccade
 from saccade.core.rows import Rows
 from saccade.core.site import Where
-from saccade.hosts.diffusers.words import word_tokens
-from saccade.systems.consistedit import ConsistEdit
+from saccade.papers.consistedit import ConsistEdit
+from saccade.pipelines.words import word_tokens
 from saccade.systems.word_map import WordMap, edit_mask
 
 SOURCE = "a large red circle at the top left and a small blue square at the bottom right on a gray background"

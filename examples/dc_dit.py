@@ -5,10 +5,10 @@ python examples/dc_dit.py
 
 import torch
 
-from saccade.models import DCDiT
-from saccade.models.dc_dit import lite_guided
-from saccade.models.dc_dit_cost import flops
 from saccade.nn.routing import record_routing
+from saccade.papers import DCDiT
+from saccade.papers.dc_dit.cost import flops
+from saccade.papers.dc_dit.model import lite_guided
 from saccade.runs.denoising import ddpm
 
 torch.manual_seed(0)

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from PIL import Image
 
 from saccade.data.labelled import open_source
-from saccade.models import DiCo
+from saccade.papers import DiCo
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate
 from saccade.train.loop import Fit, fit

@@ -12,8 +12,8 @@ from saccade.analysis.routing import count_usage, information, load_variation
 from saccade.analysis.usage_plot import plot_usage
 from saccade.data.labelled import open_source
 from saccade.models import DiT
-from saccade.models.upcycling import upcycle
 from saccade.nn.routing import record_routing
+from saccade.papers.dit_moe.upcycling import upcycle
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate
 from saccade.train.loop import Fit, fit

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from saccade.data.scenes import describe, render, sample, vocabulary
-from saccade.models import EMMDiT
 from saccade.models.labelled import TokenWords
-from saccade.nn.subregions import FULL
+from saccade.papers import EMMDiT
+from saccade.papers.e_mmdit.subregions import FULL
 
 STEPS, BATCH, WORDS = 40, 8, 16
 IDS = {word: i for i, word in enumerate(vocabulary())}

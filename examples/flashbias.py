@@ -7,7 +7,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 import saccade
-from saccade.systems.flashbias import FlashBias, SpatialDistance
+from saccade.papers.flashbias import FlashBias, SpatialDistance
 
 torch.manual_seed(0)
 model = FluxTransformer2DModel(

@@ -6,10 +6,10 @@ python examples/graph_moe.py
 import torch
 from torch.nn import functional as F
 
-from saccade.analysis.fluctuation import decision_entropy, fluctuation
 from saccade.data.text import CHARACTERS, read_text
-from saccade.models import RoutedLM
 from saccade.nn.routing import Routing, record_routing
+from saccade.papers import RoutedLM
+from saccade.papers.graph_moe.fluctuation import decision_entropy, fluctuation
 
 ids = torch.tensor([CHARACTERS.find(character) for character in read_text("captions")]).clamp(min=0)
 watched = ids[:512].view(8, 64)

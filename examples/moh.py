@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import saccade
 from saccade.data.text import read_text
 from saccade.metrics import masked_bound
-from saccade.systems.moh import MoH
+from saccade.papers.moh import MoH
 
 place = saccade.models.path("shakespeare-lm")
 model, tokenizer = AutoModelForMaskedLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)

@@ -9,19 +9,18 @@ import torch
 from saccade.data.labelled import open_source
 from saccade.models import DiT
 from saccade.models.macs import macs
-from saccade.systems.pt_dit import ProxyTokens
+from saccade.papers.pt_dit.proxies import mixing_pairs
 from saccade.train.judging import evaluate
 from saccade.train.objectives import RectifiedFlow
 
 SIDE, STEPS, BATCH = 32, 60, 8
-proxies = ProxyTokens(window=(1, 2, 2))
 for side in (16, 32, 64):
-    window = ProxyTokens(window=(1, side // 8, side // 8))
-    print(f"{side:3} x {side:<3} tokens: {window.pairs((1, side, side)) / side**4:6.1%} of the pairs of full attention")
+    pairs = mixing_pairs((1, side, side), (1, side // 8, side // 8))
+    print(f"{side:3} x {side:<3} tokens: {pairs / side**4:6.1%} of the pairs of full attention")
 
 source, flow = open_source("scenes", SIDE, count=1024, held=128), RectifiedFlow()
 sizes = {"depth": 2, "width": 48, "heads": 4, "side": SIDE, "channels": 3, "learned_variance": False}
-for name, mixer in {"full attention": "attention", "proxies": proxies.mixer()}.items():
+for name, mixer in {"full attention": "attention", "proxies": "proxy(window=(2, 2))"}.items():
     torch.manual_seed(0)
     model = DiT(**sizes, classes=source.classes, mixer=mixer)
     optimiser, rng = torch.optim.AdamW(model.parameters(), 2e-3), np.random.default_rng(0)

@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 from diffusers import FluxPipeline
 
 import saccade
+from saccade.compare.arms import Setup
+from saccade.compare.comparison import Arm
 from saccade.data.scenes import prompts
-from saccade.metrics.arms import Setup
-from saccade.metrics.comparison import Arm
-from saccade.systems import Clear, FlashBias
+from saccade.papers import Clear, FlashBias
 
 SYSTEMS = [Clear(radius=8), Clear(radius=4), Clear(radius=4, pool=4), FlashBias()]
 SETUP = Setup(steps=20, height=128, width=128, batch=4, floor=None, options={"max_sequence_length": 32})

@@ -10,8 +10,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import saccade
 from saccade.metrics import agreement, masked_bound
+from saccade.papers.sparsed import SparseD
 from saccade.runs import generate
-from saccade.systems.sparsed import SparseD
 
 PROMPT, LENGTH, STEPS = "ROMEO:\n", 192, 96
 

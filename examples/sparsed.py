@@ -8,7 +8,7 @@ import torch
 from diffusers import FluxPipeline
 
 import saccade
-from saccade.systems.sparsed import SparseD
+from saccade.papers.sparsed import SparseD
 
 CAPTION = "a large red circle left of a small blue square on a gray background"
 STEPS = 20

@@ -5,7 +5,7 @@
 
 Hardware: two CPU cores, ten minutes at most. Sources are pictures the model itself draws right; every arm edits them
 from their own noise. The edited thing's own image tokens are the mask, unless an arm takes the word's map.
-`recipes/consistedit_page.py` puts the figures into the page docs/systems/consistedit.md.
+`recipes/consistedit_page.py` puts the figures into the page docs/papers/consistedit.md.
 Expected, after the paper: structure and surroundings kept best by the full method, then q and k of visual tokens in all
 blocks, then in the last half, then plain re-prompting; the colour changed by all but the arm that shares text too; a
 shape that follows its source less as strength falls; outside the edit q, k, v closest, v next, q and k far behind.
@@ -28,19 +28,19 @@ from jaxtyping import Bool
 from torch import Tensor
 
 import saccade
-from saccade.cli.printing import Told, progress_bar
+from saccade.ui.progress import Told, progress_bar
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.core.state import Tape
 from saccade.data import scenes
 from saccade.data.scenes import Prompt, Seen
-from saccade.hosts.diffusers.words import word_tokens
 from saccade.metrics.edges import canny_ssim
 from saccade.metrics.intervals import paired_difference, share, t_interval
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.regions import within
-from saccade.systems.consistedit import ConsistEdit
+from saccade.papers.consistedit import ConsistEdit
+from saccade.pipelines.words import word_tokens
 from saccade.systems.operand_recorder import OperandRecorder
 from saccade.systems.word_map import WordMap, edit_mask
 

@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/consistedit.json into docs/systems/consistedit.md.
+"""Put the figures of docs/results/consistedit.json into docs/papers/consistedit.md.
 
 python recipes/consistedit_page.py
 """

@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from saccade.data.labelled.scenes import SceneSource, open_scenes
 from saccade.metrics.machine import device_name, versions
-from saccade.models.dc_dit import DCDiT, DCDiTConfig
 from saccade.nn.routing import Routing, record_routing
+from saccade.papers.dc_dit import DCDiT, DCDiTConfig
+from saccade.papers.dc_dit.multi_budget import BudgetTask, MultiBudget
 from saccade.train.denoising import ArchitectureLoss, ArchitectureStage
 from saccade.train.loop import Fit, fit
-from saccade.train.multi_budget import BudgetTask, MultiBudget
 from saccade.train.objectives import Ddpm
 from saccade.train.optimisers import Optim
 

@@ -3,7 +3,7 @@
     saccade bench architectures --out runs/scenes
     python recipes/dc_dit_flow.py --work runs/scenes --out docs/results/dc-dit-flow.json
 
-Hardware: one CPU core, a few seconds. `recipes/dc_dit_page.py` puts the figures into docs/systems/dc-dit.md.
+Hardware: one CPU core, a few seconds. `recipes/dc_dit_page.py` puts the figures into docs/papers/dc_dit.md.
 Expected: more tokens at edges than on the flat background, and more where there is less noise.
 """
 
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from saccade.data.labelled import SceneSource
 from saccade.metrics.machine import device_name, versions
 from saccade.models.sizing import build
-from saccade.nn.chunking import kept
 from saccade.nn.routing import record_routing
+from saccade.papers.dc_dit.chunking import kept
+from saccade.train.budget_comparison import BudgetComparison
 from saccade.train.checkpoint import trained
-from saccade.train.contest import Contest
 from saccade.train.denoising import ArchitectureLoss
 from saccade.train.objectives import RectifiedFlow
 
@@ -51,12 +51,12 @@ def rows(model: nn.Module, source: SceneSource) -> list[dict[str, float]]:
 
 def main(work: Path) -> list[dict[str, Any]]:
     """A row a seed and time."""
-    contest = Contest()
-    arm = next(arm for arm in contest.arms if arm.name == "dc_dit")
-    source, found = contest.open(), []
+    comparison = BudgetComparison()
+    arm = next(arm for arm in comparison.arms if arm.name == "dc_dit")
+    source, found = comparison.open(), []
     for path in sorted(work.glob(f"{arm.name}-*/result.json")):
         result = json.loads(path.read_text())
-        model = build(result["model"], **contest.base(source) | {result["option"]: result["scaled"]}).eval()
+        model = build(result["model"], **comparison.base(source) | {result["option"]: result["scaled"]}).eval()
         ArchitectureLoss(model, RectifiedFlow()).load_state_dict(trained(path.parent))
         found += [{"seed": result["seed"], "tokens": source.side**2, **row} for row in rows(model, source)]
     return found

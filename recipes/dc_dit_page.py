@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/dc-dit.json and dc-dit-flow.json into docs/systems/dc-dit.md, and draw kept tokens.
+"""Put the figures of docs/results/dc-dit.json and dc-dit-flow.json into docs/papers/dc_dit.md, and draw kept tokens.
 
 python recipes/dc_dit_page.py
 """
@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from saccade.metrics.intervals import t_interval
-from saccade.models.dc_dit import SIZES
-from saccade.models.dc_dit_cost import dit_flops, flops
+from saccade.papers.dc_dit.cost import dit_flops, flops
+from saccade.papers.dc_dit.model import SIZES
 from saccade.ui.markdown import filled, markdown_table
 from saccade.ui.markdown import verdict as above_zero
 

@@ -5,7 +5,7 @@
 
 Hardware: one CPU core, about four minutes. A run is one arm with one seed; those that the file holds already are not
 repeated. The arm without a gate has wider feed-forwards, so that it has as many parameters. Data: 16 x 16 scenes, told
-their kind. `recipes/dico_page.py` puts the figures into docs/systems/dico.md.
+their kind. `recipes/dico_page.py` puts the figures into docs/papers/dico.md.
 Expected: the gate lowers the loss and the share of channels that hardly fire; DiCo gains on DiT as pictures grow.
 """
 
@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from saccade.analysis.channels import channel_scores, redundancy
 from saccade.data.labelled import open_source
 from saccade.metrics.machine import device_name, versions
-from saccade.models import DiCo, DiT
-from saccade.models.dico import DiCoConfig
+from saccade.models import DiT
 from saccade.models.macs import macs
 from saccade.models.sizing import Arm, sized
+from saccade.papers import DiCo
+from saccade.papers.dico.channels import channel_scores, redundancy
+from saccade.papers.dico.model import DiCoConfig
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import evaluate
 from saccade.train.loop import Fit, fit

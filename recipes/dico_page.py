@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/dico.json into docs/systems/dico.md.
+"""Put the figures of docs/results/dico.json into docs/papers/dico.md.
 
 python recipes/dico_page.py
 """

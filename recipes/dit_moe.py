@@ -4,7 +4,7 @@
 
 Trains 18 models of 64 channels and 4 blocks on scenes of 16 pixels, 64 tokens, by rectified flow: about nine
 minutes of one CPU core. Each arm is stored as it ends, so a second run goes on where the first stopped.
-`recipes/dit_moe_page.py` puts the figures into docs/systems/dit-moe.md.
+`recipes/dit_moe_page.py` puts the figures into docs/papers/dit_moe.md.
 Expected: load evens out as the balance grows, and the small balance has the best loss; place and step tell more of the
 expert than the class does, place less in the last layer than in the first; a shared expert, and experts in the deep
 half, lower the loss.
@@ -29,12 +29,12 @@ from saccade.analysis.routing import Usage, count_usage, information, load_varia
 from saccade.data.labelled import Source, open_source
 from saccade.metrics.machine import device_name, versions
 from saccade.models import DiT
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.registry import make_feedforward
 from saccade.nn.routing import Routing, record_routing
 from saccade.train.checkpoint import write_atomically
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import Evaluation, evaluate, nothing
+from saccade.train.judging import Evaluation, evaluate, null_condition
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -95,7 +95,7 @@ def speed(width: int, rounds: int = 15) -> dict[str, Any]:
 
     def spent(part: nn.Module) -> float:
         started = time.process_time()
-        out, losses, _ = part(x, Place())
+        out, losses, _ = part(x, TokenPositions())
         (out.square().mean() + sum(losses.values())).backward()
         return time.process_time() - started
 
@@ -129,7 +129,7 @@ def routing(model: DiT, objective: RectifiedFlow, source: Source) -> dict[str, A
     shape = (len(labels), source.channels, source.side, source.side)
     noise = torch.Generator().manual_seed(0)
     with record_routing(model.eval()) as heard:
-        objective.sample(model, labels, nothing(source, labels), shape, steps=SAMPLING, generator=noise)
+        objective.sample(model, labels, null_condition(source, labels), shape, steps=SAMPLING, generator=noise)
     usage = count_usage(heard, labels, classes=source.classes)
     return {
         "load_variation": load_variation(usage.steps).tolist(),

@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/dit-moe.json into docs/systems/dit-moe.md, and draw who served what.
+"""Put the figures of docs/results/dit-moe.json into docs/papers/dit_moe.md, and draw who served what.
 
 python recipes/dit_moe_page.py
 """

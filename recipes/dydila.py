@@ -4,7 +4,7 @@
 
 Hardware: one CPU core, about six minutes a seed. Labelled scenes of 16 x 16 pixels; all arms have as many parameters as
 the softmax one. What is in the work folder is not trained again. `recipes/dydila_page.py` puts the figures into
-docs/systems/dydila.md.
+docs/papers/dydila.md.
 Expected: loss of softmax <= DyDiLA < focused < ReLU, entropy of the maps in the reverse order; each part left out
 costs; tokens of things and of the background choose differently, and so do different times.
 """
@@ -25,13 +25,13 @@ from saccade.metrics.machine import device_name, versions
 from saccade.models.dit import DiT
 from saccade.models.sizing import Arm, build
 from saccade.nn.attention import SelfAttention
-from saccade.nn.differential_linear import DifferentialLinearAttention
 from saccade.nn.linear_attention import LinearAttention, split_heads
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.routing import Routing, record_routing
 from saccade.ops.linear import TINY
+from saccade.papers.dydila.differential_linear import DifferentialLinearAttention
+from saccade.train.budget_comparison import BudgetComparison
 from saccade.train.checkpoint import trained
-from saccade.train.contest import Contest
 from saccade.train.denoising import ArchitectureLoss
 from saccade.train.objectives import RectifiedFlow
 
@@ -45,21 +45,21 @@ TEXTS = {
     "one exponent": f"dydila({LOCAL}, exponents=1)",
     "no difference": f"dydila({LOCAL}, difference=False)",
 }
-CONTEST = Contest(
+COMPARISON = BudgetComparison(
     arms=tuple(Arm(name=name, model=f'DiT(mixer="{text}")') for name, text in TEXTS.items()),
     budget="parameters", depth=4, width=48, heads=2, label="colour", pictures=1000, samples=56, drawn=8,
-    fit=replace(Contest().fit, steps=400),
+    fit=replace(BudgetComparison().fit, steps=400),
 )  # fmt: skip
 TIMES = (0.1, 0.5, 0.9)
 WATCHED = 64
 
 
 def main(work: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
-    """`runs` of the contest, `smearing` a row an arm, seed, layer and time, `choices` of DyDiLA's projectors."""
-    contest = replace(CONTEST, seeds=seeds)
-    source = contest.open()
-    base, smearing, chosen = contest.base(source), [], []
-    runs = contest.run(work)
+    """`runs` of the comparison, `smearing` a row an arm, seed, layer and time, `choices` of DyDiLA's projectors."""
+    comparison = replace(COMPARISON, seeds=seeds)
+    source = comparison.open()
+    base, smearing, chosen = comparison.base(source), [], []
+    runs = comparison.run(work)
     for run in runs:
         model = restored(run, base, work / f"{run['arm']}-{run['seed']}")
         for t in TIMES:
@@ -98,7 +98,7 @@ def smears(model: DiT, source: SceneSource, t: float) -> list[dict[str, float]]:
 
 def implied(mixer: Any, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b h n n"]:
     """The map of all pairs that a mixer would apply, its local term left out."""
-    place = Place(grid=(8, 8))
+    place = TokenPositions(grid=(8, 8))
     if isinstance(mixer, DifferentialLinearAttention):
         q, k, _ = mixer.operands(x, place)
         qd, kd = mixer.differenced(x, q, k, place)

@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/dydila.json into docs/systems/dydila.md.
+"""Put the figures of docs/results/dydila.json into docs/papers/dydila.md.
 
 python recipes/dydila_page.py
 """

@@ -3,7 +3,7 @@
     python recipes/e_mmdit.py --out docs/results/e-mmdit.json --work runs/e-mmdit
 
 Hardware: one CPU core, about ten minutes. An arm that is trained or measured is not run again.
-`recipes/e_mmdit_page.py` puts the figures into docs/systems/e-mmdit.md.
+`recipes/e_mmdit_page.py` puts the figures into docs/papers/e_mmdit.md.
 Expected: compression makes a step more than 1.5 times as fast for a little loss; subregions save about half of the
 pairs at nearly equal loss; adding the positions again recovers accuracy of place that compression cost; the three
 modulations differ little.
@@ -36,12 +36,12 @@ from saccade.data.scenes import (
     vocabulary,
 )
 from saccade.metrics.machine import device_name, versions
-from saccade.models import EMMDiT
-from saccade.models.e_mmdit_config import EMMDiTConfig
 from saccade.models.labelled import TokenWords
-from saccade.nn.subregions import ALTERNATING, FULL
+from saccade.papers import EMMDiT
+from saccade.papers.e_mmdit.config import EMMDiTConfig
+from saccade.papers.e_mmdit.subregions import ALTERNATING, FULL
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import judged
+from saccade.train.judging import eval_mode
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -103,10 +103,10 @@ def scenes(n: int) -> list[Scene]:
 def told(shown: list[Scene], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Pictures and captions."""
     pictures = as_pictures(np.stack([render(scene, SIDE) for scene in shown]))
-    return pictures, spelled([describe(scene, rng) for scene in shown])
+    return pictures, to_spec([describe(scene, rng) for scene in shown])
 
 
-def spelled(prompts: list[Prompt]) -> Tensor:
+def to_spec(prompts: list[Prompt]) -> Tensor:
     """Captions as numbers, padded."""
     ids: list[list[int]] = [[IDS[word] for word in prompt.text.split()] for prompt in prompts]
     return torch.tensor([row + [PADDING] * (WORDS - len(row)) for row in ids])
@@ -169,8 +169,8 @@ def verdicts(model: TokenWords) -> dict[str, list[float]]:
     """Whether each drawn picture keeps its caption's colour, shape and place, read at twice the size."""
     rng = np.random.default_rng(SEED)
     prompts = [describe(scene, rng) for scene in scenes(DRAWN)]
-    ids = spelled(prompts)
-    with judged(model):
+    ids = to_spec(prompts)
+    with eval_mode(model):
         made = RectifiedFlow().sample(
             model, ids, torch.full_like(ids, PADDING), (DRAWN, 3, SIDE, SIDE),
             steps=SAMPLING, generator=torch.Generator().manual_seed(SEED),

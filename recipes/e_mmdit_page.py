@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/e-mmdit.json into docs/systems/e-mmdit.md.
+"""Put the figures of docs/results/e-mmdit.json into docs/papers/e_mmdit.md.
 
 python recipes/e_mmdit_page.py
 """

@@ -5,7 +5,7 @@
 
 Hardware: one CPU core, about two minutes of it for each part. CIFAR-10 and tiny Shakespeare are read from SACCADE_DATA
 (parquet needs pyarrow); without them synthetic scenes stand in. `recipes/flashbias_page.py` puts the figures into the
-page docs/systems/flashbias.md.
+page docs/papers/flashbias.md.
 Expected: factors faster from some thousand tokens on, and memory that grows with n, not n^2; accuracy kept at energy
 0.995, with tables so rough after a short training that most heads need more than 16 columns; the same loss dense and
 factored, and a worse one with the sign turned round.
@@ -23,7 +23,7 @@ import flashbias_vit
 import torch
 
 from saccade.cli.bench_flashbias import run as timing
-from saccade.cli.printing import Told, progress_bar
+from saccade.ui.progress import Told, progress_bar
 from saccade.metrics.machine import device_name, versions
 
 Part = Callable[[Told], dict[str, Any]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.cli.printing import Told
+from saccade.ui.progress import Told
 from saccade.core.biases import LowRank
 from saccade.data import scenes
 from saccade.ops.exact_factors import alibi_slopes, linear_factors, reversed_linear_factors

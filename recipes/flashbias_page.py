@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/flashbias.json into docs/systems/flashbias.md, and draw its pictures.
+"""Put the figures of docs/results/flashbias.json into docs/papers/flashbias.md, and draw its pictures.
 
 python recipes/flashbias_page.py
 """
@@ -13,7 +13,7 @@ import matplotlib
 import torch
 
 from saccade.core.layout import Layout
-from saccade.systems.flashbias import SpatialDistance, factorize
+from saccade.papers.flashbias import SpatialDistance, factorize
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -4,7 +4,7 @@
 
 Hardware: one CPU core, about a minute and a half for an arm and seed. Tiny Shakespeare by the character, read from
 SACCADE_DATA, without it captions. What is in the work folder is not run again. `recipes/graph_moe_page.py` puts the
-figures into docs/systems/graph-moe.md.
+figures into docs/papers/graph_moe.md.
 Expected: between two late checkpoints fewer tokens change their experts than under a plain router, decisions are surer,
 the loss is not worse and swapped characters cost less; means over a window or by lot do less.
 """
@@ -22,15 +22,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.analysis.fluctuation import decision_entropy, diversity, fluctuation, load_shares
 from saccade.data.text import CHARACTERS, Split, read_text
 from saccade.metrics.machine import device_name, versions
-from saccade.models.routed_lm import RoutedLM
 from saccade.nn.moe import MoE
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.registry import feedforward
 from saccade.nn.routing import Routing, record_routing
-from saccade.nn.token_graph import Mean, masked_softmax, visible
+from saccade.papers.graph_moe import RoutedLM
+from saccade.papers.graph_moe.fluctuation import decision_entropy, diversity, fluctuation, load_shares
+from saccade.papers.graph_moe.token_graph import Mean, masked_softmax, visible
 from saccade.train.loop import Fit, fit
 from saccade.train.optimisers import Optim
 
@@ -57,7 +57,7 @@ class GivenMoE(MoE):
         super().__init__(width, **{"norm_topk": True, "shared": 0, **options})
         self.by = by
 
-    def route(self, x: Float[Tensor, "b n d"], place: Place) -> Routing:
+    def route(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> Routing:
         tokens = x.shape[1]
         if self.by == "window":
             apart = torch.arange(tokens)[:, None] - torch.arange(tokens)
@@ -92,7 +92,7 @@ class TextTask:
         starts = torch.from_numpy(rng.integers(len(self.ids) - LENGTH, size=BATCH))
         return {"ids": self.ids[starts[:, None] + torch.arange(LENGTH + 1)]}
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return "blocks." in name and "router" not in name
 
     def sheet(self) -> None:
@@ -114,7 +114,7 @@ def run(work: Path, seeds: tuple[int, ...], arms: tuple[str, ...]) -> Iterator[d
 def rows(arm: str, seed: int, train: Tensor, held: Tensor, folder: Path) -> list[dict[str, Any]]:
     """Train, routing the same held-out text at two late steps."""
     torch.manual_seed(seed)
-    model = RoutedLM(words=len(CHARACTERS), width=96, mixer="attention(rotary=True, tells=True)", ffn=ARMS[arm])
+    model = RoutedLM(words=len(CHARACTERS), width=96, mixer="attention(rotary=True, return_trace=True)", ffn=ARMS[arm])
     task, found = TextTask(model, train), []
     for steps in (EARLY, LATE):
         optim = Optim(lr=2e-3, muon_lr=1e-2, flatten=True, cooldown=0.0)

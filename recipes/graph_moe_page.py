@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/graph-moe.json into docs/systems/graph-moe.md.
+"""Put the figures of docs/results/graph-moe.json into docs/papers/graph_moe.md.
 
 python recipes/graph_moe_page.py
 """

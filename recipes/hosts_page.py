@@ -5,7 +5,7 @@ python recipes/hosts_page.py
 
 from pathlib import Path
 
-from saccade.hosts.offers import contract, mends, offers
+from saccade.families.tables import contract, mends, offers
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "hosts.md"
 

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from inversion_page import write_page
 
-from saccade.cli.printing import Told, progress_bar
+from saccade.ui.progress import Told, progress_bar
 from saccade.core.site import Where
 from saccade.data.scenes import COLOURS, Prompt, Scene, Want, judge, masks, render, sample
 from saccade.data.scenes.words import on_background, phrase
 from saccade.edit import IN_THE_BOX, Edited, edit
-from saccade.hosts.diffusers.flow import Flow
 from saccade.metrics import canny_ssim, within
 from saccade.metrics.intervals import share, t_interval
 from saccade.metrics.machine import device_name, versions
-from saccade.models.pipelines import load_pipeline
+from saccade.pipelines.flow import Flow
+from saccade.pipelines.loading import load_pipeline
 from saccade.runs import invert_euler, invert_uni, sample_euler
 
 SIDE, TEXT, SEED = 64, 32, 5

@@ -4,7 +4,7 @@
 
 Hardware: one CPU core, about eight minutes. Labelled scenes of 16 x 16 pixels, label their colour; shakespeare-lm on
 tiny Shakespeare, read from SACCADE_DATA, without it on captions. What is in the work folder is not run again.
-`recipes/moh_page.py` puts the figures into docs/systems/moh.md.
+`recipes/moh_page.py` puts the figures into docs/papers/moh.md.
 Expected: four of six heads picked by token nearly as good as six, better than the same four for all, better than random
 ones; a trained model loses by conversion and gets over 95 % of it back in a tenth of its steps; without the loss of
 balance some heads take most tokens.
@@ -34,15 +34,15 @@ from saccade.metrics.machine import device_name, versions
 from saccade.models import path
 from saccade.models.classifier import Classifier
 from saccade.models.dit import DiT, DiTConfig
-from saccade.models.moh_dit import upcycle
-from saccade.nn.mixture_of_heads import MixtureOfHeads
 from saccade.nn.registry import mixer
 from saccade.nn.routing import Router, Routing, choose, record_routing
+from saccade.papers.moh import MoH
+from saccade.papers.moh.mixture_of_heads import MixtureOfHeads
+from saccade.papers.moh.model import upcycle
 from saccade.systems.dense import Dense
-from saccade.systems.moh import MoH
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
 from saccade.train.denoising import ArchitectureLoss, ArchitectureStage, ArchitectureTask
-from saccade.train.judging import evaluate, judged
+from saccade.train.judging import eval_mode, evaluate
 from saccade.train.loop import Fit, fit
 from saccade.train.masked import MaskedStage, MaskedTask
 from saccade.train.objectives import RectifiedFlow
@@ -117,13 +117,13 @@ class Bench:
             fit(Task(model, FLOW, self.source, stage), stage.fit, folder)
         return model
 
-    def judged(self, model: DiT) -> dict[str, float]:
+    def eval_mode(self, model: DiT) -> dict[str, float]:
         """Loss on held-out pictures, and the share of samples whose colour is the one asked for."""
         torch.manual_seed(0)
         loss = evaluate(model, FLOW, self.source, pictures=PICTURES)["mse"]
         wanted = torch.arange(SAMPLES) % self.source.classes
         noise = torch.Generator().manual_seed(0)
-        with judged(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             none = torch.full_like(wanted, self.source.classes)
             drawn = FLOW.sample(model, wanted, none, (SAMPLES, 3, SIDE, SIDE), steps=DRAWN, generator=noise)
             told = self.judge(drawn.clamp(-1, 1)).argmax(1)
@@ -138,7 +138,7 @@ def arms(bench: Bench) -> list[dict[str, Any]]:
             model = bench.arm(name, text, seed)
             size = sum(p.numel() for p in model.parameters())
             used = usage(model, bench.source) if "routed" in name else {}
-            rows.append({"arm": name, "seed": seed, "parameters": size, **bench.judged(model), **used})
+            rows.append({"arm": name, "seed": seed, "parameters": size, **bench.eval_mode(model), **used})
     return rows
 
 
@@ -217,7 +217,7 @@ def usage(model: DiT, source: Source) -> dict[str, Any]:
 @torch.no_grad()
 def _picks(model: DiT, z: Tensor, t: float, labels: Tensor) -> Float[Tensor, "b l e"]:
     """How many of a picture's tokens picked each candidate, by layer."""
-    with judged(model), record_routing(model) as found:
+    with eval_mode(model), record_routing(model) as found:
         model(z, torch.full((len(z),), t), labels)
     layers = [torch.nn.functional.one_hot(r.index, r.probs.shape[-1]).sum((1, 2)) for (r,) in found.values()]
     return torch.stack(layers, dim=1).float()

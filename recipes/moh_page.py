@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/moh.json into docs/systems/moh.md.
+"""Put the figures of docs/results/moh.json into docs/papers/moh.md.
 
 python recipes/moh_page.py
 """

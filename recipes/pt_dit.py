@@ -4,7 +4,7 @@
 
 Hardware: one CPU core, about six minutes. Scenes of 32 x 32 pixels told their kind, 16 x 16 tokens, windows of 2 x 2;
 full attention is the same model with one window. A run that is trained or measured is not repeated.
-`recipes/pt_dit_page.py` puts the figures into docs/systems/pt-dit.md.
+`recipes/pt_dit_page.py` puts the figures into docs/papers/pt_dit.md.
 Expected: PT-DiT within a few per cent of full attention's loss at a third of its mixing; without proxies pictures whose
 parts do not fit each other; without shifted windows a grid of their borders; rows of attention in a window far more
 alike than rows of different windows, the more the further the keys.
@@ -24,14 +24,14 @@ from torch import Tensor
 from saccade.data.labelled import Source, open_source
 from saccade.data.scenes import parse
 from saccade.metrics.machine import device_name, versions
-from saccade.models import PTDiT
 from saccade.models.labelled import LabelWords
 from saccade.models.macs import macs
-from saccade.models.pt_dit_config import PTDiTConfig
-from saccade.nn.proxies import mixing_macs
-from saccade.nn.windows import partition
+from saccade.papers import PTDiT
+from saccade.papers.pt_dit.config import PTDiTConfig
+from saccade.papers.pt_dit.proxies import mixing_macs
+from saccade.papers.pt_dit.windows import partition
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import evaluate, judged
+from saccade.train.judging import eval_mode, evaluate
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -98,7 +98,7 @@ def measured(model: LabelWords, arm: str, source: Source) -> dict[str, Any]:
 def drawn(model: LabelWords, source: Source) -> Float[Tensor, "n 3 s s"]:
     """Samples of classes spread over all, from the same noise for every arm."""
     labels, noise = torch.arange(DRAWN) % source.classes, torch.Generator().manual_seed(0)
-    with judged(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         none = torch.full_like(labels, source.classes)
         found = FLOW.sample(model, labels, none, (DRAWN, 3, SIDE, SIDE), steps=SAMPLING, generator=noise)
     return found.clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/pt-dit.json, and the cost of mixing, into docs/systems/pt-dit.md.
+"""Put the figures of docs/results/pt-dit.json, and the cost of mixing, into docs/papers/pt_dit.md.
 
 python recipes/pt_dit_page.py
 """
@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.nn.proxies import mixing_pairs
+from saccade.papers.pt_dit.proxies import mixing_pairs
 from saccade.ui.markdown import filled, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -5,7 +5,7 @@
 
 Hardware: one CPU core, about ten minutes for all parts. Prompts are windows of the held-out tenth of tiny Shakespeare,
 read from SACCADE_DATA; without it, of synthetic captions. `recipes/sparsed_page.py` puts the figures into
-docs/systems/sparsed.md.
+docs/papers/sparsed.md.
 Expected: the attention of a head changes less from step to step than from head to head; SparseD near dense in the
 likelihood of its text, a window of equal density and a pattern from the first step worse; sparse early steps cost more
 than sparse late ones.
@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from saccade.attach import attach
-from saccade.cli.printing import Told, progress_bar
+from saccade.ui.progress import Told, progress_bar
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
 from saccade.core.mechanism import Mechanism, Pairs, PlanItem, System
@@ -34,12 +34,12 @@ from saccade.core.partial import Parts
 from saccade.core.site import Site
 from saccade.core.state import Memory
 from saccade.data.text import read_text
-from saccade.mechanisms.frozen_pattern import BlockGrid, FindPattern, FrozenPattern
 from saccade.metrics import agreement, masked_bound
 from saccade.metrics.machine import device_name, versions
 from saccade.models import path
+from saccade.papers.sparsed import SparseD
+from saccade.papers.sparsed.frozen_pattern import BlockGrid, FindPattern, FrozenPattern
 from saccade.runs import generate
-from saccade.systems.sparsed import SparseD
 
 PROMPT, LENGTH, STEPS, IN_TURN, BLOCK, KEEP, SEED = 128, 128, 32, 32, 8, 0.3, 0
 SWITCHES = (0.125, 0.25, 0.5, 0.75)
@@ -176,7 +176,7 @@ class Bench:
             grids = [m.now["blocks"].float().mean().item() for m in run.state.memories.values() if "blocks" in m.now]
         return ids, sum(grids) / len(grids) if grids else 1.0
 
-    def judged(self, label: str, system: System) -> dict[str, Any]:
+    def eval_mode(self, label: str, system: System) -> dict[str, Any]:
         """One arm: density, how far its predictions are from dense ones, and of its texts how many characters are dense
         attention's and how surprising dense attention finds them."""
         ids, density = self.write(system)

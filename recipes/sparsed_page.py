@@ -1,4 +1,4 @@
-"""Put the figures of docs/results/sparsed*.json into docs/systems/sparsed.md; a table without figures stays as it is.
+"""Put the figures of docs/results/sparsed*.json into docs/papers/sparsed.md; a table without figures stays as it is.
 
 python recipes/sparsed_page.py
 """

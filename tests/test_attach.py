@@ -20,9 +20,9 @@ from saccade.core.mechanism import Mechanism, PlanItem
 from saccade.core.rows import Rows
 from saccade.core.site import Site, at
 from saccade.core.state import Memory
-from saccade.hosts import FAMILIES, offers
-from saccade.hosts.planner import LATELY
-from saccade.hosts.schedule import Schedule
+from saccade.families import FAMILIES, offers
+from saccade.run.planner import LATELY
+from saccade.run.schedule import Schedule
 from tests.hosts.stand_ins import WINDOW, Kept, Looking, Masked, Nothing, Same, Scaled, Steps, looking
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 
@@ -245,9 +245,9 @@ def test_equal_answers_share_one_preparation() -> None:
     model, inputs = BY_NAME["flux"].build()
     with attach(model, Masked()) as run:
         output(model, inputs)
-        first = [port.plan for port in run._ports()]
+        first = [interceptor.plan for interceptor in run._interceptors()]
         output(model, inputs)
-        assert all(port.plan is plan for port, plan in zip(run._ports(), first, strict=True))
+        assert all(interceptor.plan is plan for interceptor, plan in zip(run._interceptors(), first, strict=True))
     assert len({id(plan.mask) for plan in first if plan}) == 1 and len({id(plan) for plan in first}) == 4
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from saccade.compare import compare
+from saccade.compare.arms import Setup, candidates, to_spec, turned, visits
+from saccade.compare.comparison import Comparison
+from saccade.compare.export import to_json
+from saccade.compare.summary import differences, summarise
 from saccade.core.errors import Missing, SaccadeError
 from saccade.data.scenes import prompts
-from saccade.metrics.arms import Setup, candidates, spelled, turned, visits
-from saccade.metrics.comparison import Comparison
-from saccade.metrics.export import to_json
-from saccade.metrics.summary import differences, summarise
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
+from saccade.papers.flashbias import FlashBias
 from saccade.systems.dense import Dense
-from saccade.systems.flashbias import FlashBias
 from tests.tiny_flux import tiny_flux
 
 pytestmark = pytest.mark.host
@@ -176,8 +176,8 @@ def test_visits_cover_prompts_and_seeds_in_batches() -> None:
 
 
 def test_labels_spell_what_differs_from_the_defaults() -> None:
-    assert spelled(Dense()) == "dense"
-    assert spelled(Clear(radius=8, pool=4)) == "clear(radius=8, pool=4)"
+    assert to_spec(Dense()) == "dense"
+    assert to_spec(Clear(radius=8, pool=4)) == "clear(radius=8, pool=4)"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from PIL import Image
 import saccade
 from saccade.core.site import Where
 from saccade.edit import IN_THE_BOX, Edited
-from saccade.hosts.diffusers.flow import Flow
 from saccade.metrics.output import pictures
+from saccade.pipelines.flow import Flow
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
 

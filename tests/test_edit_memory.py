@@ -11,7 +11,7 @@ WORK = """
 import json, sys
 import torch
 from saccade import attach
-from saccade.hosts.specimen import flux
+from saccade.models.random_flux import flux
 from saccade.metrics.allocations import peak_allocated
 from saccade.systems.word_map import WordMap
 

@@ -4,63 +4,78 @@ Importing the package imports nothing heavy: each public name is loaded when it 
 """
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from saccade.core.lazy import lazily
+
 if TYPE_CHECKING:
-    from saccade import analysis, core, data, hosts, mechanisms, metrics, models, nn, ops, runs, systems, train
+    from saccade import (
+        analysis,
+        core,
+        data,
+        families,
+        mechanisms,
+        metrics,
+        models,
+        nn,
+        ops,
+        papers,
+        pipelines,
+        run,
+        runs,
+        seam,
+        systems,
+        train,
+    )
     from saccade.attach import attach
-    from saccade.compare import compare
-    from saccade.edit import edit
+    from saccade.compare.verb import compare
+    from saccade.core.errors import SaccadeError
+    from saccade.core.layout import Layout
+    from saccade.core.rows import Rows
+    from saccade.core.site import at
+    from saccade.edit.verb import edit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Layout",
+    "Rows",
+    "SaccadeError",
     "__version__",
     "analysis",
+    "at",
     "attach",
     "compare",
     "core",
     "data",
     "edit",
-    "hosts",
+    "families",
     "mechanisms",
     "metrics",
     "models",
     "nn",
     "ops",
+    "papers",
+    "pipelines",
+    "run",
     "runs",
+    "seam",
     "systems",
     "train",
 ]
 
-_FUNCTIONS = {
-    "attach": "saccade.attach",
-    "compare": "saccade.compare",
-    "edit": "saccade.edit",
-}  # name -> the module that defines it
+__getattr__, __dir__ = lazily(__name__)
+_VERBS = ("attach", "compare", "edit")
 
 
 class _Package(ModuleType):
     """Keeps `saccade.attach` the function when someone imports the module of that name."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _FUNCTIONS and isinstance(value, ModuleType):
+        if name in _VERBS and isinstance(value, ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
-
-
-def __getattr__(name: str) -> object:
-    if name in _FUNCTIONS:
-        return getattr(import_module(_FUNCTIONS[name]), name)
-    if name in __all__:
-        return import_module(f"saccade.{name}")
-    raise AttributeError(f"module 'saccade' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
 
 
 sys.modules[__name__].__class__ = _Package

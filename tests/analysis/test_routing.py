@@ -10,8 +10,8 @@ from torch import Tensor
 
 from saccade.analysis.routing import count_usage, information, load_variation, stretched
 from saccade.analysis.usage_plot import plot_usage
-from saccade.models import DiTMoE
 from saccade.nn.routing import Routing, choose, record_routing
+from saccade.papers import DiTMoE
 
 
 def _calls(steps: int = 3, batch: int = 2, tokens: int = 4, experts: int = 5) -> list[Routing]:

@@ -14,7 +14,7 @@ from PIL import Image
 import saccade
 from saccade.cli import main
 from saccade.cli.show import described
-from saccade.core.registry import systems
+from saccade.core.catalogue import systems
 from tests.tiny_flux import tiny_flux
 
 SOURCE = str(Path(saccade.__file__).parents[1])

@@ -5,10 +5,10 @@ import pytest
 from saccade.cli.options import call_options
 from saccade.cli.specs import option_classes, parse_stack, split
 from saccade.core.site import at
-from saccade.mechanisms.place_priors import Alibi, SpatialDistance
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
+from saccade.papers.flashbias import FlashBias
+from saccade.papers.flashbias.place_priors import Alibi, SpatialDistance
 from saccade.systems.dense import Dense
-from saccade.systems.flashbias import FlashBias
 
 
 @pytest.mark.parametrize(

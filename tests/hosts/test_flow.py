@@ -10,11 +10,11 @@ from torch import Tensor
 from saccade import attach
 from saccade.core.rows import Rows
 from saccade.data.scenes import render, sample
-from saccade.hosts.diffusers.flow import Flow
 from saccade.models import path
-from saccade.models.pipelines import load_pipeline
+from saccade.papers import Dense
+from saccade.pipelines.flow import Flow
+from saccade.pipelines.loading import load_pipeline
 from saccade.runs import invert_uni, sample_euler
-from saccade.systems import Dense
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from saccade.core.layout import Layout
-from saccade.hosts.families import FAMILIES
-from saccade.hosts.family import Family
-from saccade.hosts.mount import family_of
-from saccade.hosts.offers import contract, mends, offers
+from saccade.families.library import FAMILIES
+from saccade.families.tables import contract, mends, offers
+from saccade.run.attached_model import family_of
+from saccade.seam.family import Family
 from tests.hosts.test_compile import IN_PARTS, WHOLE
 from tests.hosts.tiny import BY_NAME, HOSTS, Host
 
@@ -36,7 +36,7 @@ def test_the_page_is_up_to_date(table: Callable[[], str]) -> None:
 def test_every_family_has_a_row_in_each_table_and_a_tiny_model() -> None:
     for family in FAMILIES:
         assert f"| {family.name} |" in contract() and f"| {family.name} |" in offers()
-        assert all(mend in mends() for mend in family.lacks.values())
+        assert all(mend in mends() for mend in family.unsupported.values())
     assert {family_of(host.build()[0]).name for host in KNOWN} == {family.name for family in FAMILIES}
 
 

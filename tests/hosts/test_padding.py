@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
-from saccade.core.registry import systems
+from saccade.core.catalogue import systems
 from saccade.core.rows import Rows
 from saccade.core.site import at
-from saccade.systems.clear import Clear
-from saccade.systems.consistedit import ConsistEdit
+from saccade.papers.clear import Clear
+from saccade.papers.consistedit import ConsistEdit
+from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
+from saccade.papers.sparsed import SparseD
 from saccade.systems.dense import Dense
-from saccade.systems.flashbias import Alibi, FlashBias, SpatialDistance
-from saccade.systems.sparsed import SparseD
 from tests.hosts.stand_ins import Masked, looking
 from tests.hosts.tiny import BY_NAME, output
-from tests.systems.test_registered import made
+from tests.papers.test_registered import made
 
 pytestmark = pytest.mark.host
 HOSTS = {"hunyuan_video": "encoder_attention_mask", "qwen_image": "encoder_hidden_states_mask"}  # -> its padding mask

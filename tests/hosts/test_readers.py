@@ -10,8 +10,8 @@ from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.errors import Missing, StateError
 from saccade.core.site import at
-from saccade.hosts import FAMILIES
-from saccade.hosts.rotary import Rotary
+from saccade.families import FAMILIES
+from saccade.seam.rotary import Rotary
 from tests.hosts.stand_ins import looking
 from tests.hosts.tiny import BY_NAME, attach_options, flux_inputs, output
 
@@ -177,7 +177,7 @@ def test_what_the_table_promises_is_there_and_what_it_denies_is_missing(name: st
     for item, look in give.items():
         if family.missing(item, "self") is None:
             needs = {f"host.{item}", "host.hidden", "host.stream"} if item in ("enter", "project") else {f"host.{item}"}
-            needs -= {f"host.{i}" for i in family.lacks}
+            needs -= {f"host.{i}" for i in family.unsupported}
             assert all(isinstance(x, torch.Tensor) for x in calls_of(name, *needs, look=look).values())
         else:
             with pytest.raises(Missing, match=rf"{family.name} offers no '{item}' at site '.*'; \w+"):

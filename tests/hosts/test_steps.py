@@ -13,8 +13,8 @@ from saccade.attach import attach
 from saccade.core.clock import Clock
 from saccade.core.mechanism import PlanItem
 from saccade.core.site import Site
-from saccade.hosts.diffusers.flow import Flow
-from saccade.hosts.schedule import Schedule
+from saccade.pipelines.flow import Flow
+from saccade.run.schedule import Schedule
 from tests.hosts.tiny import BY_NAME
 from tests.tiny_flux import tiny_flux
 

@@ -12,7 +12,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import SelectorError, SilentSite
 from saccade.core.layout import Layout
 from saccade.core.site import at
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
 from tests.hosts.stand_ins import Masked, Same, looking
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 from tests.hosts.vits import create, library

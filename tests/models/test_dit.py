@@ -9,7 +9,7 @@ from saccade.attach import attach
 from saccade.core.layout import Layout
 from saccade.models import Architecture, DiT
 from saccade.models.dit import SIZES, DiTConfig
-from saccade.systems import Clear, Dense
+from saccade.papers import Clear, Dense
 
 TINY = DiTConfig(depth=2, width=32, heads=2, side=8, channels=3, classes=5)
 

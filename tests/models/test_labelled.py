@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from saccade.models import EMMDiT
-from saccade.models.e_mmdit_config import EMMDiTConfig
 from saccade.models.labelled import LabelWords, TokenWords
+from saccade.papers import EMMDiT
+from saccade.papers.e_mmdit.config import EMMDiTConfig
 
 TINY = EMMDiTConfig(groups=(1, 1, 1), width=32, heads=2, side=16, channels=3, words_width=24)
 

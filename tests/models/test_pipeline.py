@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from saccade.models import ArchitecturePipeline, DiCo, DiT, EMMDiT, PTDiT
+from saccade.models import ArchitecturePipeline, DiT
 from saccade.models.pipeline import vae_decoder
+from saccade.papers import DiCo, EMMDiT, PTDiT
 from saccade.runs.denoising import ddpm, guided, rectified_flow
 
 SIZES = {"depth": 1, "width": 16, "heads": 2, "side": 8, "channels": 3, "classes": 4}

@@ -9,7 +9,7 @@ from torch import nn
 from saccade.nn.attention import SelfAttention
 from saccade.nn.embedders import sinusoid, unpatchify
 from saccade.nn.modulation import TableModulation
-from saccade.nn.part import Place, sides, to_map, to_tokens
+from saccade.nn.part import TokenPositions, sides, to_map, to_tokens
 from saccade.nn.positions import axis_table, grid_places, grid_table, rotary_table, rotate, split_channels
 from saccade.nn.routing import Router, Routing, balance, choose, record_routing, softmax, straight_through
 
@@ -64,24 +64,26 @@ def test_affine_table_without_scale_is_the_single_one() -> None:
 
 def test_packed_sequences_do_not_meet() -> None:
     mixer, (a, b) = SelfAttention(8, 2), torch.randn(1, 7, 8).split((3, 4), dim=1)
-    packed = mixer(torch.cat((a, b), dim=1), Place(lengths=(3, 4))).out
-    torch.testing.assert_close(packed, torch.cat([mixer(x, Place()).out for x in (a, b)], dim=1))
+    packed = mixer(torch.cat((a, b), dim=1), TokenPositions(lengths=(3, 4))).out
+    torch.testing.assert_close(packed, torch.cat([mixer(x, TokenPositions()).out for x in (a, b)], dim=1))
 
 
 def test_padding_is_not_seen_and_causal_looks_back() -> None:
     mixer, x = SelfAttention(8, 2), torch.randn(1, 5, 8)
     keep = torch.tensor([[True, True, True, False, False]])
-    torch.testing.assert_close(mixer(x, Place(keep=keep)).out[:, :3], mixer(x[:, :3], Place()).out)
-    torch.testing.assert_close(mixer(x, Place(causal=True)).out[:, :2], mixer(x[:, :2], Place(causal=True)).out)
-    both = mixer(x, Place(causal=True, keep=keep)).out
-    torch.testing.assert_close(both[:, :3], mixer(x[:, :3], Place(causal=True)).out)
+    torch.testing.assert_close(mixer(x, TokenPositions(keep=keep)).out[:, :3], mixer(x[:, :3], TokenPositions()).out)
+    torch.testing.assert_close(
+        mixer(x, TokenPositions(causal=True)).out[:, :2], mixer(x[:, :2], TokenPositions(causal=True)).out
+    )
+    both = mixer(x, TokenPositions(causal=True, keep=keep)).out
+    torch.testing.assert_close(both[:, :3], mixer(x[:, :3], TokenPositions(causal=True)).out)
 
 
 def test_maps_and_tokens_are_inverse() -> None:
     x = torch.randn(2, 6, 5)
     assert torch.equal(to_tokens(to_map(x, (2, 3))), x)
     with pytest.raises(ValueError, match=r"dico needs a grid \(h, w\) of 6 tokens; place.grid=\(3, 3\)"):
-        sides(Place(grid=(3, 3)), 6, "dico")
+        sides(TokenPositions(grid=(3, 3)), 6, "dico")
 
 
 def test_balance_is_one_when_either_side_is_even() -> None:

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.models.dit import DiT
-from saccade.nn.differential_linear import DifferentialLinearAttention, Measure, Projectors, TokenRouter
 from saccade.nn.linear_attention import GatedConv, LinearAttention
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.registry import make_mixer
 from saccade.nn.routing import record_routing
 from saccade.ops.linear import focused_features, normalised, relu_features
+from saccade.papers.dydila.differential_linear import DifferentialLinearAttention, Measure, Projectors, TokenRouter
 
-GRID = Place(grid=(3, 4))
+GRID = TokenPositions(grid=(3, 4))
 
 
 def _mixer(**options: object) -> DifferentialLinearAttention:
@@ -187,7 +187,7 @@ def test_rows_of_the_undifferenced_map_are_a_distribution() -> None:
 def test_padding_counts_for_nothing(text: str) -> None:
     mixer, x = make_mixer(text, 16, 2).eval(), _x().float()
     keep = torch.arange(12).expand(2, 12) < 9
-    torch.testing.assert_close(mixer(x, Place(keep=keep)).out[:, :9], mixer(x[:, :9], Place()).out)
+    torch.testing.assert_close(mixer(x, TokenPositions(keep=keep)).out[:, :9], mixer(x[:, :9], TokenPositions()).out)
 
 
 def test_extra_parameters() -> None:
@@ -213,7 +213,7 @@ def test_no_map_of_all_pairs_is_made() -> None:
             return out
 
     with Watch(), torch.no_grad():
-        mixer(torch.randn(1, n, 16), Place())
+        mixer(torch.randn(1, n, 16), TokenPositions())
     assert largest <= 2 * n * 3 * 16 < n * n
 
 
@@ -272,8 +272,8 @@ def test_bad_input() -> None:
     with pytest.warns(UserWarning, match=r"factor=1.5 outside \[0, 1\)"):
         DifferentialLinearAttention(16, 2, factor=1.5)
     with pytest.raises(ValueError, match=r"local convolution needs a grid \(h, w\) of 12 tokens; place.grid=\(3, 3\)"):
-        _mixer()(_x(), Place(grid=(3, 3)))
+        _mixer()(_x(), TokenPositions(grid=(3, 3)))
     with pytest.raises(ValueError, match="causal or packed sequences need 'attention'"):
-        _mixer()(_x(), Place(grid=(3, 4), causal=True))
+        _mixer()(_x(), TokenPositions(grid=(3, 4), causal=True))
     with pytest.raises(ValueError, match="features='gelu' must be one of relu, elu, focused"):
         LinearAttention(16, 2, features="gelu")  # type: ignore[arg-type]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from saccade.models import DiT
 from saccade.nn.moe import MoE, TopKRouter
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.registry import make_feedforward
 from saccade.nn.routing import record_routing
 
 WIDTH = 8
-PLACE = Place()
+PLACE = TokenPositions()
 
 
 def _moe(**options: Any) -> MoE:

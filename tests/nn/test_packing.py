@@ -10,7 +10,7 @@ from saccade.nn.block import DiTBlock
 from saccade.nn.feedforward import Mlp
 from saccade.nn.modulation import Kind
 from saccade.nn.packing import pack, per_token, ragged, unpack
-from saccade.nn.part import Place
+from saccade.nn.part import TokenPositions
 from saccade.nn.positions import grid_places
 
 LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
@@ -56,14 +56,19 @@ def test_a_block_works_on_packed_sequences_as_on_each_alone(modulation: Kind) ->
     a, b = torch.randn(1, 7, 8).split((3, 4), dim=1)
     places = grid_places((3, 3))[[0, 4, 8, 1, 2, 3, 5]]
     c = torch.randn(2, 8 if modulation == "zero" else 48)
-    packed = block(torch.cat((a, b), dim=1), c, Place(lengths=(3, 4), places=places)).out
-    alone = [block(a, c[:1], Place(places=places[:3])).out, block(b, c[1:], Place(places=places[3:])).out]
+    packed = block(torch.cat((a, b), dim=1), c, TokenPositions(lengths=(3, 4), places=places)).out
+    alone = [
+        block(a, c[:1], TokenPositions(places=places[:3])).out,
+        block(b, c[1:], TokenPositions(places=places[3:])).out,
+    ]
     torch.testing.assert_close(packed, torch.cat(alone, dim=1))
 
 
 def test_a_grid_named_by_its_places_turns_alike() -> None:
     mixer, x = SelfAttention(8, 2, rotary=True), torch.randn(2, 6, 8)
-    assert torch.equal(mixer(x, Place(grid=(2, 3))).out, mixer(x, Place(places=grid_places((2, 3)))).out)
+    assert torch.equal(
+        mixer(x, TokenPositions(grid=(2, 3))).out, mixer(x, TokenPositions(places=grid_places((2, 3)))).out
+    )
 
 
 def test_bad_input() -> None:

@@ -10,7 +10,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, lower
 from saccade.core.places import Disc
 from saccade.ops import attend, choose, dispatch, flex, gather, native, prepare
-from saccade.ops.sight import sight
+from saccade.ops.split_mask import split_mask
 from tests.ops.cases import block_mask, call, error, operands, padding, truth
 
 N = 1280
@@ -38,7 +38,7 @@ def test_a_sparse_mask_on_a_long_call_is_gathered() -> None:
     at = sparse()
     choice = choose(at)
     assert choice.kernel == "gather"
-    assert choice.density == pytest.approx(sight(at).fixed.bound.density())
+    assert choice.density == pytest.approx(split_mask(at).fixed.bound.density())
 
 
 def test_dense_is_taken_where_sparse_would_be_slower() -> None:
@@ -84,7 +84,7 @@ def test_a_choice_is_made_once_for_a_mask(monkeypatch: pytest.MonkeyPatch) -> No
 def test_equal_masks_share_what_was_prepared() -> None:
     layout = Layout.image_only((1, 32, 32))
     calls = [call(*operands(1, 1, 1, 1024, 1024), Disc(3)).replace(layout_q=layout, layout_k=layout) for _ in "ab"]
-    assert sight(calls[0]).fixed is sight(calls[1]).fixed
+    assert split_mask(calls[0]).fixed is split_mask(calls[1]).fixed
 
 
 def test_flex_never_compiles_unasked_on_the_cpu() -> None:

@@ -9,7 +9,7 @@ from saccade.core.layout import Layout
 from saccade.core.mechanism import KernelChoice
 from saccade.core.site import Site, at
 from saccade.core.stack import Plan, make_plan
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
 from saccade.systems.dense import Dense
 
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)

@@ -17,7 +17,7 @@ from saccade.core.errors import SelectorError, StateError
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.mechanisms.key_columns import watched
-from saccade.systems.consistedit import ConsistEdit
+from saccade.papers.consistedit import ConsistEdit
 from saccade.systems.word_map import WordMap, edit_mask
 from tests.hosts.stand_ins import Looking, looking
 from tests.hosts.tiny import BY_NAME, output
@@ -143,7 +143,7 @@ def test_the_mask_stretches_each_frame_by_itself() -> None:
 @pytest.mark.slow
 @pytest.mark.timing  # alone, since it counts what the process allocates
 def test_memory_follows_the_words_and_not_the_map() -> None:
-    from saccade.hosts.specimen import flux
+    from saccade.models.random_flux import flux
 
     model, inputs = flux(text=512, height=64, width=64, heads=2, layers=1)
 

@@ -1,4 +1,4 @@
-"""The fair comparison, at its smallest: equal budgets, results that stay, and a killed contest that goes on."""
+"""The fair comparison, at its smallest: equal budgets, results that stay, and a killed comparison that goes on."""
 
 import json
 from dataclasses import replace
@@ -11,11 +11,11 @@ import torch
 from saccade.cli.bench_architectures import chosen, run, table
 from saccade.data.labelled import open_scenes
 from saccade.models.sizing import Arm, build, parameters
-from saccade.train.contest import Contest
+from saccade.train.budget_comparison import BudgetComparison
 from saccade.train.costs import example, kept_by, multiply_adds, ratios, seconds_in_turn
 from saccade.train.loop import Fit
 
-TINY = Contest(
+TINY = BudgetComparison(
     arms=(Arm(name="dit"), Arm(name="linear", model='DiT(mixer="linear")')),
     depth=1, width=16, heads=2, patch=4, side=16, seeds=(0,), batch=4, pictures=40, samples=30, drawn=2, label="colour",
     fit=Fit(steps=2, precision="no", log_every=1), judge=Fit(steps=2, precision="no"),
@@ -50,7 +50,7 @@ def test_all_arms_get_results_that_are_not_made_twice(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_command_adds_arms_and_tells_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saccade.train.contest.Contest", lambda: TINY)
+    monkeypatch.setattr("saccade.train.budget_comparison.BudgetComparison", lambda: TINY)
     figures = run(tmp_path, ["dit", 'mine=DiT(ffn="swiglu")'], ["seeds=0,1"], rounds=2)
     assert [each["arm"] for each in figures["runs"]] == ["dit", "mine", "dit", "mine"]
     assert figures["times"]["dit"]["forward"] == (1.0, 1.0, 1.0) and figures["times"]["mine"]["step"][1] > 0
@@ -61,10 +61,10 @@ def test_command_adds_arms_and_tells_figures(tmp_path: Path, monkeypatch: pytest
 def test_budgets_are_met() -> None:
     arm = Arm(name="swiglu", model='DiT(ffn="swiglu")')
     for budget in ("macs", "parameters"):
-        contest = replace(TINY, width=64, arms=(arm,), budget=budget)
-        base = contest.base(TINY.open())
-        cost = contest.cost(build(arm.model, **base | {"width": contest.size(arm, base)}), base)
-        assert abs(cost / contest.cost(build("DiT", **base), base) - 1) < 0.08
+        comparison = replace(TINY, width=64, arms=(arm,), budget=budget)
+        base = comparison.base(TINY.open())
+        cost = comparison.cost(build(arm.model, **base | {"width": comparison.size(arm, base)}), base)
+        assert abs(cost / comparison.cost(build("DiT", **base), base) - 1) < 0.08
 
 
 def test_costs_of_a_dit() -> None:

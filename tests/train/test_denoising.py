@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from saccade.data.labelled import SceneSource, open_scenes
 from saccade.models import DiT, Prediction
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import Evaluation, evaluate, judged, nothing
+from saccade.train.judging import Evaluation, eval_mode, evaluate, null_condition
 from saccade.train.objectives import Ddpm, RectifiedFlow
 
 SMALL: dict[str, Any] = {"depth": 1, "width": 16, "heads": 2, "patch": 4, "side": 16, "channels": 3, "classes": 4}
@@ -82,12 +82,12 @@ def test_words_are_drawn_and_judged() -> None:
 
 
 def test_nothing_is_one_label_above_the_last(source: SceneSource) -> None:
-    assert nothing(source, torch.tensor([0, 3])).tolist() == [4, 4]
+    assert null_condition(source, torch.tensor([0, 3])).tolist() == [4, 4]
 
 
 def test_muon_gets_the_matrices_of_blocks_but_not_what_modulates_them(source: SceneSource) -> None:
     chosen = task(source)
-    hidden = {name for name, _ in chosen.module.named_parameters() if chosen.is_hidden(name)}
+    hidden = {name for name, _ in chosen.module.named_parameters() if chosen.uses_muon(name)}
     assert "model.blocks.0.mixer.qkv.weight" in hidden
     assert not [name for name in hidden if "modulation" in name or "blocks" not in name]
 
@@ -113,7 +113,7 @@ def test_a_blank_flow_costs_what_noise_and_pictures_weigh(source: SceneSource) -
 
 def test_models_are_judged_in_evaluation_mode() -> None:
     model = nn.Dropout()
-    with pytest.raises(KeyError), judged(model):
+    with pytest.raises(KeyError), eval_mode(model):
         assert not model.training
         raise KeyError
     assert model.training

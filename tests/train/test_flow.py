@@ -9,8 +9,8 @@ import torch
 from saccade.models.scenes_flux import PAD
 from saccade.train.autoencoder import reconstruct, standardise_
 from saccade.train.flow import FlowStage, FlowTask, pad_bias
+from saccade.train.latent_cache import encode
 from saccade.train.pictures import pictures, scenes, to_bytes, to_tensor
-from saccade.train.pool import encode
 from saccade.train.sampling import draw
 from saccade.train.text import t5_ids
 from tests.train.tiny import MODEL, STAGE

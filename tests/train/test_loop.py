@@ -38,7 +38,7 @@ class LineTask:
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return {"x": torch.from_numpy(rng.standard_normal((32, 4), dtype=np.float32))}
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return name.startswith("hidden")
 
     def sheet(self) -> np.ndarray:

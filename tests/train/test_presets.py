@@ -6,27 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.cli.train import RECIPES
+from saccade.cli.train import PRESETS
 from saccade.data.labelled import open_scenes
 from saccade.models import Architecture
-from saccade.train import presets
 from saccade.train.architecture import ArchitectureRecipe
 from saccade.train.denoising import ArchitectureTask
 from saccade.train.judging import Evaluation
 from saccade.train.loop import Fit
 from saccade.train.objectives import RectifiedFlow
-
-NAMES = [name for name, (module, *_) in RECIPES.items() if module == "presets"]
-
-
-def recipe(name: str) -> ArchitectureRecipe:
-    return getattr(presets, RECIPES[name][1])()
+from saccade.train.presets import preset
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_small_recipe_trains_and_stores_its_model(name: str, tmp_path: Path) -> None:
-    made = recipe(name)
+    made = preset(name)
     tiny = replace(
         made,
         options={"label": "shape", "count": 8, "held": 8},
@@ -38,12 +32,12 @@ def test_a_small_recipe_trains_and_stores_its_model(name: str, tmp_path: Path) -
     assert 1e5 < sum(weight.numel() for weight in model.parameters()) < 1e6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_muon_trains_something_and_not_everything(name: str) -> None:
     source = open_scenes(32, label="shape", count=4, held=4)
-    task = ArchitectureTask(recipe(name).fresh(source), RectifiedFlow(), source)
+    task = ArchitectureTask(preset(name).fresh(source), RectifiedFlow(), source)
     weights = {key: weight for key, weight in task.module.named_parameters() if weight.ndim >= 2}
-    hidden = [key for key in weights if task.is_hidden(key)]
+    hidden = [key for key in weights if task.uses_muon(key)]
     assert 0 < len(hidden) < len(weights)
     assert not [key for key in hidden if "label" in key or "final" in key]
 
@@ -61,7 +55,7 @@ def test_models_told_words_are_refused() -> None:
 
 def test_a_fresh_model_fits_its_source() -> None:
     source = open_scenes(16, label="shape", count=4, held=4)
-    model = presets.dit().fresh(source)
+    model = preset("dit").fresh(source)
     assert (model.config.side, model.config.channels, model.config.classes) == (16, 3, 4)
-    again = presets.dit().fresh(source)
+    again = preset("dit").fresh(source)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

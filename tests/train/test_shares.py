@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.train.shares import shares
+from saccade.train.split_batch import split_batch
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
@@ -15,7 +15,7 @@ def test_the_parts_of_all_processes_make_the_batch(accumulate: int, processes: i
     rows = accumulate * processes * size
     batch = {"x": torch.arange(rows), "words": {"ids": torch.arange(2 * rows).view(rows, 2)}, "grid": torch.arange(5)}
     parts = [
-        shares(batch, accumulate=accumulate, process=process, processes=processes, shared=("grid",))
+        split_batch(batch, accumulate=accumulate, process=process, processes=processes, shared=("grid",))
         for process in range(processes)
     ]
     ordered = [parts[process][turn] for turn in range(accumulate) for process in range(processes)]
@@ -26,11 +26,11 @@ def test_the_parts_of_all_processes_make_the_batch(accumulate: int, processes: i
 
 def test_one_process_takes_a_batch_of_any_kind_whole() -> None:
     batch = object()
-    assert shares(batch) == [batch]
+    assert split_batch(batch) == [batch]
 
 
 def test_a_bare_tensor_is_cut() -> None:
-    first, second = shares(torch.arange(6), accumulate=2)
+    first, second = split_batch(torch.arange(6), accumulate=2)
     assert (first.tolist(), second.tolist()) == ([0, 1, 2], [3, 4, 5])
 
 
@@ -44,4 +44,4 @@ def test_a_bare_tensor_is_cut() -> None:
 )
 def test_a_batch_that_cannot_be_cut_is_told(batch: Any, shared: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        shares(batch, processes=2, shared=shared)
+        split_batch(batch, processes=2, shared=shared)

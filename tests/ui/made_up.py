@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from saccade.compare.comparison import Arm, Comparison, Drawn, Role, SiteUse
 from saccade.metrics import fidelity
-from saccade.metrics.comparison import Arm, Comparison, Drawn, Role, SiteUse
 
 PROMPTS = ("a red circle left of a <b>blue</b> square", "a large green star at the top & a small cyan cross")
 SITES = ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn")

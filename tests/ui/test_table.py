@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from saccade.metrics.comparison import Comparison
+from saccade.compare.comparison import Comparison
 from saccade.metrics.intervals import Interval
 from saccade.ui import table
 from saccade.ui.columns import columns, subtitle

@@ -26,6 +26,7 @@ class _Commands(Lazy):
         "explain": "saccade.cli.explain:explain",
         "compare": "saccade.cli.compare:compare",
         "score": "saccade.cli.score:app",
+        "reproduce": "saccade.cli.reproduce:reproduce",
         "bench": "saccade.cli.bench:app",
         "train": "saccade.cli.train:train",
     }

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from saccade.cli.printing import Told, console, progress_bar
+from saccade.cli.printing import console
 from saccade.metrics.intervals import t_interval
 from saccade.metrics.machine import device_name, versions
+from saccade.ui.progress import Told, progress_bar
 
 
 def architectures(
@@ -36,17 +37,17 @@ def run(
     """`runs` (one a seed and arm), `times` (quartiles of ratios to the first arm), the settings and the machine."""
     import torch
 
+    from saccade.train.budget_comparison import BudgetComparison
     from saccade.train.config import override
-    from saccade.train.contest import Contest
 
     if threads is not None:
         torch.set_num_threads(threads)
-    contest = override(Contest(), settings)
-    contest = replace(contest, arms=chosen(arms, contest.arms)) if arms else contest
+    comparison = override(BudgetComparison(), settings)
+    comparison = replace(comparison, arms=chosen(arms, comparison.arms)) if arms else comparison
     with progress_bar() as told:
-        runs = contest.run(out, told)
-        times = timed(contest, rounds, told) if rounds else {}
-    told_by = {"settings": asdict(contest), "device": device_name(device()), "versions": versions()}
+        runs = comparison.run(out, told)
+        times = timed(comparison, rounds, told) if rounds else {}
+    told_by = {"settings": asdict(comparison), "device": device_name(device()), "versions": versions()}
     return {"runs": runs, "times": times, **told_by}
 
 
@@ -67,17 +68,18 @@ def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def timed(contest: Any, rounds: int, told: Told) -> dict[str, Any]:
+def timed(comparison: Any, rounds: int, told: Told) -> dict[str, Any]:
     """Ratios of seconds to the first arm's, of a forward and of a training step."""
     from saccade.models.sizing import build
     from saccade.train.costs import ratios, seconds_in_turn
 
     told(0, 1, f"timing: {rounds} rounds")
-    base = contest.base(contest.open())
+    base = comparison.base(comparison.open())
     models = {
-        arm.name: build(arm.model, **base | {arm.scaled: contest.size(arm, base)}).to(device()) for arm in contest.arms
+        arm.name: build(arm.model, **base | {arm.scaled: comparison.size(arm, base)}).to(device())
+        for arm in comparison.arms
     }
-    return ratios(seconds_in_turn(models, base, rows=contest.batch, rounds=rounds), contest.arms[0].name)
+    return ratios(seconds_in_turn(models, base, rows=comparison.batch, rounds=rounds), comparison.arms[0].name)
 
 
 def device() -> str:

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from saccade.cli import clear_counts, clear_model
 from saccade.cli.clear_arms import DENSE, LINEAR, Arm, disc, pooled_only, proportional, windows
-from saccade.cli.printing import Told, console, progress_bar
+from saccade.cli.printing import console
 from saccade.metrics.machine import device_name, versions
+from saccade.ui.progress import Told, progress_bar
 
 PARTS = ("counts", "touched", "times", "losses", "samples")
 SMALL, LARGE = 16, 32  # grids: 256 and 1,024 image tokens
@@ -140,7 +141,7 @@ def _title(what: str, block: dict[str, Any]) -> str:
 
 
 def _pipeline(model: str) -> Any:
-    from saccade.models.pipelines import load_pipeline
+    from saccade.pipelines.loading import load_pipeline
 
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)

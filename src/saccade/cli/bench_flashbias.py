@@ -21,13 +21,14 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from saccade.cli.printing import Told, console, progress_bar
+from saccade.cli.printing import console
 from saccade.core.biases import LowRank
 from saccade.core.call import plain_call
 from saccade.metrics.allocations import peak_allocated
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend
 from saccade.ops.exact_factors import alibi_slopes, cosine_factors, distance_factors, linear_factors
+from saccade.ui.progress import Told, progress_bar
 
 SIZES, DTYPES, PRIORS, PASSES = (
     (1024, 4096, 8192),

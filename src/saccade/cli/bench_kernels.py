@@ -20,7 +20,7 @@ import typer
 from rich.table import Table as Grid
 from torch import Tensor
 
-from saccade.cli.printing import Told, console, progress_bar
+from saccade.cli.printing import console
 from saccade.core.call import AttentionCall, plain_call
 from saccade.core.errors import Refused
 from saccade.core.layout import Layout
@@ -28,6 +28,7 @@ from saccade.core.masks import Lowered, Mask, Table, lower
 from saccade.core.places import Disc
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend, flex, gather, native, prepare
+from saccade.ui.progress import Told, progress_bar
 
 BLOCK = 128  # tokens of a random pattern's blocks
 CHUNK = 256  # queries of the written-out dense baseline taken at once

@@ -19,9 +19,10 @@ from rich.table import Table
 from torch import nn
 
 from saccade.attach import attach
-from saccade.cli.printing import Told, console, progress_bar
-from saccade.hosts.specimen import flux
+from saccade.cli.printing import console
 from saccade.metrics.machine import device_name, versions
+from saccade.models.random_flux import flux
+from saccade.ui.progress import Told, progress_bar
 
 SIZES = {  # name -> shape, steps timed per visit
     "tiny": ({"text": 16, "height": 8, "width": 8, "heads": 2, "layers": 2}, 20),

@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.attach import Run, attach
-from saccade.cli.printing import Told, console, progress_bar
+from saccade.cli.printing import console
 from saccade.core.call import plain_call
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered
-from saccade.mechanisms.frozen_pattern import BlockGrid
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend, native, warm
-from saccade.systems.sparsed import SparseD
+from saccade.papers.sparsed import SparseD
+from saccade.papers.sparsed.frozen_pattern import BlockGrid
+from saccade.ui.progress import Told, progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STEPS = (32, 128, 1024)  # lengths of whole runs

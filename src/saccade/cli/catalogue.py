@@ -7,7 +7,8 @@ from rich.table import Table
 
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
-from saccade.core.registry import Entry, systems
+from saccade.core.catalogue import Entry, systems
+from saccade.families import expanded
 
 
 def list_systems(
@@ -33,7 +34,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "seam": entry.seam,
         "status": entry.status,
-        "hosts": list(entry.hosts),
+        "hosts": list(expanded(entry.hosts)),
         "summary": entry.summary,
     }
 
@@ -44,5 +45,5 @@ def _table(entries: list[Entry]) -> Table:
         table.add_column(title, overflow="fold", style="bold" if title == "system" else None)
     for entry in entries:
         paper = f"{entry.paper.title} ({entry.paper.year})" if entry.paper.year else entry.paper.title
-        table.add_row(entry.name, entry.kind, entry.seam, entry.status, ", ".join(entry.hosts), paper)
+        table.add_row(entry.name, entry.kind, entry.seam, entry.status, ", ".join(expanded(entry.hosts)), paper)
     return table

@@ -11,10 +11,10 @@ from saccade.core.mechanism import PlanItem, System
 from saccade.core.places import Windows
 from saccade.core.site import Site
 from saccade.core.stack import make_plan
-from saccade.mechanisms.linear_attention import LinearAttention
-from saccade.mechanisms.log_scale import LogScale
-from saccade.mechanisms.pooled_keys import PooledKeys
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
+from saccade.papers.clear.linear_attention import LinearAttention
+from saccade.papers.clear.log_scale import LogScale
+from saccade.papers.clear.pooled_keys import PooledKeys
 
 
 @dataclass(frozen=True, kw_only=True)

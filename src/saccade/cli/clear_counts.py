@@ -14,7 +14,7 @@ from saccade.core.site import Site
 from saccade.core.stack import make_plan
 from saccade.ops import attend, choose
 from saccade.ops.orders import Tiles, tokens
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
 
 FLUX_TEXT, FLUX_WIDTH, BLOCK = 512, 3072, 128
 RELEASED = tuple(Clear(radius=r, pool=d) for r, d in ((8, None), (16, None), (32, None), (8, 4), (16, 4)))

@@ -85,8 +85,8 @@ def samples(pipe: Any, grid: int, arms: Sequence[Arm], *, captions: int, steps: 
 @torch.no_grad()
 def noised(pipe: Any, grid: int, pictures: int) -> Noised:
     """`pictures` held-out scenes with their captions, at times spread evenly over (0, 1)."""
+    from saccade.train.latent_cache import encode
     from saccade.train.pictures import scenes
-    from saccade.train.pool import encode
 
     drawn = scenes(pictures, seed=SEED, counts=(1, 2, 3), split="held-out")
     latents = torch.from_numpy(encode(pipe.vae, drawn, PIXELS * grid)).float()

@@ -10,7 +10,7 @@ import torch
 
 from saccade.core.layout import Layout
 from saccade.ops.orders import Order, Tiles, tokens
-from saccade.systems.clear import Clear
+from saccade.papers.clear import Clear
 from saccade.ui.markdown import markdown_table
 
 Cell = Callable[[dict[str, Any]], str]

@@ -21,8 +21,9 @@ from saccade.cli.options import (
     open_pipeline,
     stacks,
 )
-from saccade.cli.printing import console, print_json, progress_bar
+from saccade.cli.printing import console, print_json
 from saccade.models import PIPELINES
+from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
@@ -56,7 +57,7 @@ def compare(
     Without arguments: the model in the box, held-out captions of one coloured shape, and a few settings of each system.
     """
     from saccade.compare import compare as run
-    from saccade.metrics.arms import Setup
+    from saccade.compare.arms import Setup
 
     found = stacks(system or list(SYSTEMS))
     texts = scenes(model, prompt, prompts)
@@ -91,7 +92,7 @@ def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str 
 
 
 def _tell(comparison: Any, output: Path, as_json: bool) -> None:
-    from saccade.metrics.export import to_json
+    from saccade.compare.export import to_json
     from saccade.ui import table, write_report
 
     values = to_json(comparison)

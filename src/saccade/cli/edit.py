@@ -18,8 +18,9 @@ from saccade.cli.options import (
     Width,
     open_pipeline,
 )
-from saccade.cli.printing import console, print_json, progress_bar
-from saccade.models import SHIPPED
+from saccade.cli.printing import console, print_json
+from saccade.models import BUNDLED
+from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.edit import Edited
@@ -105,7 +106,7 @@ def _rounds(targets: list[str], words: list[str] | None, strengths: list[float] 
 def _defaults(model: str, picture: Path | None) -> dict[str, Any]:
     from saccade.edit import IN_THE_BOX
 
-    if model not in SHIPPED:
+    if model not in BUNDLED:
         return {}
     return {**IN_THE_BOX, **({"height": SIDE, "width": SIDE} if picture is None else {})}
 
@@ -129,9 +130,9 @@ def _white(path: Path) -> Any:
 def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float, as_json: bool) -> None:
     from PIL import Image
 
+    from saccade.edit.sheet import write_sheet
     from saccade.metrics import score_edit
     from saccade.metrics.output import to_bytes
-    from saccade.ui import write_sheet
 
     Image.fromarray(to_bytes(edits[-1].after)[0]).save(out)
     scores = [score_edit(one.before, one.after, one.changed, one.target) for one in edits]
@@ -148,7 +149,7 @@ def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float,
 
 
 def _told(edited: "Edited", scores: "EditScores") -> dict[str, Any]:
-    from saccade.metrics.export import clean
+    from saccade.compare.export import clean
 
     measured = {name: value for name, value in asdict(scores).items() if value is not None}
     share = float(edited.changed.mean())

@@ -26,7 +26,7 @@ from saccade.cli.options import (
 from saccade.cli.printing import console, print_json
 
 if TYPE_CHECKING:
-    from saccade.cli.foresee import Foreseen
+    from saccade.cli.dry_run import Foreseen
 
 STEPS = 28
 COLUMNS = ("sites", "steps", "keys", "what holds", "density", "kernel", "why not others")
@@ -45,14 +45,14 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell what the systems would do at every attention site: masks, density, kernel and reasons. Nothing is drawn."""
-    from saccade.cli.foresee import foresee
+    from saccade.cli.dry_run import dry_run
 
     stack = tuple(entry for given in stacks(system) for entry in given)
     pipe = open_pipeline(model, device, dtype)
     pipe.set_progress_bar_config(disable=True)
     given = {"num_inference_steps": steps, "height": height, "width": width, **call_options(option)}
     given = {key: value for key, value in given.items() if value is not None}
-    found = foresee(pipe, stack, lambda: pipe(prompt, output_type="latent", **given), steps or STEPS)
+    found = dry_run(pipe, stack, lambda: pipe(prompt, output_type="latent", **given), steps or STEPS)
     if as_json:
         print_json([asdict(entry) for entry in found])
     else:

@@ -23,7 +23,8 @@ from saccade.cli.options import (
     open_pipeline,
     stacks,
 )
-from saccade.cli.printing import Told, console, print_json, progress_bar
+from saccade.cli.printing import console, print_json
+from saccade.ui.progress import Told, progress_bar
 
 
 def generate(

@@ -45,8 +45,8 @@ def open_pipeline(model: str, device: str, dtype: str | None) -> Any:
     """The pipeline, ready to call; the CPU's compiled kernel too, so that nothing compiles while it is measured."""
     import torch
 
-    from saccade.models.pipelines import load_pipeline
     from saccade.ops import warm
+    from saccade.pipelines.loading import load_pipeline
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype is not None and dtype not in known:

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from saccade.cli.options import AsJson
-from saccade.cli.printing import console, print_json, progress_bar
+from saccade.cli.printing import console, print_json
+from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.data.pie_bench import Edit
@@ -93,7 +94,7 @@ def _judges(clip: Path | None, dino: Path | None) -> "tuple[Judges, list[str]]":
 
 
 def _tell(edits: "Sequence[Edit]", scores: "Sequence[EditScores]", remarks: list[str], as_json: bool) -> None:
-    from saccade.metrics.export import clean
+    from saccade.compare.export import clean
 
     means = by_type(edits, scores)
     if as_json:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import sys
 from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from rich.text import Text
 from saccade.cli.catalogue import record
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
-from saccade.core.registry import Entry, lookup
+from saccade.core.catalogue import Entry, lookup
 from saccade.core.site import EVERYWHERE
 
 
@@ -29,11 +28,11 @@ def show(name: Annotated[str, typer.Argument(help="as `saccade list` prints it")
 
 def full_record(entry: Entry) -> dict[str, Any]:
     """All that is known of a system, as plain values."""
-    module = inspect.getdoc(sys.modules[entry.make.__module__]) or ""
+    made = entry.load()
     return {
         **record(entry),
-        "options": options(entry.make),
-        "symbols": module,
+        "options": options(getattr(made, "config_class", made)),
+        "symbols": entry.about,
         "claims": list(entry.paper.claims),
         "deviations": list(entry.paper.deviations),
         "bibtex": entry.paper.bibtex,
@@ -69,7 +68,7 @@ def _sheet(entry: Entry) -> Group:
     sections = (
         Text(f"{entry.name}: {entry.summary}", style="bold"),
         Text(f"{known['paper']} ({known['year']}, arXiv {known['arxiv']})" if known["arxiv"] else known["paper"]),
-        Text(f"{entry.kind} · seam {entry.seam} · {entry.status} · hosts: {', '.join(entry.hosts)}", style="dim"),
+        Text(f"{entry.kind} · seam {entry.seam} · {entry.status} · hosts: {', '.join(known['hosts'])}", style="dim"),
         _heading("Options"),
         _options(known["options"]),
         _heading("Symbols"),

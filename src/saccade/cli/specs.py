@@ -14,8 +14,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
+from saccade.core.catalogue import lookup
 from saccade.core.mechanism import System
-from saccade.core.registry import lookup
 from saccade.core.site import at
 
 Stack = tuple[System, ...]
@@ -79,7 +79,7 @@ def _system(node: ast.expr, text: str) -> System:
     entry = lookup(name)
     if not entry.attaches:
         raise ValueError(f"'{name}' is an architecture: it is built and trained, not attached; see saccade show {name}")
-    return _build(entry.make, name, keywords, text)
+    return _build(entry.load(), name, keywords, text)
 
 
 def _named(node: ast.expr, text: str) -> tuple[str, list[ast.keyword]]:

@@ -8,7 +8,8 @@ A pair it does not name stays open, so keys appended later (memory, pooled, refe
     inverse()  permits what was refused and refuses what was permitted, among the named pairs; twice gives the mask back
 
 `bind` ties a mask to layouts and a device; the `Bound` answers by token, by block and in exact counts. For long
-sequences a mask may offer two shortcuts: `coarse` judges whole blocks, `tally` counts two segments in closed form.
+sequences a mask may offer two shortcuts: `coarse` decides whole blocks, `count_pairs` counts two segments in closed
+form.
 """
 
 from collections.abc import Callable
@@ -31,9 +32,9 @@ Device = torch.device | str | None
 
 
 class Mask:
-    """Base of the algebra. Leaves implement `rule`; `extent` tells how many batch rows and heads it distinguishes."""
+    """Base of the algebra. Leaves implement `rule`; `mask_dims`: how many batch rows and heads it distinguishes."""
 
-    extent: ClassVar[Any] = (1, 1)
+    mask_dims: ClassVar[Any] = (1, 1)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         """The predicates `names` and `permits` on (b, h, q, k) index tensors that broadcast."""
@@ -43,7 +44,7 @@ class Mask:
         """What is surely true of whole blocks; nothing, unless the mask says so."""
         return unknown, unknown
 
-    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         """Pairs let through between two segments, in closed form; None where that is not known."""
         names, permits = self.coarse(layout_q, layout_k, None)
         verdict = ~names(_block(layout_q, q), _block(layout_k, k)) | permits(_block(layout_q, q), _block(layout_k, k))
@@ -61,7 +62,7 @@ class Mask:
 
     def bind(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bound:
         """Tie the mask to the tokens of two layouts."""
-        batch, heads = self.extent
+        batch, heads = self.mask_dims
         return Bound(
             _allowed(self.rule(layout_q, layout_k, device)),
             n=layout_q.n, m=layout_k.n, batch=batch, heads=heads, device=torch.device(device or "cpu"),
@@ -70,9 +71,9 @@ class Mask:
         )  # fmt: skip
 
     def _closed(self, layout_q: Layout, layout_k: Layout) -> int | None:
-        if self.extent != (1, 1):
+        if self.mask_dims != (1, 1):
             return None
-        counts = [self.tally(layout_q, layout_k, q, k) for q in _filled(layout_q) for k in _filled(layout_k)]
+        counts = [self.count_pairs(layout_q, layout_k, q, k) for q in _filled(layout_q) for k in _filled(layout_k)]
         return None if None in counts else sum(n for n in counts if n is not None)
 
     def materialize(self, layout_q: Layout, layout_k: Layout, device: Device = None) -> Bool[Tensor, "b h n m"]:
@@ -81,7 +82,7 @@ class Mask:
 
 
 def _both(a: Mask, b: Mask) -> tuple[int, int]:
-    return max(a.extent[0], b.extent[0]), max(a.extent[1], b.extent[1])
+    return max(a.mask_dims[0], b.mask_dims[0]), max(a.mask_dims[1], b.mask_dims[1])
 
 
 # The algebra itself, on predicates of pairs and on verdicts over blocks alike.
@@ -111,7 +112,7 @@ class And(Mask):
     b: Mask
 
     @property
-    def extent(self) -> tuple[int, int]:
+    def mask_dims(self) -> tuple[int, int]:
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
@@ -120,8 +121,8 @@ class And(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return _conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
-    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
-        a, b = (m.tally(layout_q, layout_k, q, k) for m in (self.a, self.b))
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        a, b = (m.count_pairs(layout_q, layout_k, q, k) for m in (self.a, self.b))
         if a == 0 or b == 0:
             return 0
         return a if b == q.n * k.n else b if a == q.n * k.n else None
@@ -135,7 +136,7 @@ class Or(Mask):
     b: Mask
 
     @property
-    def extent(self) -> tuple[int, int]:
+    def mask_dims(self) -> tuple[int, int]:
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
@@ -152,8 +153,8 @@ class Inverse(Mask):
     inner: Mask
 
     @property
-    def extent(self) -> tuple[int, int]:
-        return self.inner.extent
+    def mask_dims(self) -> tuple[int, int]:
+        return self.inner.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return _opposite(self.inner.rule(layout_q, layout_k, device))
@@ -174,8 +175,8 @@ class Among(Mask):
     inner: Mask
 
     @property
-    def extent(self) -> tuple[int, int]:
-        return self.inner.extent
+    def mask_dims(self) -> tuple[int, int]:
+        return self.inner.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         in_q, in_k = member(layout_q, self.q, device), member(layout_k, self.k, device)
@@ -187,9 +188,9 @@ class Among(Mask):
         names, permits = self.inner.coarse(layout_q, layout_k, device)
         return lambda q, k: chosen(q, k) & names(q, k), permits
 
-    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         chosen = self.q in (q.kind, q.name) and self.k in (k.kind, k.name)
-        return self.inner.tally(layout_q, layout_k, q, k) if chosen else q.n * k.n
+        return self.inner.count_pairs(layout_q, layout_k, q, k) if chosen else q.n * k.n
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,8 @@ class OnHeads(Mask):
             raise ValueError(f"heads={bad} must lie in 0..{self.count - 1} at this site")
 
     @property
-    def extent(self) -> tuple[int, int]:
-        return self.inner.extent[0], self.count
+    def mask_dims(self) -> tuple[int, int]:
+        return self.inner.mask_dims[0], self.count
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         chosen = torch.zeros(self.count, dtype=torch.bool, device=device)
@@ -257,7 +258,7 @@ class Table(Mask):
             )
 
     @cached_property
-    def extent(self) -> tuple[int, int]:
+    def mask_dims(self) -> tuple[int, int]:
         allow = self.allow[(None,) * (4 - self.allow.ndim)]
         return max(allow.shape[0], _rows(self.label_q), _rows(self.label_k)), allow.shape[1]
 
@@ -282,7 +283,7 @@ class Table(Mask):
         label_k = _labels(self.label_k, layout_k.n, device)
 
         def verdict(q: Tensor, k: Tensor) -> Verdict:
-            batch, heads = (torch.arange(n, device=device) for n in self.extent)
+            batch, heads = (torch.arange(n, device=device) for n in self.mask_dims)
             at = (batch[:, None, None, None], heads[:, None, None], q[:, :1], k[:, 0])
             one = _one_class(label_q[:, q])[:, None, :, None] & _one_class(label_k[:, k])[:, None, None]
             return Verdict(permits(*at) | ~one, permits(*at) & one)
@@ -297,7 +298,7 @@ class KeyPadding(Mask):
     keep: Bool[Tensor, "b m"]
 
     @property
-    def extent(self) -> tuple[int, int]:
+    def mask_dims(self) -> tuple[int, int]:
         return self.keep.shape[0], 1
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
@@ -320,8 +321,8 @@ class Lowered(Mask):
     ready: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def extent(self) -> tuple[int, int]:
-        return self.mask.extent
+    def mask_dims(self) -> tuple[int, int]:
+        return self.mask.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return self.mask.rule(layout_q, layout_k, device)
@@ -329,8 +330,8 @@ class Lowered(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return self.mask.coarse(layout_q, layout_k, device)
 
-    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
-        return self.mask.tally(layout_q, layout_k, q, k)
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        return self.mask.count_pairs(layout_q, layout_k, q, k)
 
 
 def lower(mask: Mask | None, layout_q: Layout, layout_k: Layout, device: Device = None) -> Lowered | None:

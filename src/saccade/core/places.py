@@ -46,7 +46,7 @@ class Disc(Mask):
 
         return _on_one_grid(q_at, k_at), verdict
 
-    def tally(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         if q.grid is None or k.grid is None or not q.kind == k.kind == "image":
             return q.n * k.n
         same = _number(layout_q, q) == _number(layout_k, k)

@@ -11,23 +11,13 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saccade.models.official import Names, Report, State, export, load
+from saccade.core.catalogue import modules
+from saccade.models.checkpoint_names import Names, Report, State, export, load
+from saccade.models.macs import macs
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-BUILT_IN = (
-    "classifier",
-    "dc_dit",
-    "dico",
-    "dico_text",
-    "dit",
-    "dit_moe",
-    "dydi_lit",
-    "e_mmdit",
-    "moh_dit",
-    "pt_dit",
-    "routed_lm",
-)  # modules of saccade.models that define architectures
+OWN = ("classifier", "dit")  # modules of saccade.models that define architectures
 
 
 class Prediction(NamedTuple):
@@ -56,8 +46,9 @@ class Architecture(nn.Module):
     @staticmethod
     def kinds() -> dict[str, type["Architecture"]]:
         """Every architecture by its class's name: those of the library, and those defined by whoever asks."""
-        for name in BUILT_IN:
+        for name in OWN:
             import_module(f"saccade.models.{name}")
+        modules("models")  # those of papers
         return dict(sorted(Architecture._kinds.items()))
 
     def __init__(self, config: Any = None, **changes: Any) -> None:
@@ -92,7 +83,7 @@ class Architecture(nn.Module):
         name = told.pop("_class_name", None)
         kind = Architecture.kinds().get(name)
         if kind is None or not issubclass(kind, cls):
-            raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by saccade.models.{name}")
+            raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by that class")
         model = kind(kind.config_class(**{key: _frozen(value) for key, value in told.items()}))
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model  # type: ignore[return-value]
@@ -104,6 +95,10 @@ class Architecture(nn.Module):
     def official_state(self) -> State:
         """The weights under the official checkpoint's names."""
         return export(self, self.names)
+
+    def macs(self, *inputs: Any) -> int:
+        """Multiply-adds of a forward of these inputs; a model whose cost varies by picture counts what it aims at."""
+        return macs(self, *inputs)
 
     @classmethod
     def parameters_of(cls, config: Any) -> int:

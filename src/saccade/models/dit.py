@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
-from saccade.models.official import Names
+from saccade.models.checkpoint_names import Names
 from saccade.nn.block import DiTBlock, FinalLayer, xavier_
 from saccade.nn.embedders import LabelEmbedding, Patchify, TimeEmbedding, unpatchify
 from saccade.nn.modulation import Kind, SharedModulation
-from saccade.nn.part import Place, added
+from saccade.nn.part import TokenPositions, added
 from saccade.nn.positions import grid_table
 from saccade.nn.registry import make_feedforward, make_mixer
 from saccade.nn.routing import name_routers
@@ -132,7 +132,7 @@ class DiT(Architecture):
         tokens = self.patches(x)
         if self.config.positions == "sincos":
             tokens = tokens + self.positions.to(tokens.dtype)
-        told, place, losses = self.shared(c), Place(grid=self.grid), []
+        told, place, losses = self.shared(c), TokenPositions(grid=self.grid), []
         for block in self.blocks:
             tokens, more, _ = block(tokens, told, place)
             losses.append(more)

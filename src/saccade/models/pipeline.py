@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from saccade.core.checks import check_word
 from saccade.data.pixels import to_bytes
 from saccade.models.architecture import Architecture
-from saccade.nn.modes import judged
+from saccade.nn.eval_mode import eval_mode
 from saccade.runs.denoising import ddpm, guided, rectified_flow
 
 Objective = Literal["flow", "ddpm"]
@@ -75,7 +75,7 @@ class ArchitecturePipeline:
         device = "cpu" if generator is None else generator.device
         noise = torch.randn(self.shape(len(told), side), generator=generator, device=device).to(own)
         predict = guided(self.model, told, nothing, guidance, guided_channels)
-        with judged(self.model):
+        with eval_mode(self.model):
             if self.objective == "flow":
                 drawn = rectified_flow(predict, noise, steps=steps)
             else:

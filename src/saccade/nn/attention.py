@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.nn.part import Part, Place, Seen
+from saccade.nn.part import AttentionTrace, MixerOutput, TokenPositions
 from saccade.nn.positions import grid_places, rotary_table, rotate, split_channels
 from saccade.nn.registry import mixer
 
@@ -29,31 +29,31 @@ class SelfAttention(nn.Module):
         head_dim: int | None = None,
         qk_norm: bool = False,
         rotary: bool = False,
-        tells: bool = False,
+        return_trace: bool = False,
         bf16: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, head_dim or per_head(width, heads)
-        self.rotary, self.tells, self.bf16 = rotary, tells, bf16
+        self.rotary, self.return_trace, self.bf16 = rotary, return_trace, bf16
         self.qkv = nn.Linear(width, 3 * heads * self.head_dim)
         self.out = nn.Linear(heads * self.head_dim, width)
         norms = (nn.LayerNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
         self.norm_q, self.norm_k = norms
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         seen = self.heads_of(x, place)
-        return Part(self.out(seen.out.transpose(1, 2).flatten(2)), {}, seen if self.tells else None)
+        return MixerOutput(self.out(seen.out.transpose(1, 2).flatten(2)), {}, seen if self.return_trace else None)
 
-    def heads_of(self, x: Float[Tensor, "b n d"], place: Place) -> Seen:
+    def heads_of(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> AttentionTrace:
         """q, k, v and output of every head."""
         q, k, v = self.operands(x, place)
         if self.bf16:
             out = self.attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), place).to(v.dtype)
         else:
             out = self.attend(q, k, v, place)
-        return Seen(q, k, v, out, self.out)
+        return AttentionTrace(q, k, v, out, self.out)
 
-    def operands(self, x: Float[Tensor, "b n d"], place: Place) -> tuple[Float[Tensor, "b h n e"], ...]:
+    def operands(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> tuple[Float[Tensor, "b h n e"], ...]:
         """q, k and v, normalised and turned."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         q, k = self.norm_q(q), self.norm_k(k)
@@ -63,7 +63,11 @@ class SelfAttention(nn.Module):
         return q, k, v
 
     def attend(
-        self, q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], place: Place
+        self,
+        q: Float[Tensor, "b h n e"],
+        k: Float[Tensor, "b h n e"],
+        v: Float[Tensor, "b h n e"],
+        place: TokenPositions,
     ) -> Float[Tensor, "b h n e"]:
         """Softmax attention within each sequence: rows, or the packed sequences of `place.lengths`."""
         if place.lengths is not None:
@@ -77,7 +81,7 @@ class SelfAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def grid_rotation(place: Place, tokens: int, head_dim: int) -> Float[Tensor, "2 n e"]:
+def grid_rotation(place: TokenPositions, tokens: int, head_dim: int) -> Float[Tensor, "2 n e"]:
     """The rotation of every token: by its place, or by that of its cell of the grid or of a plain sequence."""
     places = grid_places(place.grid or (tokens,)) if place.places is None else place.places
     return rotary_table(places, split_channels(head_dim, places.shape[-1]))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saccade.nn.modulation import Kind, ZeroModulation, block_modulation, modulate, norm
 from saccade.nn.packing import per_token
-from saccade.nn.part import Part, Place, added
+from saccade.nn.part import MixerOutput, TokenPositions, added
 
 
 class DiTBlock(nn.Module):
@@ -22,16 +22,16 @@ class DiTBlock(nn.Module):
         self.norm1, self.norm2 = norm(width), norm(width)
         self.mixer, self.ffn = mixer, ffn
 
-    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "s *n k"], place: Place) -> Part:
+    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "s *n k"], place: TokenPositions) -> MixerOutput:
         """`c`: a condition for each row (b k), for each packed sequence (s k), or for each token (b n k)."""
         told = self.modulation(c)
         if place.lengths is not None and c.ndim == 2:
             told = (per_token(each, place.lengths) for each in told)
         shift1, scale1, gate1, shift2, scale2, gate2 = told
-        mixed: Part = self.mixer(modulate(self.norm1(x), shift1, scale1), place)
+        mixed: MixerOutput = self.mixer(modulate(self.norm1(x), shift1, scale1), place)
         x = x + gate1 * mixed.out
-        fed: Part = self.ffn(modulate(self.norm2(x), shift2, scale2), replace(place, seen=mixed.seen))
-        return Part(x + gate2 * fed.out, added((mixed.losses, fed.losses)))
+        fed: MixerOutput = self.ffn(modulate(self.norm2(x), shift2, scale2), replace(place, seen=mixed.seen))
+        return MixerOutput(x + gate2 * fed.out, added((mixed.losses, fed.losses)))
 
 
 class FinalLayer(nn.Module):

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.nn.part import Part, Place
+from saccade.nn.part import MixerOutput, TokenPositions
 from saccade.nn.registry import feedforward
 
 
@@ -17,8 +17,8 @@ class Mlp(nn.Module):
         self.approximate = "tanh" if tanh else "none"
         self.up, self.down = nn.Linear(width, int(ratio * width)), nn.Linear(int(ratio * width), width)
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
-        return Part(self.down(F.gelu(self.up(x), approximate=self.approximate)), {})
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        return MixerOutput(self.down(F.gelu(self.up(x), approximate=self.approximate)), {})
 
 
 @feedforward("swiglu")
@@ -31,5 +31,5 @@ class SwiGlu(nn.Module):
         self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
-        return Part(self.down(F.silu(self.gate(x)) * self.up(x)), {})
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        return MixerOutput(self.down(F.silu(self.gate(x)) * self.up(x)), {})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.nn.attention import per_head
-from saccade.nn.part import Part, Place, sides, to_map, to_tokens
+from saccade.nn.part import MixerOutput, TokenPositions, sides, to_map, to_tokens
 from saccade.nn.registry import feedforward, mixer
 from saccade.ops.linear import Features, elu_features, focused_features, normalised, relu_features
 
@@ -38,12 +38,12 @@ class LinearAttention(nn.Module):
         self.local = LocalTerm(width, local) if local else None
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         check_place(place, "linear")
         q, k, v = split_heads(self.qkv(x), self.heads)
         q, k, v = self.features(q), gone(self.features(k), place), gone(v, place)
         mixed = normalised(q, k, v, count=counted(place))
-        return Part(self.out(join(mixed, v, self.local, place)), {})
+        return MixerOutput(self.out(join(mixed, v, self.local, place)), {})
 
 
 class LocalTerm(nn.Module):
@@ -55,7 +55,7 @@ class LocalTerm(nn.Module):
             raise ValueError(f"local={side} must be an odd side, or 0 for none")
         self.conv = nn.Conv2d(width, width, side, padding=side // 2, groups=width)
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> Float[Tensor, "b n d"]:
         return to_tokens(self.conv(to_map(x, sides(place, x.shape[1], "local convolution"))))
 
 
@@ -69,9 +69,9 @@ class GatedConv(nn.Module):
         self.up, self.down = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
         self.local = LocalTerm(2 * hidden, 3)
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         value, gate = self.local(self.up(x), place).chunk(2, dim=-1)
-        return Part(self.down(value * F.silu(gate)), {})
+        return MixerOutput(self.down(value * F.silu(gate)), {})
 
 
 def chosen_features(name: Named, exponent: float) -> Features:
@@ -88,7 +88,7 @@ def chosen_features(name: Named, exponent: float) -> Features:
     return known[name]
 
 
-def check_place(place: Place, name: str) -> None:
+def check_place(place: TokenPositions, name: str) -> None:
     """Raise ValueError where the summary of all tokens would be read across what must stay apart."""
     if place.causal or place.lengths is not None:
         raise ValueError(f"mixer '{name}' reads one summary of all tokens; causal or packed sequences need 'attention'")
@@ -99,18 +99,18 @@ def split_heads(x: Float[Tensor, "b n kd"], heads: int, parts: int = 3) -> Float
     return x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
 
 
-def gone(x: Float[Tensor, "b h n e"], place: Place) -> Float[Tensor, "b h n e"]:
+def gone(x: Float[Tensor, "b h n e"], place: TokenPositions) -> Float[Tensor, "b h n e"]:
     """Zero where no token is."""
     return x if place.keep is None else x * place.keep[:, None, :, None]
 
 
-def counted(place: Place) -> Float[Tensor, "b 1 1 1"] | None:
+def counted(place: TokenPositions) -> Float[Tensor, "b 1 1 1"] | None:
     """How many tokens each row holds, None where all are there."""
     return None if place.keep is None else place.keep.sum(1).view(-1, 1, 1, 1).float()
 
 
 def join(
-    mixed: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], local: nn.Module | None, place: Place
+    mixed: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], local: nn.Module | None, place: TokenPositions
 ) -> Float[Tensor, "b n d"]:
     """Heads side by side, with the local term of v."""
     tokens = mixed.transpose(1, 2).flatten(2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saccade.nn.block import xavier_
 from saccade.nn.experts import Expert, Experts, Kind
-from saccade.nn.part import Losses, Part, Place
+from saccade.nn.part import Losses, MixerOutput, TokenPositions
 from saccade.nn.registry import feedforward
 from saccade.nn.routing import Router, Routing, balance, choose, softmax
 
@@ -97,12 +97,12 @@ class MoE(nn.Module):
             xavier_(self.shared)
         self.router.gate.reset_parameters()
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place) -> Part:
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         routing = self.route(x, place)
         out = self._routed(x, routing, place.keep)
-        return Part(out if self.shared is None else out + self.shared(x), self._losses(routing, place.keep))
+        return MixerOutput(out if self.shared is None else out + self.shared(x), self._losses(routing, place.keep))
 
-    def route(self, x: Float[Tensor, "b n d"], place: Place) -> Routing:
+    def route(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> Routing:
         """Who serves whom: the one method that another way of routing overrides."""
         return self.router(x, keep=place.keep)
 

@@ -1,4 +1,4 @@
-"""The one call that every token mixer and feed-forward answers: `part(x, place) -> Part`."""
+"""The one call that every token mixer and feed-forward answers: `part(x, place) -> MixerOutput`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Losses = dict[str, Tensor]
 
 
-class Seen(NamedTuple):
+class AttentionTrace(NamedTuple):
     """What an attention saw and gave, by head, with the scale e**-0.5; `projection` joins the heads' outputs."""
 
     q: Float[Tensor, "b h n e"]
@@ -21,7 +21,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TokenPositions:
     """Where tokens stand.
 
     `grid`     (h, w) or (t, h, w), row-major over the n tokens; empty for a sequence
@@ -29,7 +29,7 @@ class Place:
     `causal`   whether a token may only look back
     `lengths`  of the sequences packed one after the other into a batch of one; None: every row is one sequence
     `places`   coordinates of tokens that fill no grid; None: those of the grid, or of a plain sequence
-    `seen`     for a feed-forward: what the mixer of its block saw, if that mixer tells
+    `seen`     for a feed-forward: what the mixer of its block saw, if that mixer return_trace
     """
 
     grid: tuple[int, ...] = ()
@@ -37,15 +37,15 @@ class Place:
     causal: bool = False
     lengths: tuple[int, ...] | None = None
     places: Float[Tensor, "n axes"] | None = None
-    seen: Seen | None = None
+    seen: AttentionTrace | None = None
 
 
-class Part(NamedTuple):
+class MixerOutput(NamedTuple):
     """A part's output, with its auxiliary losses: 0-d, weighted, to be added to the objective in training."""
 
     out: Float[Tensor, "b n d"]
     losses: Losses
-    seen: Seen | None = None
+    seen: AttentionTrace | None = None
 
 
 def added(losses: Iterable[Mapping[str, Tensor]]) -> Losses:
@@ -57,7 +57,7 @@ def added(losses: Iterable[Mapping[str, Tensor]]) -> Losses:
     return total
 
 
-def sides(place: Place, tokens: int, name: str) -> tuple[int, int]:
+def sides(place: TokenPositions, tokens: int, name: str) -> tuple[int, int]:
     """(h, w) of a place whose tokens lie on a picture's grid.
 
     Raises ValueError naming the part where they do not, or where the grid holds another number of tokens.

@@ -12,23 +12,14 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from saccade.core.catalogue import modules
+
 T = TypeVar("T", bound=type)
 Parts = dict[str, type]
 
 MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
-BUILT_IN = (
-    "attention",
-    "conv_mixer",
-    "differential_linear",
-    "feedforward",
-    "linear_attention",
-    "mixture_of_heads",
-    "moe",
-    "proxy_attention",
-    "subregions",
-    "token_graph",
-)  # modules of saccade.nn that register parts
+OWN = ("attention", "feedforward", "linear_attention", "moe")  # modules of saccade.nn that register parts
 
 
 def mixer(name: str) -> Callable[[T], T]:
@@ -64,8 +55,9 @@ def feedforwards() -> Parts:
 
 
 def _known(parts: Parts) -> Parts:
-    for module in BUILT_IN:
+    for module in OWN:
         import_module(f"saccade.nn.{module}")
+    modules("parts")  # those of papers
     return parts
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from saccade.core.biases import PerKey
 from saccade.core.call import AttentionCall
 from saccade.ops.operands import Operands, operands, terms
-from saccade.ops.sight import Sight, additive, sight, token_map
+from saccade.ops.split_mask import MaskParts, additive, split_mask, token_map
 
 SCORES = {"cpu": 1 << 20, "cuda": 1 << 26}  # scores held at once: on a CPU what its cache holds
 SHUT = -1e4  # a bias at or below it closes a key, as hosts write padding
@@ -58,7 +58,7 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool]) -> Bloc
     padded queries do not count. Cost: 2 b h n^2 (w + 2) FLOPs; b h block n scores at once, fewer on a CPU.
     """
     b, h, n = call.q.shape[:3]
-    folded, seen = operands(call), sight(call)
+    folded, seen = operands(call), split_mask(call)
     keep = _keep(call, seen, n)
     keys = _laid_out(folded, keep, h, block, apart)
     counted = keep.to(keys.shut.dtype).expand(b, n).repeat_interleave(h, 0)
@@ -121,7 +121,7 @@ def _reordered(x: Tensor, order: tuple[int, ...], block: int, dim: int) -> Tenso
     return x.unflatten(dim, (-1, block)).index_select(dim, torch.tensor(order, device=x.device)).flatten(dim, dim + 1)
 
 
-def _keep(call: AttentionCall, seen: Sight, n: int) -> Bool[Tensor, "#b n"]:
+def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:
     """Tokens that are not padding, told by a mask or by a bias that closes keys."""
     keep = torch.ones(1, n, dtype=torch.bool, device=call.q.device) if seen.keep is None else seen.keep[:, :n]
     for bias in terms(call.bias):
@@ -131,7 +131,7 @@ def _keep(call: AttentionCall, seen: Sight, n: int) -> Bool[Tensor, "#b n"]:
 
 
 def _added(
-    call: AttentionCall, seen: Sight, folded: Operands, at: slice, keys: _Keys, block: int
+    call: AttentionCall, seen: MaskParts, folded: Operands, at: slice, keys: _Keys, block: int
 ) -> Float[Tensor, "g s m"] | None:
     """What masks other than padding and dense biases add to some rows of scores; None where there is nothing."""
     b, h, n = call.q.shape[:3]
@@ -146,7 +146,7 @@ def _added(
     return _reordered(rows, keys.order, block, dim=2)
 
 
-def _allowed(call: AttentionCall, seen: Sight, at: slice) -> Bool[Tensor, "#b #h s m"] | None:
+def _allowed(call: AttentionCall, seen: MaskParts, at: slice) -> Bool[Tensor, "#b #h s m"] | None:
     if seen.fixed is not None and not torch.compiler.is_compiling():
         return seen.fixed.bound.token(torch.arange(call.q.shape[2], device=call.q.device)[at])
     whole = token_map(call, seen)

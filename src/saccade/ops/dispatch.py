@@ -15,7 +15,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import Refused
 from saccade.core.partial import Partial
 from saccade.ops import flex, gather, native, reference, sdpa
-from saccade.ops.sight import sight
+from saccade.ops.split_mask import split_mask
 
 
 class Kernel(Protocol):
@@ -60,7 +60,7 @@ def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fals
     """
     if kernel is not None and kernel not in KERNELS:
         raise ValueError(f"kernel='{kernel}' must be one of {tuple(KERNELS)}")
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     if fixed is None:
         return _chosen(call, kernel, want_lse, 1.0)
     return fixed.once(_key(call, kernel, want_lse), lambda: _chosen(call, kernel, want_lse, fixed.bound.density()))
@@ -90,7 +90,7 @@ def warm() -> str | None:
 
 
 def _prepared(call: AttentionCall, want_lse: bool) -> str:
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     if fixed is None:
         return "sdpa"
     choice = fixed.memo.get(_key(call, None, want_lse))

@@ -23,7 +23,7 @@ from saccade.core.partial import Partial
 from saccade.ops.gather import chosen_pattern, operand_heads
 from saccade.ops.operands import has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size
-from saccade.ops.sight import Fixed, sight
+from saccade.ops.split_mask import Fixed, split_mask
 
 NAME = "flex"
 BUCKET = 1024  # tokens
@@ -56,7 +56,7 @@ def num_warm() -> int:
 
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     """What FlexAttention lacks on the device, no fixed mask, no C++ compiler, or a kernel that is not warm."""
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     reasons = _lacks(call, want_lse)
     if fixed is None:
         return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
@@ -141,7 +141,7 @@ def _lacks(call: AttentionCall, want_lse: bool) -> list[str]:
         "FlexAttention has no backward on the CPU": on_cpu and _trains(call),
         f"{call.q.dtype} is not a type it takes": call.q.dtype == torch.float64,
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
-        "padding told at the call; its blocks are compiled for fixed masks": sight(call).keep is not None,
+        "padding told at the call; its blocks are compiled for fixed masks": split_mask(call).keep is not None,
         "no C++ compiler found (g++ or clang++)": on_cpu and not _has_compiler(),
     }
     return [reason for reason, holds in checks.items() if holds]
@@ -157,7 +157,7 @@ def _has_compiler() -> bool:
 
 
 def _fixed(call: AttentionCall) -> Fixed:
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     if fixed is None:
         raise ValueError("flex works on the blocks of a fixed mask; this call has none")
     return fixed

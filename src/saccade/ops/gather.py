@@ -14,7 +14,7 @@ from saccade.ops.gathered import BUDGET, tiles_for, work
 from saccade.ops.operands import Operands, has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size, pattern
 from saccade.ops.schedule import Schedule, schedule
-from saccade.ops.sight import Fixed, Sight, sight
+from saccade.ops.split_mask import Fixed, MaskParts, split_mask
 
 NAME = "gather"
 SIZE: Size = (128, 128)  # queries and keys of a block
@@ -26,7 +26,7 @@ WORTH = 0.9  # of the dense time
 
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     """No fixed mask, a bias without factors, or a mask that mixes too many different blocks."""
-    seen = sight(call)
+    seen = split_mask(call)
     reasons = ["a dense bias is not gathered; give it as factors"] if has_dense(call.bias) else []
     if call.q.shape[1] % call.k.shape[1]:
         reasons.append(f"{call.q.shape[1]} query heads are no multiple of {call.k.shape[1]} key heads")
@@ -44,7 +44,7 @@ def unprofitable(call: AttentionCall) -> list[str]:
     n, m = call.q.shape[2], call.k.shape[2]
     if min(n, m) < MIN_TOKENS:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     if fixed is None:
         return []
     area = chosen_pattern(call, fixed).area
@@ -54,7 +54,7 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 def ready(call: AttentionCall) -> None:
     """Prepare pattern, schedule and tiles."""
-    seen = sight(call)
+    seen = split_mask(call)
     if seen.fixed is not None:
         _tiles(call, _prepared(call, seen.fixed)[0])
 
@@ -96,7 +96,7 @@ def found_pattern(call: AttentionCall) -> Pattern:
 
 
 def _fixed(call: AttentionCall) -> Fixed:
-    fixed = sight(call).fixed
+    fixed = split_mask(call).fixed
     if fixed is None:
         raise ValueError("gather counts the blocks of a fixed mask; this call has none")
     return fixed
@@ -116,7 +116,7 @@ def laid_out(
     call: AttentionCall, folded: Operands
 ) -> tuple[Pattern, Schedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
     """The pattern, the order of work, q, k, v by block, and which keys are not padded, by block."""
-    seen = sight(call)
+    seen = split_mask(call)
     found, plan = _prepared(call, _fixed(call))
     q = _blocked(folded.q, found.order_q, found.size[0])
     k, v = (_blocked(x, found.order_k, found.size[1]) for x in (folded.k, folded.v))
@@ -166,7 +166,7 @@ def _restored(x: Tensor, pattern: Pattern, n: int) -> Tensor:
     return x[:, :, :n] if pattern.back is None else x.index_select(2, pattern.back)
 
 
-def _keep(seen: Sight, heads: int, pattern: Pattern) -> Tensor | None:
+def _keep(seen: MaskParts, heads: int, pattern: Pattern) -> Tensor | None:
     """(b hk K, size): keys not padded, by key block."""
     if seen.keep is None:
         return None

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
-from saccade.ops.sight import sight, token_map
+from saccade.ops.split_mask import split_mask, token_map
 
 NAME = "reference"
 
@@ -23,7 +23,7 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 def ready(call: AttentionCall) -> None:
     """Prepare the token map."""
-    token_map(call, sight(call))
+    token_map(call, split_mask(call))
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
@@ -57,7 +57,7 @@ def _scores(call: AttentionCall) -> Float[Tensor, "b h n m"]:
     scores = q @ k.transpose(-1, -2) * call.scale
     if call.bias is not None:
         scores = scores + call.bias.materialize(scores.shape[2], scores.shape[3]).double()
-    seen = sight(call)
+    seen = split_mask(call)
     allowed = token_map(call, seen)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)

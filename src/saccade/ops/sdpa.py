@@ -13,7 +13,7 @@ from torch import Tensor
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops.operands import Operands, filled, has_dense, operands, padded, width
-from saccade.ops.sight import additive, sight, token_map
+from saccade.ops.split_mask import additive, split_mask, token_map
 
 NAME = "sdpa"
 aten = torch.ops.aten
@@ -41,7 +41,7 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 def ready(call: AttentionCall) -> None:
     """Prepare the additive mask, or the token map where there is more to add in each call."""
-    seen = sight(call)
+    seen = split_mask(call)
     if seen.fixed is not None and not _sliced(call):
         _mask(call, None)
 
@@ -71,13 +71,13 @@ def bytes(call: AttentionCall) -> int:
 def _additive_size(call: AttentionCall) -> int:
     if call.mask is None and not has_dense(call.bias):
         return 0
-    batch, heads = (1, 1) if call.mask is None else call.mask.extent
+    batch, heads = (1, 1) if call.mask is None else call.mask.mask_dims
     return batch * heads * call.q.shape[2] * call.k.shape[2]
 
 
 def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
     """What is added to the scores; made once where nothing but the fixed mask is added."""
-    seen = sight(call)
+    seen = split_mask(call)
     dtype = call.q.dtype
     if seen.fixed is not None and seen.keep is None and dense is None:
         key = ("additive", dtype)
@@ -91,14 +91,14 @@ def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
 def _sliced(call: AttentionCall) -> bool:
     if call.mask is None or torch.compiler.is_compiling():
         return False
-    batch, heads = call.mask.extent
+    batch, heads = call.mask.mask_dims
     return batch * heads * call.q.shape[2] * call.k.shape[2] > ROWS
 
 
 def _in_slices(call: AttentionCall, folded: Operands, want_lse: bool) -> Partial:
     """The same with a slice of queries at a time, so that no whole map is held."""
-    seen, parts = sight(call), []
-    batch, heads = call.mask.extent if call.mask is not None else (1, 1)
+    seen, parts = split_mask(call), []
+    batch, heads = call.mask.mask_dims if call.mask is not None else (1, 1)
     for rows in torch.arange(call.q.shape[2], device=call.q.device).split(
         max(ROWS // (batch * heads * call.k.shape[2]), 1)
     ):

@@ -1,11 +1,31 @@
-"""Published systems, one file per paper. Each is a frozen value: to hand to `saccade.attach`, or to `build()`."""
+"""Systems that are no paper's: dense attention as a baseline, a recorder of operands, where a picture shows a word."""
 
-from saccade.systems.clear import Clear as Clear
-from saccade.systems.consistedit import ConsistEdit as ConsistEdit
-from saccade.systems.dense import Dense as Dense
-from saccade.systems.dydila import DyDiLA as DyDiLA
-from saccade.systems.flashbias import FlashBias as FlashBias
-from saccade.systems.graph_moe import GraphMoE as GraphMoE
-from saccade.systems.sparsed import SparseD as SparseD
+from typing import TYPE_CHECKING
 
-__all__ = ["Clear", "ConsistEdit", "Dense", "DyDiLA", "FlashBias", "GraphMoE", "SparseD"]
+from saccade.core.catalogue import Entry, Offers, Paper
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.systems.dense import Dense as Dense
+    from saccade.systems.operand_recorder import OperandRecorder as OperandRecorder
+    from saccade.systems.word_map import WordMap as WordMap
+    from saccade.systems.word_map import edit_mask as edit_mask
+
+PAPER = Paper(
+    title="Attention Is All You Need",
+    year=2017,
+    arxiv="1706.03762",
+    bibtex="""@inproceedings{vaswani2017attention,
+  title     = {Attention Is All You Need},
+  author    = {Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit, Jakob and Jones, Llion and
+               Gomez, Aidan N. and Kaiser, Lukasz and Polosukhin, Illia},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2017}
+}""",
+)
+OFFERS = Offers(
+    entries=(
+        Entry(name="dense", paper=PAPER, kind="baseline", seam="call", hosts=("grid", "text"), make="dense:Dense"),
+    )
+)
+__getattr__, __dir__ = lazily(__name__)

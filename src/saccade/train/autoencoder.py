@@ -63,7 +63,7 @@ class AutoencoderTask:
         chosen = self.pool[rng.integers(len(self.pool), size=self.stage.batch)]
         return to_tensor(np.roll(chosen, tuple(rng.integers(-3, 4, size=2)), axis=(1, 2)))
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return False
 
     def sheet(self) -> UInt8[np.ndarray, "h w 3"]:

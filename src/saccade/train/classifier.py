@@ -68,7 +68,7 @@ class ClassifierTask:
         x, labels = self.source.batch(rng, self.stage.batch)
         return {"x": moved(x, rng, self.stage.shift, self.stage.flip), "labels": labels}
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return ".head." not in name
 
     def sheet(self) -> None:
@@ -80,7 +80,8 @@ class ClassifierRecipe:
     """Everything that decides the result.
 
     `source`, `side`: as `open_source` takes them. `label`: what is told of scenes. `cache`: where decoded pictures of
-    other sources are kept. `judged`: held-out pictures that the accuracy is measured on.
+    other sources are kept. `judged`: held-out pictures that the accuracy is measured on. `count`, `held`: scenes that
+    are rendered to train on, and held out.
     """
 
     seed: int = 0
@@ -90,6 +91,8 @@ class ClassifierRecipe:
     cache: str | None = None
     width: int = 32
     judged: int = 4000
+    count: int = 16384
+    held: int = 4096
     train: ClassifierStage = field(default_factory=ClassifierStage)
 
     def __post_init__(self) -> None:
@@ -125,7 +128,8 @@ class ClassifierRecipe:
 
     def open(self) -> Source:
         """The source."""
-        options: dict[str, Any] = {"label": self.label} if self.source == "scenes" else {"cache": self.cache}
+        scenes = {"label": self.label, "count": self.count, "held": self.held}
+        options: dict[str, Any] = scenes if self.source == "scenes" else {"cache": self.cache}
         return open_source(self.source, self.side, **options)
 
     def _evaluate(self, source: Source, folder: Path) -> None:

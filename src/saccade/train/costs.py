@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from saccade.metrics.activations import kept_bytes
-from saccade.models.dc_dit import DCDiT
-from saccade.models.dc_dit_cost import flops
+from saccade.models.architecture import Architecture
 from saccade.models.macs import macs
-from saccade.train.judging import judged
+from saccade.nn.eval_mode import eval_mode
 
 Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
 
@@ -28,11 +27,10 @@ def example(
 
 
 def multiply_adds(model: nn.Module, options: Mapping[str, Any]) -> int:
-    """Of a forward of one picture; where that depends on the picture, as many tokens as DC-DiT aims at."""
-    if isinstance(model, DCDiT):
-        return int(flops(model.config, model.config.side**2 / model.config.ratio).total // 2)
-    with judged(model):
-        return macs(model, *example(options, device=device_of(model)))
+    """Of a forward of one picture; where that depends on the picture, what the model aims at."""
+    given = example(options, device=device_of(model))
+    with eval_mode(model):
+        return model.macs(*given) if isinstance(model, Architecture) else macs(model, *given)
 
 
 def kept_by(model: nn.Module, options: Mapping[str, Any], rows: int = 16) -> float:
@@ -75,7 +73,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 def forward(model: nn.Module, given: tuple[Tensor, ...]) -> None:
     """One forward, as in sampling."""
-    with torch.inference_mode(), judged(model):
+    with torch.inference_mode(), eval_mode(model):
         model(*given)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saccade.data.labelled import Source
 from saccade.train.checks import check_positive, check_share
-from saccade.train.judging import Evaluation, nothing, sample_sheet
+from saccade.train.judging import Evaluation, null_condition, sample_sheet
 from saccade.train.loop import Fit
 from saccade.train.objectives import Objective
 from saccade.train.optimisers import Optim
@@ -64,12 +64,12 @@ class ArchitectureTask:
         gone = torch.from_numpy(rng.random(n) < self.stage.drop)
         return {
             "x": x,
-            "condition": _where(gone, nothing(self.source, condition), condition),
+            "condition": _where(gone, null_condition(self.source, condition), condition),
             "t": self.objective.draw(rng, n),
             "noise": torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)),
         }
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         """Whether it lies in a row of blocks, and does not belong to what steers them."""
         numbered = any(part.isdigit() for part in name.split("."))
         return numbered and not any(word in name for word in SLOW)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from saccade.data.scenes import describe, prompts
 from saccade.models.scenes_flux import PAD
 from saccade.train.checks import check_share
+from saccade.train.latent_cache import LatentCache, make_latent_cache
 from saccade.train.loop import Fit
 from saccade.train.plots import tile
-from saccade.train.pool import Pool, make_pool
 from saccade.train.sampling import draw
 from saccade.train.text import WIDTH, clip_ids, t5_ids
 
@@ -92,7 +92,7 @@ class FlowTask:
         self.module = FlowLoss(pipe.transformer, compiled=stage.compile)
         seed = stage.fit.seed
         self.pools = {
-            side: make_pool(pipe.vae, folder / f"latents-{side}-{n}.npy", n, side=side, seed=seed + side)
+            side: make_latent_cache(pipe.vae, folder / f"latents-{side}-{n}.npy", n, side=side, seed=seed + side)
             for side, n in zip(stage.sides, stage.pools, strict=True)
         }
 
@@ -109,7 +109,9 @@ class FlowTask:
             **self._encode(texts, latents.shape[1], rng),
         }
 
-    def _examples(self, pool: Pool, size: int, rng: np.random.Generator) -> tuple[Float[Tensor, "b n c"], list[str]]:
+    def _examples(
+        self, pool: LatentCache, size: int, rng: np.random.Generator
+    ) -> tuple[Float[Tensor, "b n c"], list[str]]:
         chosen = rng.integers(len(pool.scenes), size=size)
         texts = [describe(pool.scenes[i], rng).text for i in chosen]
         dropped = rng.random(size) < self.stage.drop
@@ -133,7 +135,7 @@ class FlowTask:
             "pads": torch.cat((pads, torch.zeros(len(texts), tokens)), dim=1)[:, None, None],
         }
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return "blocks." in name and ".norm" not in name
 
     def sheet(self) -> UInt8[np.ndarray, "h w 3"]:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from saccade.data.labelled import Source
-from saccade.nn.modes import judged as judged
+from saccade.nn.eval_mode import eval_mode
 from saccade.train.checks import check_positive
 from saccade.train.objectives import Objective
 from saccade.train.pictures import to_bytes
@@ -41,7 +41,7 @@ def evaluate(
     (x, condition), t = source.held_out(pictures), objective.spread(pictures)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     device, found = _device(model), {}
-    with judged(model):
+    with eval_mode(model):
         for part in torch.arange(pictures).split(batch):
             rows = (_rows(value, part, device) for value in (x, condition, t, noise))
             for name, value in objective.loss(model, *rows).items():
@@ -55,11 +55,11 @@ def sample_sheet(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Samples of classes spread over all, or of held-out words, eight in a row."""
     condition = _asked(source, wanted.samples, _device(model))
-    with judged(model):
+    with eval_mode(model):
         drawn = objective.sample(
             model,
             condition,
-            nothing(source, condition),
+            null_condition(source, condition),
             (wanted.samples, source.channels, source.side, source.side),
             steps=wanted.steps,
             guidance=wanted.guidance,
@@ -68,7 +68,7 @@ def sample_sheet(
     return tile([*to_bytes(drawn)], columns=COLUMNS)
 
 
-def nothing(source: Source, condition: Any) -> Any:
+def null_condition(source: Source, condition: Any) -> Any:
     """A condition of the same shape that says nothing: label `classes`, or what the source's `null` makes of words."""
     if isinstance(condition, Tensor):
         return torch.full_like(condition, source.classes)

@@ -27,7 +27,7 @@ from saccade.train.optimisers import Optim, optimisers, rate_at, set_rate
 from saccade.train.plots import plot_losses, save_picture
 from saccade.train.records import Records, bar
 from saccade.train.shards import FSDPModule, gathered, shard_, spread, spread_optimiser, whole
-from saccade.train.shares import shares
+from saccade.train.split_batch import split_batch
 from saccade.train.task import Batch
 from saccade.train.task import Task as Task
 
@@ -115,7 +115,7 @@ class _Run:
             module.compile()
         if self.config.shard:
             shard_(module, accelerator.device, accelerator.num_processes)
-        made = optimisers(module, self.task.is_hidden, self.config.optim)
+        made = optimisers(module, self.task.uses_muon, self.config.optim)
         if self.config.shard:
             return module, [accelerator.prepare_optimizer(optimiser) for optimiser in made]
         module, *made = accelerator.prepare(module, *made)
@@ -148,7 +148,7 @@ class _Run:
         """What this process has to work through in this step."""
         at = {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         shared = getattr(self.task, "shared", ())
-        return shares(self.task.batch(rng), accumulate=self.config.accumulate, shared=shared, **at)
+        return split_batch(self.task.batch(rng), accumulate=self.config.accumulate, shared=shared, **at)
 
     def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
         """Add up the gradients of the mean of the parts' losses; returns their mean losses."""

@@ -77,7 +77,7 @@ class MaskedTask:
         masked = draw_masked(length, torch.from_numpy(openings), draws)
         return {"ids": self.ids[starts[:, None] + torch.arange(length)], "masked": masked}
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return ".layers." in name or ".head.dense" in name
 
     def sheet(self) -> None:

@@ -42,14 +42,14 @@ class Optim:
         return cls(kind="adamw", lr=lr, betas=(0.9, 0.999), weight_decay=0, warmup=0, cooldown=0, clip=None)
 
 
-def optimisers(module: nn.Module, is_hidden: Callable[[str], bool], optim: Optim) -> list[Optimizer]:
-    """AdamW, and Muon where `is_hidden` accepts the name of a trained matrix.
+def optimisers(module: nn.Module, uses_muon: Callable[[str], bool], optim: Optim) -> list[Optimizer]:
+    """AdamW, and Muon where `uses_muon` accepts the name of a trained matrix.
 
     Source: Jordan et al., Muon (2024); scaling of Liu et al., "Muon is scalable for LLM training" (2025).
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     takes = _has_matrices if optim.flatten else _is_matrix
-    hidden = [p for name, p in named if optim.kind == "muon" and takes(p) and is_hidden(name)]
+    hidden = [p for name, p in named if optim.kind == "muon" and takes(p) and uses_muon(name)]
     chosen = {id(p) for p in hidden}
     rest = [p for _, p in named if id(p) not in chosen]
     betas = (optim.betas[0], optim.betas[1])

@@ -24,7 +24,7 @@ class Task(Protocol):
         """A fresh batch, a nest of tensors, that depends on `rng` alone."""
         ...
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         """Whether the matrix of that name inside `module` is one for Muon."""
         ...
 

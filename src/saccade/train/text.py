@@ -67,7 +67,7 @@ class TextTask:
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return targets([describe(sample(rng), rng) for _ in range(self.stage.batch)])
 
-    def is_hidden(self, name: str) -> bool:
+    def uses_muon(self, name: str) -> bool:
         return False
 
     def sheet(self) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
-from saccade.metrics.comparison import Comparison
-from saccade.metrics.summary import Summary, Timing, summarise
+from saccade.compare.comparison import Comparison
+from saccade.compare.summary import Summary, Timing, summarise
 from saccade.ui.wording import NONE, bounds, duration, memory, middle, percent, plural, spell
 
 

@@ -8,7 +8,7 @@ from math import inf, isnan
 
 from PIL import Image
 
-from saccade.metrics.comparison import Arm, Comparison, Drawn
+from saccade.compare.comparison import Arm, Comparison, Drawn
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import to_bytes
 

@@ -10,9 +10,9 @@ from zlib import crc32
 
 import numpy as np
 
-from saccade.metrics.comparison import Comparison
+from saccade.compare.comparison import Comparison
+from saccade.compare.summary import Summary, summarise
 from saccade.metrics.intervals import Interval
-from saccade.metrics.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from saccade.metrics.comparison import Arm, Comparison, SiteUse
+from saccade.compare.comparison import Arm, Comparison, SiteUse
+from saccade.compare.summary import Summary, differences, summarise
 from saccade.metrics.intervals import Interval
-from saccade.metrics.summary import Summary, differences, summarise
 from saccade.ui import plots
 from saccade.ui.columns import Column, columns, subtitle
 from saccade.ui.gallery import gallery

@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from saccade.metrics.comparison import Arm, Comparison
+from saccade.compare.comparison import Arm, Comparison
 from saccade.ui.columns import Cell, columns, subtitle
 
 TONE = {"floor": "dim", "reference": "bold", "system": ""}

@@ -9,7 +9,7 @@ from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout, Segment
 from saccade.core.places import Causal
-from saccade.hosts.transformers.pictures import grids_of_places, joined
+from saccade.families.picture_tokens import grids_of_places, joined
 from tests.hosts.stand_ins import Masked, Same, looking
 from tests.hosts.tiny import BY_NAME, output
 from tests.hosts.transformers.pictured import IMAGE, VIDEO, qwen2_vl_inputs, sentence

@@ -1,0 +1,14 @@
+"""Edits of pictures, of a prompt's own or of yours: the verb, what it gives, and a sheet that shows it."""
+
+from typing import TYPE_CHECKING
+
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.edit.sheet import write_sheet as write_sheet
+    from saccade.edit.verb import Edited as Edited
+    from saccade.edit.verb import edit as edit
+
+__all__ = ["Edited", "edit", "write_sheet"]
+
+__getattr__, __dir__ = lazily(__name__)

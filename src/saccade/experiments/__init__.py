@@ -1,0 +1,34 @@
+"""One harness for every experiment: declared once, run by seeds, resumed after a kill, told on a page with verdicts.
+
+A paper's `experiment.py`, or a file of `saccade.studies`, holds one `EXPERIMENT`; `saccade reproduce NAME` runs it.
+"""
+
+from saccade.experiments.blocks import ArmTable as ArmTable
+from saccade.experiments.blocks import Column as Column
+from saccade.experiments.blocks import Lines as Lines
+from saccade.experiments.blocks import Verdicts as Verdicts
+from saccade.experiments.claims import Claim as Claim
+from saccade.experiments.claims import above as above
+from saccade.experiments.claims import higher as higher
+from saccade.experiments.experiment import Bench as Bench
+from saccade.experiments.experiment import Experiment as Experiment
+from saccade.experiments.page import Figures as Figures
+from saccade.experiments.results import Results as Results
+from saccade.experiments.results import Row as Row
+from saccade.experiments.training import Training as Training
+
+__all__ = [
+    "ArmTable",
+    "Bench",
+    "Claim",
+    "Column",
+    "Experiment",
+    "Figures",
+    "Lines",
+    "Results",
+    "Row",
+    "Training",
+    "Verdicts",
+    "above",
+    "higher",
+]

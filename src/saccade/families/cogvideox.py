@@ -1,0 +1,31 @@
+"""CogVideoX: text first, then the film. Its rotary tables arrive ready made from the pipeline."""
+
+from typing import Any
+
+from saccade.core.layout import Layout
+from saccade.core.site import SiteKind
+from saccade.families.pixart import NO_BLOCK
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.routes import diffusers_routes
+
+READY_MADE = "its rotary tables arrive ready made, without ids; pass other tables as `image_rotary_emb` instead"
+
+
+def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+    frames, _, height, width = inputs["hidden_states"].shape[1:]
+    patch, patch_t = model.config.patch_size, model.config.patch_size_t or 1
+    grid = (frames // patch_t, height // patch, width // patch)
+    return joint_layouts(Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid))
+
+
+COGVIDEOX = Family(
+    name="CogVideoX",
+    classes=("CogVideoXTransformer3DModel",),
+    sites={"transformer_blocks.*.attn1": "joint"},
+    layout=_layout,
+    routes=diffusers_routes,
+    grid="film",
+    unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    project=project_heads,
+    guidance=Guidance(roles=("uncond", "cond"), stacked=True),
+)

@@ -1,0 +1,37 @@
+"""Qwen2-VL: text with pictures and films, each of its own grid; the vision tower is another model inside."""
+
+from typing import Any
+
+from saccade.core.site import SiteKind
+from saccade.families.llama import decoder
+from saccade.families.picture_tokens import Grids, grids_of_places, grids_of_row, layouts
+from saccade.seam.family import Inputs, Layouts
+
+TOWER = "the vision tower attends to each picture by itself, in windows of its own; it is left alone"
+
+
+def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+    config = model.config
+    marks = {"image": config.image_token_id, "video": config.video_token_id}
+    return layouts(inputs, marks, _grids(inputs, marks, config.vision_config.spatial_merge_size))
+
+
+def _grids(inputs: Inputs, marks: dict[str, int], merge: int) -> Grids:
+    """From the sizes of pictures, or, in `generate`, which encodes pictures beforehand, from the places of tokens."""
+    ids, places = inputs.get("input_ids"), inputs.get("position_ids")
+    given = {name: grids for name in marks if (grids := inputs.get(f"{name}_grid_thw")) is not None}
+    if given or ids is None or places is None or places.ndim < 3:
+        return {name: grids_of_row(grids, 1 if ids is None else len(ids), merge) for name, grids in given.items()}
+    return grids_of_places(ids, places[-3:].expand(-1, len(ids), -1), marks)
+
+
+QWEN2_VL = decoder(
+    name="Qwen2-VL",
+    classes=("Qwen2VLForConditionalGeneration", "Qwen2VLModel"),
+    sites={"*language_model.layers.*.self_attn": "self"},
+    left_alone={"*visual.blocks.*.attn": TOWER},
+    layout=_layout,
+    text="among",
+    grid="film",
+    whole=False,
+)

@@ -1,0 +1,41 @@
+"""Which tokens are queries and which are keys: a text, whole, or its last tokens against a cache."""
+
+from typing import Any
+
+from saccade.core.layout import Layout
+from saccade.core.site import SiteKind
+from saccade.seam.cache_span import CacheSpan, within
+from saccade.seam.family import Inputs, Layouts, joint_layouts
+
+
+def count(inputs: Inputs) -> int:
+    """How many tokens this forward got."""
+    ids = inputs.get("input_ids")
+    return (inputs["inputs_embeds"] if ids is None else ids).shape[1]
+
+
+def cache_span(inputs: Inputs) -> CacheSpan | None:
+    """Queries, cached keys before them, and all keys there are; None where no cache was given."""
+    n, cache = count(inputs), inputs.get("past_key_values")
+    if cache is None:
+        return None
+    keys, dropped = cache.get_mask_sizes(n, 0)
+    return CacheSpan(queries=n, before=int(cache.get_seq_length()) - dropped, keys=keys)
+
+
+def text(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+    """One segment of text."""
+    size = cache_span(inputs)
+    return joint_layouts(Layout.plain(count(inputs))) if size is None else within(Layout.plain(size.written), size)
+
+
+def ordered(module: Any, inputs: Inputs) -> bool:
+    """Whether a map the host makes here is its causal order and the padding of keys, and no more."""
+    mask = inputs.get("attention_mask")
+    packed = inputs.get("position_ids") is not None and mask is None  # several sequences in one row, told by places
+    return (mask is None or mask.ndim == 2) and not packed and _window(module) is None
+
+
+def _window(module: Any) -> int | None:
+    """The width of a module's sliding window, None where it sees all."""
+    return getattr(module if hasattr(module, "sliding_window") else module.config, "sliding_window", None)

@@ -1,0 +1,212 @@
+"""One model with interceptors at its attention sites: found, bound, and put back."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+
+from torch import Tensor, nn
+
+from saccade.core.errors import SaccadeError, SelectorError, SilentSite
+from saccade.core.layout import Layout
+from saccade.core.site import Site, SiteKind, Where
+from saccade.families.library import FAMILIES
+from saccade.families.plain import by_hand, heads_of, plain
+from saccade.seam.family import Family, Inputs
+from saccade.seam.interceptor import SiteInterceptor
+from saccade.seam.shadow import Shadow, Undo, calls, interceptor_of, rebind_methods, rebind_processor
+from saccade.seam.view import HostView
+
+
+@dataclass(eq=False)
+class AttachedModel:
+    """A model with interceptors.
+
+    outer  what is called, compiled or not
+    model  the module inside
+    alone  attention left alone, and why
+    bound  what tells, by site, that somebody put something else in our place
+    """
+
+    outer: nn.Module
+    model: nn.Module
+    family: Family
+    interceptors: list[SiteInterceptor] = field(default_factory=list)
+    alone: dict[str, str] = field(default_factory=dict)
+    undos: list[Undo] = field(default_factory=list)
+    bound: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+
+    def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """The arguments of this forward by name."""
+        return self.signature.bind(*args, **kwargs).arguments
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The model's own, through whatever wraps its forward."""
+        return inspect.signature(self.model.forward)
+
+    def sample(self, inputs: Inputs) -> Tensor:
+        """The tensor that tells batch size and device: the family's main input, or the first tensor given."""
+        given = inputs.get(self.family.main_input)
+        return given if isinstance(given, Tensor) else next(v for v in inputs.values() if isinstance(v, Tensor))
+
+    def undo(self) -> None:
+        """Put every object back, last bound first."""
+        while self.undos:
+            self.undos.pop()()
+
+    def replaced(self, interceptor: SiteInterceptor) -> str | None:
+        """What somebody put in the place of ours, None while ours is there."""
+        return None if interceptor.site.name not in self.bound else self.bound[interceptor.site.name]()
+
+
+def inside(outer: nn.Module) -> nn.Module:
+    """The module a compiled one wraps, or the module itself."""
+    return getattr(outer, "_orig_mod", outer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutOverride:
+    """What was said by hand about how to read a model: a family, or the layout (and heads) of a plain module."""
+
+    layout: Layout | None = None
+    heads: int | None = None
+    family: Family | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout is not None and self.family is not None:
+            raise ValueError("layout= and family= both say what the tokens are; give one of them")
+
+
+def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family:
+    """The family of a model: as given, by hand where a layout is given, or by class name."""
+    if reading is not None and reading.family is not None:
+        return reading.family
+    names = _names(type(model))
+    known = next((f for f in FAMILIES if names & set(f.classes)), None)
+    if reading is not None and reading.layout is not None:
+        return plain(model, reading.layout) if known is None else by_hand(known, reading.layout)
+    if known is not None:
+        return known
+    known = ", ".join(c for f in FAMILIES for c in f.classes)
+    raise ValueError(
+        f"no host family knows {type(model).__name__}; known: {known}. "
+        "A module that calls F.scaled_dot_product_attention can be attached with layout=Layout(...)"
+    )
+
+
+def _names(cls: type) -> set[str]:
+    """The names of a class and its bases, bare and as `library.Class`."""
+    return {name for c in cls.__mro__ for name in (c.__name__, f"{c.__module__.partition('.')[0]}.{c.__name__}")}
+
+
+def sites_of(
+    model: nn.Module, family: Family, heads: int | None = None, prefix: str = ""
+) -> list[tuple[Site, nn.Module]]:
+    """Every attention site of a model in order of execution."""
+    found: list[tuple[str, nn.Module, SiteKind]] = [
+        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
+    ]
+    stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
+    sites = [
+        Site(
+            name=prefix + (name or "self"), index=i, count=len(found), stage=stages.index(_stack(name)),
+            stages=len(stages), kind=kind, heads=_heads(name, module, heads),
+        )
+        for i, (name, module, kind) in enumerate(found)
+    ]  # fmt: skip
+    return [(site, module) for site, (_, module, _) in zip(sites, found, strict=True)]
+
+
+def attach_to(outer: nn.Module, reading: LayoutOverride, owner: str, where: Where, prefix: str = "") -> AttachedModel:
+    """Bind a interceptor at every site `where` covers; on any error everything is put back before it is raised."""
+    model = inside(outer)
+    attached = AttachedModel(outer, model, family := family_of(model, reading))
+    try:
+        for site, module in sites_of(model, family, reading.heads, prefix):
+            refuse_if_attached(site, module, owner)
+            if where.covers(site):
+                attached.interceptors.append(_bind(attached, site, module, owner, where.heads))
+            else:
+                attached.alone[site.name] = "not chosen by `where`"
+    except BaseException:
+        attached.undo()
+        raise
+    attached.alone.update({prefix + name: why for name, why in _bypassed(model, family)})
+    return attached
+
+
+def refuse_if_attached(site: Site, module: nn.Module, owner: str) -> None:
+    """Two runs at one site would hide one another; SaccadeError naming the first."""
+    if (other := interceptor_of(module)) is not None:
+        raise SaccadeError(
+            f"site '{site.name}' is attached already by {other.owner}; detach that run first, "
+            "or pass both systems to one attach"
+        )
+
+
+def _bind(
+    attached: AttachedModel, site: Site, module: nn.Module, owner: str, heads: tuple[int, ...] | None
+) -> SiteInterceptor:
+    if bad := [h for h in heads or () if not 0 <= h < site.heads]:
+        raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
+    family = attached.family
+    if why := family.unseen(module):
+        raise SilentSite(f"site '{site.name}' cannot be reached: {why}")
+    view = HostView(family, site, module, _parent(attached.model, module))
+    interceptor = SiteInterceptor(
+        site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner
+    )
+    try:
+        (_bind_interface if family.bind == "interface" else _shadow)(attached, module, interceptor)
+    except ValueError as error:
+        raise SilentSite(
+            f"site '{site.name}' cannot be reached: {error}; put the host's default processor back "
+            "(set_attn_processor) and attach again"
+        ) from None
+    return interceptor
+
+
+def _shadow(attached: AttachedModel, module: Any, interceptor: SiteInterceptor) -> None:
+    shadow = Shadow(interceptor, attached.family.routes())
+    by_processor = attached.family.bind == "processor"
+    interceptor.other_calls = calls(type(module.processor) if by_processor else type(module), shadow.routes) > 1
+    attached.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
+    if by_processor:
+        ours = module.processor
+        attached.bound[interceptor.site.name] = lambda: (
+            None if module.processor is ours else f"another processor ({type(module.processor).__name__})"
+        )
+
+
+def _bind_interface(attached: AttachedModel, module: nn.Module, interceptor: SiteInterceptor) -> None:
+    from saccade.seam.interface import take
+
+    undo, attached.bound[interceptor.site.name] = take(module, interceptor)
+    attached.undos.append(undo)
+
+
+def _stack(name: str) -> str:
+    """The list of blocks a module lies in: `single_transformer_blocks` for `single_transformer_blocks.3.attn`."""
+    return ".".join(takewhile(lambda part: not part.isdigit(), name.split(".")))
+
+
+def _heads(name: str, module: nn.Module, given: int | None) -> int:
+    heads = given or heads_of(module)
+    if heads is None:
+        raise ValueError(
+            f"the number of heads of '{name or type(module).__name__}' is not among its attributes; give heads="
+        )
+    return heads
+
+
+def _parent(model: nn.Module, module: nn.Module) -> nn.Module:
+    return next((p for p in model.modules() if any(child is module for child in p.children())), model)
+
+
+def _bypassed(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
+    for name, _ in model.named_modules():
+        yield from ((name, why) for pattern, why in family.left_alone.items() if fnmatchcase(name, pattern))

@@ -1,0 +1,60 @@
+"""Counts of a run, kept from plans between forwards; reading them costs the forward nothing."""
+
+from dataclasses import dataclass, field
+
+from saccade.core.stack import Plan
+from saccade.ops import Choice
+from saccade.run.attached_model import AttachedModel
+from saccade.run.report import Report, SiteReport
+from saccade.seam.interceptor import SiteInterceptor
+
+
+@dataclass(eq=False)
+class RunCounts:
+    """Forwards seen, and per site how often a plan ran and how dense it was."""
+
+    forwards: int = 0
+    steps: int = 0
+    systems: dict[str, dict[str, None]] = field(default_factory=dict)  # names by site, in order of appearance
+    calls: dict[str, int] = field(default_factory=dict)
+    dense: dict[str, float] = field(default_factory=dict)  # sum of densities over forwards
+    chosen: set[str] = field(default_factory=set)  # sites where a selector decides inside the call
+    kernels: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)  # site -> kernel -> who refused
+
+    def count(self, interceptor: SiteInterceptor, choice: Choice | None = None) -> None:
+        """One forward is about to pass this interceptor, by this kernel."""
+        name, plan = interceptor.site.name, interceptor.plan
+        self.dense[name] = self.dense.get(name, 0.0) + (1.0 if plan is None else density(plan))
+        if plan is None:
+            return
+        self.calls[name] = self.calls.get(name, 0) + 1
+        self.systems.setdefault(name, {}).update(dict.fromkeys(plan.systems))
+        if choice is not None:
+            self.kernels.setdefault(name, {}).setdefault(choice.kernel, choice.reasons)
+        if plan.pairs:
+            self.chosen.add(name)
+
+    def report(self, models: list[AttachedModel]) -> Report:
+        """All sites, in order, those left alone last."""
+        interceptors = [self._site(interceptor) for m in models for interceptor in m.interceptors]
+        alone = [SiteReport(name=n, kind="-", note=why) for m in models for n, why in m.alone.items()]
+        host = " + ".join(dict.fromkeys(m.family.name for m in models))
+        return Report(host=host, forwards=self.forwards, steps=self.steps, sites=(*interceptors, *alone))
+
+    def _site(self, interceptor: SiteInterceptor) -> SiteReport:
+        name = interceptor.site.name
+        return SiteReport(
+            name=name,
+            kind=interceptor.site.kind,
+            calls=self.calls.get(name, 0),
+            systems=tuple(self.systems.get(name, ())),
+            kernel=" + ".join(self.kernels.get(name, {"host": {}})),
+            refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
+            density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
+            seconds=interceptor.seconds,
+        )
+
+
+def density(plan: Plan) -> float:
+    """Share of pairs its fixed mask leaves."""
+    return 1.0 if plan.mask is None else plan.mask.bound.density()

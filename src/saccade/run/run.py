@@ -1,0 +1,324 @@
+"""The handle of an attachment: it owns plans, state, clock and counts, and puts the model back."""
+
+import itertools
+import threading
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NoReturn, Self
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from saccade.core.clock import Clock
+from saccade.core.errors import SaccadeError, SelectorError, StateError
+from saccade.core.layout import Layout
+from saccade.core.mechanism import System
+from saccade.core.rows import Rows
+from saccade.core.site import Site, SiteKind, Where
+from saccade.core.stack import Plan
+from saccade.core.state import Memory, MemoryBank
+from saccade.ops import Choice
+from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to, inside
+from saccade.run.counts import RunCounts
+from saccade.run.explain import explain, probe
+from saccade.run.planner import Planner, named, needs
+from saccade.run.report import Report
+from saccade.run.schedule import Schedule, largest
+from saccade.seam.activation_hooks import ActivationHooks
+from saccade.seam.family import Family, Inputs, rows_given, rows_of
+from saccade.seam.guards import (
+    check_interceptor,
+    check_need,
+    check_seen,
+    check_start,
+    close,
+    refuse_in_graph,
+    refuse_in_place,
+)
+from saccade.seam.interceptor import SiteInterceptor
+from saccade.seam.kernel_choice import choose_kernel
+from saccade.seam.rotary import Rotary
+
+MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class ForwardContext:
+    """What was read at the door of one forward: arguments, a tensor of the batch, clock and rows."""
+
+    inputs: Inputs
+    sample: Tensor
+    clock: Clock
+    rows: Rows | None
+    tables: dict[Layout, Rotary] = field(default_factory=dict)
+
+    def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
+        """The host's rotary table for these tokens, read once a forward."""
+        if attached.family.rotary is not None and layout not in self.tables:
+            self.tables[layout] = attached.family.rotary(attached.model, self.inputs, layout)
+        return self.tables.get(layout)
+
+
+class Run:
+    """The handle of an attachment, owner of its plans, state and counts.
+
+    `detach`, or leaving the `with` block, puts the model back as it was.
+    """
+
+    def __init__(
+        self, target: Any, systems: tuple[System, ...], *, where: Where, rows: Rows | None, schedule: Any, timing: bool
+    ) -> None:
+        self.target, self.where, self.timing = target, where, timing
+        self.name = f"run {next(_numbers)} ({', '.join(s.name for s in systems) or 'no systems'})"
+        self.planner, self.state, self.counts = Planner(named(systems), where), MemoryBank(), RunCounts()
+        self.clock: Clock | None = None
+        scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
+        self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._told: tuple[int, int] | None = None
+        self._rows, self._nth = rows, 0
+        self._models: list[AttachedModel] = []
+        self._hooks: list[Any] = []
+        self._activation_hooks = ActivationHooks()
+        self._memories: dict[Any, dict[str, Memory]] = {}
+        self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
+        self._lock, self._thread = threading.Lock(), None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.detach()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        raise SaccadeError(f"the model is attached by {self.name}; detach before copying it")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The attached sites in order of execution."""
+        return tuple(interceptor.site for interceptor in self._interceptors())
+
+    def step(self, index: int, *, of: int) -> None:
+        """Tell which of `of` steps the following forwards are, where the model receives no timestep to look up.
+
+        Telling step 0 after another step begins a new generation: state is forgotten. Telling a step again goes on
+        with it. Raises ValueError for a step out of range, SaccadeError where a schedule tells the step.
+        """
+        if self._schedule is not None:
+            raise SaccadeError(
+                f"{self.name} looks its steps up in the schedule of {type(self._schedule.scheduler).__name__}; "
+                "attach without schedule=, and not a pipeline, to tell them by hand"
+            )
+        if not 0 <= index < of:
+            raise ValueError(f"index={index} is no step of={of}; steps run from 0 to of - 1")
+        if index and self._told is not None and of != self._told[1]:
+            raise ValueError(f"of={of} differs from the {self._told[1]} steps told so far; begin again with step 0")
+        if index == 0 and self._told not in (None, (index, of)):
+            self.state.clear()
+            self.clock = None
+        self._told = index, of
+
+    def detach(self) -> None:
+        """Put everything back, forget all state; the report stays. Harmless when repeated."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._activation_hooks.remove()
+        for attached in self._models:
+            attached.undo()
+        self.state.clear()
+        self.planner.clear()
+        self._memories.clear()
+        self._choices.clear()
+        self._thread = None
+
+    def report(self) -> Report:
+        """What ran where so far."""
+        return self.counts.report(self._models)
+
+    def explain(self, num_steps: int = 28) -> str:
+        """What the stack would do at every site over `num_steps`; raises now what a plan would raise then."""
+        return explain(self.planner, self.sites, num_steps)
+
+    def _begin(self, reading: LayoutOverride) -> None:
+        for outer, prefix in _models(self.target):
+            model = inside(outer)
+            refuse_in_place(model)
+            if self.timing and outer is not model:
+                raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
+            self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
+        for interceptor in self._interceptors():
+            interceptor.seconds = 0.0 if self.timing else None
+        self._check_selectors()
+        probe(self.planner, self._interceptors())
+        for m in self._models:
+            self._hooks += [
+                m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
+                m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
+            ]
+            if self.planner.systems:
+                for name, mend in m.family.bypasses.items():
+                    m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
+
+    def _interceptors(self) -> list[SiteInterceptor]:
+        return [interceptor for attached in self._models for interceptor in attached.interceptors]
+
+    def _check_selectors(self) -> None:
+        if not self.sites:
+            known = [name for attached in self._models for name in attached.alone]
+            raise SelectorError(
+                f"where={self.where} matches no site; there are {', '.join(known) or 'no attention sites'}"
+            )
+        for name, system in self.planner.systems.items():
+            own = getattr(system, "where", None)
+            if isinstance(own, Where) and not any(own.covers(site) for site in self.sites):
+                raise SelectorError(f"where={own} of '{name}' matches no attached site; there are {_names(self.sites)}")
+
+    def _enter(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            refuse_in_graph()
+        self._claim()
+        try:
+            self._plan(attached, args, kwargs)
+        except BaseException:
+            self._thread = None
+            raise
+
+    def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        self._thread = None
+        for interceptor in attached.interceptors:
+            interceptor.view.forget()
+            if output is not None:  # None: the forward raised, and that error is on its way
+                check_seen(interceptor)
+
+    def _claim(self) -> None:
+        with self._lock:
+            mine = threading.get_ident()
+            if self._thread not in (None, mine):
+                raise StateError(
+                    f"{self.name} is in a forward in another thread; attach one model per thread, or take turns"
+                )
+            self._thread = mine
+
+    def _plan(self, attached: AttachedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.counts.forwards += 1
+        if not self.planner.systems:
+            for interceptor in attached.interceptors:
+                interceptor.active = self.timing
+                self.counts.count(interceptor)
+            return
+        self.planner.begin_forward()
+        now = self._context(attached, attached.inputs(args, kwargs))
+        kinds: set[SiteKind] = {interceptor.site.kind for interceptor in attached.interceptors}
+        layouts = {kind: attached.family.layout(attached.model, now.inputs, kind) for kind in kinds}
+        for interceptor in attached.interceptors:
+            interceptor.layout_q, interceptor.layout_k = (
+                self.planner.same(layout) for layout in layouts[interceptor.site.kind]
+            )
+            interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
+            self._prepare(attached, interceptor, now)
+
+    def _prepare(self, attached: AttachedModel, interceptor: SiteInterceptor, now: ForwardContext) -> None:
+        assert interceptor.layout_q is not None and interceptor.layout_k is not None
+        skipped = attached.family.skipped(now.inputs, interceptor.site.name)
+        items = {} if skipped else self.planner.items(interceptor.site, now.clock)
+        interceptor.plan = plan = self.planner.plan(
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
+        )
+        interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
+        if plan is None:
+            self.counts.count(interceptor)
+            return
+        check_interceptor(interceptor, attached.replaced(interceptor))
+        asked = needs(plan)
+        for need in asked:
+            check_need(interceptor, need, now.rows)
+            self._activation_hooks.ensure(interceptor.view, need)
+        if {"host.rotary", "host.raw"} & asked:
+            interceptor.view.table = now.table(attached, interceptor.layout_q)
+        if self.where.heads is not None and interceptor.heads is None:
+            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
+        interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
+
+    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
+        choices = self._choices.setdefault(plan, {})
+        key = (sample.shape[0], sample.dtype, torch.is_grad_enabled())
+        if key not in choices:
+            choices[key] = choose_kernel(interceptor, plan, sample)
+        return choices[key]
+
+    def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
+        key = (site, branch, systems)
+        if key not in self._memories:
+            self._memories[key] = {name: self.state.of(name, site, branch) for name in systems}
+        return self._memories[key]
+
+    def _context(self, attached: AttachedModel, inputs: Inputs) -> ForwardContext:
+        """Clock and rows of this forward; state ticks where a step begins and is cleared where a generation does."""
+        family, sample = attached.family, attached.sample(inputs)
+        family.check(inputs)
+        weak, batch = family.weak(inputs), sample.shape[0]
+        clock = self._read(attached, inputs)  # forgets self.clock where a new generation begins
+        before = self.clock
+        timed = self._schedule is not None or self._told is not None
+        begins = before is None or not timed or clock.step != before.step
+        self._nth = 0 if begins else self._nth + (not weak)
+        if begins:
+            self.state.tick()
+            self.counts.steps += 1
+        self.state.begin_forward()
+        guided = getattr(self.target, "do_classifier_free_guidance", None)
+        branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
+        if self._rows is not None:
+            rows = rows_given(self._rows, family.guidance, batch)
+        if self._schedule is not None and clock.step == 0:
+            check_start(rows, sample)
+        self.clock = replace(clock, branch=branch)
+        return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))
+
+    def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
+        given = inputs.get(attached.family.time_name)
+        timestep = None if given is None else largest(given)
+        if self._told is not None:
+            return Clock(step=self._told[0], num_steps=self._told[1], timestep=timestep)
+        if self._schedule is None or given is None:
+            if (asking := self._asking()) is not None:
+                raise ValueError(
+                    f"{asking} needs the step of a forward; attach the pipeline, give schedule=, "
+                    "or tell it by run.step(i, of=n)"
+                )
+            return Clock(timestep=timestep)
+        if self._schedule.refresh():
+            self.state.clear()
+            self.clock = None
+        return self._schedule.clock(given, attached.family.time_scale)
+
+    def _asking(self) -> str | None:
+        """Who wants to know the step: the run's `during`, or a system that says its plan follows the step."""
+        if self.where.during != (0.0, 1.0):
+            return f"during={self.where.during}"
+        return next((f"'{name}'" for name, s in self.planner.systems.items() if getattr(s, "timed", False)), None)
+
+
+def _models(target: Any) -> list[tuple[nn.Module, str]]:
+    if isinstance(target, nn.Module):
+        return [(target, "")]
+    found = [(name, getattr(target, name, None)) for name in MODELS]
+    models = [(m, "" if name == MODELS[0] else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
+    if not models:
+        raise TypeError(
+            f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
+        )
+    return models
+
+
+def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
+    if not family.ordered(interceptor.view.module, inputs):
+        return None
+    return 0 if (size := family.cache_span(inputs)) is None else size.before
+
+
+def _names(sites: tuple[Site, ...]) -> str:
+    return ", ".join(site.name for site in sites)

@@ -1,0 +1,1 @@
+"""Inside one attention module: its own code runs, and the call it makes passes through us."""

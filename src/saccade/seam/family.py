@@ -1,0 +1,150 @@
+"""A host family as data: where its attention is, what its tokens are, what it offers. A new one is a few lines."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from saccade.core.layout import Layout
+from saccade.core.rows import Role, Rows
+from saccade.core.site import Site, SiteKind
+from saccade.seam.cache_span import CacheSpan
+from saccade.seam.rotary import Rotary
+from saccade.seam.shadow import Route
+
+Inputs = Mapping[str, Any]  # the arguments of the model's forward, by name
+Layouts = tuple[Layout, Layout]  # of queries and keys
+ITEMS = ("hidden", "stream", "enter", "project", "rotary", "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other."""
+
+    roles: tuple[Role, ...]
+    stacked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One model family.
+
+    library      that the model comes from
+    classes      class names of the model, newest first; `library.Class` where the bare name is common
+    sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
+    layout       the tokens of a site of one kind, from the forward's arguments
+    routes       the functions its attention code calls
+    text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
+    grid         what the tokens with places are
+    padding      the argument that masks padded tokens, None where the host takes none
+    left_alone       glob -> why those attention modules are left alone
+    unsupported        item of ITEMS -> what to do instead; everything else is offered at joint and self sites
+    time_scale   the schedule's timestep is `time_scale` times what the model receives
+    check        raises ValueError for arguments the host would silently ignore
+    skipped      whether the arguments tell the host not to run this block
+    weak         whether this forward is a weakened branch of its own (skipped layers)
+    whole        whether the model itself compiles in one graph
+    unseen       why the call of this attention module would not be seen, with the mend; None if it would
+    bypasses        methods by which people pass by the model's forward -> what to do instead
+    bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
+    cache_span       queries and cached keys of a forward, None where no cache holds any
+    ordered      whether the map the host makes at a module is causal order and padding, and no more
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    sites: Mapping[str, SiteKind]
+    layout: Callable[[nn.Module, Inputs, SiteKind], Layouts]
+    library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
+    routes: Callable[[], tuple[Route, ...]] = lambda: ()
+    text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
+    grid: Literal["image", "film", "none", "given"] = "image"
+    padding: str | None = None
+    left_alone: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    rotary: Callable[[nn.Module, Inputs, Layout], Rotary] | None = None
+    project: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]] | None = None
+    enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
+    guidance: Guidance | None = None
+    time_scale: float = 1.0
+    time_name: str = "timestep"
+    main_input: str = "hidden_states"
+    bind: Literal["processor", "methods", "interface"] = "processor"
+    check: Callable[[Inputs], None] = lambda inputs: None
+    skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
+    weak: Callable[[Inputs], bool] = lambda inputs: False
+    whole: bool = True
+    unseen: Callable[[nn.Module], str | None] = lambda module: None
+    bypasses: Mapping[str, str] = field(default_factory=dict)
+    cache_span: Callable[[Inputs], CacheSpan | None] = lambda inputs: None
+    ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
+
+    @property
+    def text_first(self) -> bool:
+        """Whether text comes before the image where both are in one sequence."""
+        return self.text != "last"
+
+    def missing(self, item: str, kind: SiteKind) -> str | None:
+        """Why `item` is not to be had at sites of this kind and what to do instead; None if it is offered."""
+        if item in self.unsupported:
+            return self.unsupported[item]
+        if kind == "cross" and item not in ("hidden",):
+            return "cross-attention sites offer hidden only; choose joint or self sites"
+        return None
+
+    def kind(self, name: str) -> SiteKind | None:
+        """The kind of the attention module of this name, None if it is no site."""
+        return next((kind for pattern, kind in self.sites.items() if fnmatchcase(name, pattern)), None)
+
+
+def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """k and v by `to_k`, `norm_k`, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
+    k, v = (linear(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for linear in (module.to_k, module.to_v))
+    return k if module.norm_k is None else module.norm_k(k), v
+
+
+def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where the norm acts across heads."""
+    k, v = module.norm_k(module.to_k(x)), module.to_v(x)
+    return tuple(t.unflatten(-1, (module.heads, -1)).transpose(1, 2) for t in (k, v))  # type: ignore[return-value]
+
+
+def joint_layouts(layout: Layout) -> Layouts:
+    """Queries and keys are the same tokens."""
+    return layout, layout
+
+
+def grid_ids(layout: Layout, device: torch.device) -> Tensor:
+    """(n 3) float places (t, y, x) of image tokens, 0 0 0 for all others, which rotary then leaves unturned."""
+    return layout.coords(device).clamp(min=0).float()
+
+
+def rows_given(given: Rows, guidance: Guidance | None, batch: int) -> Rows:
+    """Rows as said by hand: those of the whole batch, or of each branch where a pipeline stacks its branches."""
+    if given.n == batch:
+        return given
+    if guidance is not None and guidance.stacked and given.n * len(guidance.roles) == batch:
+        return given.under(*guidance.roles)
+    raise ValueError(f"rows of {given.n} were given to attach, this forward has {batch} batch rows")
+
+
+def rows_of(
+    guidance: Guidance | None, batch: int, guided: bool | None, nth: int, weak: bool
+) -> tuple[str, Rows | None]:
+    """(branch, rows) of the nth forward of a step; rows are None where nobody can tell.
+
+    guided  whether the pipeline stacks its branches now, None if it does not say
+    weak    a forward of the weak branch alone
+    """
+    if weak:
+        return "weak", Rows.of("weak", samples=batch)
+    if guidance is None or (guidance.stacked and guided is None):
+        return "main", None
+    if not guidance.stacked:
+        role = guidance.roles[nth % len(guidance.roles)]
+        return role, Rows.of(role, samples=batch)
+    roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
+    return "main", Rows.of(*roles, samples=batch // len(roles))

@@ -1,0 +1,173 @@
+"""Where the calls of one site pass: the host's arguments become an `AttentionCall`, and the plan runs on it.
+
+The run sets `plan`, layouts, rows and memories between steps; everything else here happens inside the graph.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.core.biases import DenseBias
+from saccade.core.call import AttentionCall
+from saccade.core.layout import Layout
+from saccade.core.rows import Rows
+from saccade.core.site import Site
+from saccade.core.stack import Plan, run_plan
+from saccade.core.state import Memory
+from saccade.ops.parts import attend_parts
+from saccade.seam.host_mask import read_host_mask
+from saccade.seam.view import HostView
+
+Original = Callable[..., Tensor]
+
+
+@dataclass(eq=False)
+class SiteInterceptor:
+    """One attached site.
+
+    active     False while the host's own function gets its own arguments, as with an empty plan
+    other_calls     the host's code calls attention more than once here; calls over other keys are its own business
+    seen       whether a call passed in the running forward
+    heads      the heads chosen, None for all; the others keep what the host's own attention gives them
+    ahead      keys before the first query's own, where the host's map is known to be order and padding alone
+    seconds    attention time so far, None unless timing was asked for
+    """
+
+    site: Site
+    view: HostView
+    owner: str
+    other_calls: bool = False
+    active: bool = False
+    seen: bool = False
+    plan: Plan | None = None
+    layout_q: Layout | None = None
+    layout_k: Layout | None = None
+    rows: Rows | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    heads: Tensor | None = None
+    ahead: int | None = None
+    seconds: float | None = None
+
+    @property
+    def all_heads(self) -> int:
+        """Heads of the host's attention, chosen or not."""
+        return self.view.heads
+
+    def dispatch(
+        self,
+        original: Original,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        attention_kwargs: dict[str, Any] | None = None,
+        **where: Any,
+    ) -> Tensor:
+        """A call of diffusers' dispatcher: tensors (b n h d); `where` (back end, parallel group) was checked before."""
+        if attention_kwargs:
+            raise ValueError(
+                f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
+            )
+        q, k, v = (t.transpose(1, 2) for t in (query, key, value))
+        out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
+        if out is not None and self.heads is None:
+            return out.transpose(1, 2)
+        own = self.host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
+        return own if out is None or self.heads is None else own.index_copy(2, self.heads, out.transpose(1, 2))
+
+    def sdpa(
+        self,
+        original: Original,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """A call of `F.scaled_dot_product_attention`: tensors (b h n d)."""
+        out = self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        if out is not None and self.heads is None:
+            return out
+        own = self.host(
+            original, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return own if out is None or self.heads is None else own.index_copy(1, self.heads, out)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        dropout_p: float,
+        is_causal: bool,
+        scale: float | None,
+        bias: Tensor | None = None,
+    ) -> Tensor | None:
+        """The planned attention (b h n d), or None for a call that is the host's own business."""
+        plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
+        if plan is None or layout_q is None or layout_k is None:
+            return None
+        if (q.shape[2], k.shape[2]) != (layout_q.n, layout_k.n):
+            if self.other_calls:
+                return None
+            raise ValueError(
+                f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} "
+                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+            )
+        if dropout_p > 0:
+            raise ValueError(
+                f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
+            )
+        if self.heads is not None:
+            q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
+        own_mask, own_bias = read_host_mask(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
+        if bias is not None:
+            own_bias = DenseBias(bias)
+        call = AttentionCall(
+            q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
+            site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
+        )  # fmt: skip
+        return self._run(plan, call).to(q.dtype)
+
+    def _chosen(self, q: Tensor, k: Tensor, v: Tensor, *maps: Tensor | None) -> tuple[Any, ...]:
+        assert self.heads is not None
+        if k.shape[1] != q.shape[1]:
+            raise ValueError(f"site '{self.site.name}' shares keys among heads; choose all its heads")
+        q, k, v = (t.index_select(1, self.heads) for t in (q, k, v))
+        return q, k, v, *(x if x is None or x.shape[1] == 1 else x.index_select(1, self.heads) for x in maps)
+
+    def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
+        start = self._start(call.q)
+        total = run_plan(plan, call, self.memories, attend_parts).total
+        return self._stop(start, total)
+
+    def host(self, original: Original, query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The host's own attention, timed where that was asked for."""
+        start = self._start(query)
+        return self._stop(start, original(query, *args, **kwargs))
+
+    def _start(self, x: Tensor) -> float:
+        return 0.0 if self.seconds is None else _now(x)
+
+    def _stop(self, start: float, out: Tensor) -> Tensor:
+        if self.seconds is not None:
+            self.seconds += _now(out) - start
+        return out
+
+
+def _now(x: Tensor) -> float:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()

@@ -1,0 +1,1 @@
+"""Experiments that are no paper's, a file each: speed, inversion, the bundled models, architectures at one budget."""
