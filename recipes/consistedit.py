@@ -28,7 +28,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 import saccade
-from saccade.ui.progress import Told, progress_bar
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
@@ -43,6 +42,7 @@ from saccade.papers.consistedit import ConsistEdit
 from saccade.pipelines.words import word_tokens
 from saccade.systems.operand_recorder import OperandRecorder
 from saccade.systems.word_map import WordMap, edit_mask
+from saccade.ui.progress import Told, progress_bar
 
 SIDE, TOKEN, STEPS, TEXT, BATCH = 64, 8, 15, 32, 16
 ALL = at()  # every block; the published rule for FLUX, the single-stream ones, is ConsistEdit's default

@@ -23,8 +23,8 @@ import flashbias_vit
 import torch
 
 from saccade.cli.bench_flashbias import run as timing
-from saccade.ui.progress import Told, progress_bar
 from saccade.metrics.machine import device_name, versions
+from saccade.ui.progress import Told, progress_bar
 
 Part = Callable[[Told], dict[str, Any]]
 LENGTHS = {"alibi": (256, 1024, 4096, 8192), "distance": (256, 1024, 4096, 8192)}

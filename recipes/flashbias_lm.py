@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.ui.progress import Told
 from saccade.core.biases import LowRank
 from saccade.data import scenes
 from saccade.ops.exact_factors import alibi_slopes, linear_factors, reversed_linear_factors
 from saccade.ops.factored_attention import attention_with_factors
+from saccade.ui.progress import Told
 
 WIDTH, HEADS, DEPTH, CONTEXT, BATCH, STEPS, RATE = 64, 4, 2, 128, 16, 300, 3e-3
 HELD_OUT, VALIDATION_BATCHES = 0.1, 16

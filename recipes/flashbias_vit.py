@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.ui.progress import Told
 from saccade.core.biases import LowRank
 from saccade.data.labelled import Labelled, Pictures, open_cifar10, open_scenes
 from saccade.ops.factored_attention import attention_with_factors
 from saccade.ops.svd_factors import Factors, svd_factors
 from saccade.papers.flashbias.bias_table import by_offset
+from saccade.ui.progress import Told
 
 WIDTH, HEADS, DEPTH, PATCH, SIDE, BATCH, STEPS, RATE = 48, 4, 2, 4, 32, 64, 500, 3e-3
 GRID = (SIDE // PATCH, SIDE // PATCH)

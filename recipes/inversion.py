@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from inversion_page import write_page
 
-from saccade.ui.progress import Told, progress_bar
 from saccade.core.site import Where
 from saccade.data.scenes import COLOURS, Prompt, Scene, Want, judge, masks, render, sample
 from saccade.data.scenes.words import on_background, phrase
@@ -30,6 +29,7 @@ from saccade.metrics.machine import device_name, versions
 from saccade.pipelines.flow import Flow
 from saccade.pipelines.loading import load_pipeline
 from saccade.runs import invert_euler, invert_uni, sample_euler
+from saccade.ui.progress import Told, progress_bar
 
 SIDE, TEXT, SEED = 64, 32, 5
 STEPS = (4, 8, 16, 32, 64)

@@ -26,7 +26,6 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from saccade.attach import attach
-from saccade.ui.progress import Told, progress_bar
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
 from saccade.core.mechanism import Mechanism, Pairs, PlanItem, System
@@ -40,6 +39,7 @@ from saccade.models import path
 from saccade.papers.sparsed import SparseD
 from saccade.papers.sparsed.frozen_pattern import BlockGrid, FindPattern, FrozenPattern
 from saccade.runs import generate
+from saccade.ui.progress import Told, progress_bar
 
 PROMPT, LENGTH, STEPS, IN_TURN, BLOCK, KEEP, SEED = 128, 128, 32, 32, 8, 0.3, 0
 SWITCHES = (0.125, 0.25, 0.5, 0.75)
