@@ -20,11 +20,12 @@ from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.core.state import Tape
+from saccade.data.rgb import as_picture
 from saccade.hosts.diffusers.flow import Flow
 from saccade.hosts.diffusers.words import word_tokens
 from saccade.hosts.quiet import quiet
 from saccade.metrics.fidelity import Picture
-from saccade.metrics.output import as_picture, pictures
+from saccade.metrics.output import pictures
 from saccade.runs.inversion import invert_uni
 from saccade.systems.consistedit import ConsistEdit, Region, check_strength
 from saccade.systems.operand_recorder import OperandRecorder
