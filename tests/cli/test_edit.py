@@ -1,7 +1,9 @@
 """`saccade edit`: pictures, sheets and figures it writes, and how it fails."""
 
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +61,31 @@ def test_a_picture_and_a_mask_of_yours(model: str, tmp_path: Path, capsys: pytes
     assert "6% edited, the rest kept at" in text and "a.png in" in text
 
 
+def test_picture_and_mask_are_turned_and_laid_on_their_grounds(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6  # the camera lay on its side: what is stored at the left is shown above
+    stored = Image.new("RGBA", (48, 32), (0, 0, 0, 0))
+    stored.paste((255, 255, 255, 255), (0, 0, 8, 32))
+    stored.save(tmp_path / "m.png", exif=exif)
+    stored.paste((255, 0, 0, 255), (0, 0, 8, 32))
+    stored.save(tmp_path / "p.png", exif=exif)
+    asked: dict[str, Any] = {}
+
+    def listen(pipe: Any, **given: Any) -> None:
+        asked.update(given)
+        raise ValueError("that is all")
+
+    monkeypatch.setattr(import_module("saccade.edit"), "edit", listen)
+    words = ("--picture", str(tmp_path / "p.png"), "--mask", str(tmp_path / "m.png"), "--out", str(tmp_path / "a.png"))
+    assert run(SOURCE, "-t", TARGET, *words, "--model", model) == 2
+    picture, white = np.asarray(asked["source"]), asked["mask"]
+    assert picture.shape == (48, 32, 3) and white.shape == (48, 32)
+    assert (picture[:8] == (255, 0, 0)).all() and (picture[8:] == 255).all()
+    assert white[:8].all() and not white[8:].any()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -66,6 +93,8 @@ def test_a_picture_and_a_mask_of_yours(model: str, tmp_path: Path, capsys: pytes
         (("-w", "circle", "-w", "square"), "--word is given 2 times for 1 targets; give one for each"),
         (("--strength", "2"), "strength=2.0 must be in [0, 1]"),
         (("--picture", "none.png"), "picture='none.png' is missing"),
+        (("--mask", "none.png"), "mask='none.png' is missing"),
+        (("--mask", __file__), f"mask='{__file__}' cannot be read: cannot identify image file"),
         (("--sheet", "s.tune"), "sheet='s.tune' ends in no picture format"),
         (("--height", "36", "--width", "36"), "height=36 must be a multiple of 8 pixels"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from saccade.data.labelled import Pictures, SceneSource, as_pictures, from_dataset, open_scenes, open_source
+from saccade.data.labelled.cifar import read_parquet
 from saccade.data.scenes import COLOURS, render
 from tests.data.picture_files import write_cifar10, write_folder
 
@@ -217,11 +218,81 @@ def test_a_cache_of_other_pictures_is_answered(monkeypatch: pytest.MonkeyPatch, 
         ([{"image": None, "class": 0}], "label='label' is no column; choose one of image, class"),
         ([{"image": None, "label": 0}] * 2, "image='image' of row . is no picture but NoneType; name another column"),
         ([{"image": None, "label": 0.5}], "label='label' holds float64, not whole numbers"),
+        ([{"image": None, "label": 0}, {"image": None, "label": None}], "holds object, .* row 1 is None; name another"),
+        ([{"image": None, "label": 0}, {"image": None, "label": 1.0}], "holds float64, .* row 1 is 1.0; name another"),
+        (
+            [{"image": None, "label": [1]}],
+            r"label='label' holds lists, not whole numbers: row 0 is \[1\]; name another",
+        ),
+        ([{"image": None, "label": [[1], 2]}], "label='label' holds lists, not whole numbers"),
+        ([{"image": None, "label": np.zeros(2, int)}], "label='label' holds lists, not whole numbers"),
+        ([{"image": None, "label": "cat"}], "label='label' holds <U3, not whole numbers: row 0 is 'cat'"),
+        ([{"image": [[1], [2, 3]], "label": 0}] * 2, "image='image' of row . is no picture but list"),
+        ([{"image": np.zeros((4, 4)), "label": 0}] * 2, r"row . is no picture but float64 \(4, 4\); give bytes"),
+        ([{"image": np.zeros((4, 4), np.uint16), "label": 0}] * 2, r"row . is no picture but uint16 \(4, 4\)"),
+        ([{"image": np.zeros((3, 9, 9), np.uint8), "label": 0}] * 2, r"has shape \(3, 9, 9\); give \(h w\), or"),
+        ([{"image": np.zeros((0, 9), np.uint8), "label": 0}] * 2, r"has shape \(0, 9\); give \(h w\), or"),
+        ([{"image": Image.new("F", (2, 2)), "label": 0}] * 2, "of row . cannot be read: its grey is of floats"),
     ],
 )
 def test_bad_rows_are_answered(rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_dataset(rows, side=4)
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (2,), (3,), (4,)])
+def test_arrays_of_any_channels_are_pictures(channels: tuple[int, ...]) -> None:
+    pixels = np.full((4, 4, *channels), 255, np.uint8)
+    pixels[0] = [7, 255] if channels == (2,) else [7, 7, 7, 255] if channels == (4,) else 7
+    found = from_dataset([{"image": pixels, "label": np.int64(0)}, {"image": pixels, "label": True}], side=4)
+    assert found.held[0, 0].tolist() == [[7] * 3] * 4 and (found.held[0, 1:] == 255).all()
+
+
+def test_labels_of_tensors_are_numbers() -> None:
+    pixels = np.zeros((4, 4), np.uint8)
+    rows = [{"image": pixels, "label": torch.tensor(i % 2)} for i in range(4)]
+    found = from_dataset(rows, side=4, names=("a", "b"))
+    assert sorted([*found.labels.tolist(), *found.held_labels.tolist()]) == [0, 0, 1, 1]
+
+
+def _parquet(file: Path, columns: dict[str, Any]) -> Path:
+    pa = pytest.importorskip("pyarrow", reason="the extra `data` brings pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ([{"bytes": b"", "path": "p"}, None], [0, 0], "picture 0 of .*a.parquet, p, cannot be read: cannot identify"),
+        (
+            [None, {"bytes": b"", "path": "p"}],
+            [0, 0],
+            "picture 0 of .*a.parquet is NoneType, not bytes; remove or mend",
+        ),
+        ([{"bytes": None, "path": "p"}] * 2, [0, 0], "picture 0 of .*a.parquet is NoneType, not bytes"),
+        (["p", "q"], [0, 0], "picture 0 of .*a.parquet is str, not bytes"),
+        ([None, None], [0, None], "column 'label' of .*a.parquet holds object, not whole numbers: row 1 is None"),
+        ([None, None], [0.0, 1.7], "column 'label' of .*a.parquet holds float64, not whole numbers: row 0 is 0.0"),
+        ([None, None], [[0], [1]], r"column 'label' of .*a.parquet holds lists, not whole numbers: row 0 is \[0\]"),
+    ],
+)
+def test_bad_rows_of_parquet_are_answered(images: list[Any], labels: list[Any], message: str, tmp_path: Path) -> None:
+    file = _parquet(tmp_path / "a.parquet", {"image": images, "label": labels})
+    with pytest.raises(ValueError, match=message):
+        read_parquet(file, ("one", "two"), 4)
+
+
+def test_a_parquet_file_of_another_kind_is_answered(tmp_path: Path) -> None:
+    file = _parquet(tmp_path / "a.parquet", {"img": [0], "label": [0]})
+    with pytest.raises(ValueError, match="a.parquet has no column image; it has img, label"):
+        read_parquet(file, ("one",), 4)
+    for content in (b"", b"garbage", file.read_bytes()[:-9]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="a.parquet is no parquet file that can be read: "):
+            read_parquet(file, ("one",), 4)
 
 
 @pytest.mark.parametrize("held", [0.0, 1.0, 2])

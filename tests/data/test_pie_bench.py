@@ -69,3 +69,59 @@ def test_what_is_amiss_is_named(tmp_path: Path) -> None:
     index.write_text(json.dumps(entries))
     with pytest.raises(ValueError, match="000.png' is missing"):
         read(tmp_path)[0].picture()
+
+
+def test_an_index_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    index = write_folder(tmp_path) / "mapping_file.json"
+    plain = read(tmp_path)
+    index.write_text(index.read_text(), encoding="utf-8-sig")
+    assert [edit.source for edit in read(tmp_path)] == [edit.source for edit in plain]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("mask", None, r"mask=None; give a list of starts and lengths, \[\] for no pixel"),
+        ("mask", "1 2", "mask='1 2'; give a list"),
+        ("mask", [0, None], "mask holds None; give whole numbers"),
+        ("mask", [0, 1.5], "mask holds 1.5; give whole numbers"),
+        ("mask", [[0, 1]], r"mask holds \[0, 1\]; give whole numbers"),
+        ("mask", [1, 2, 3], "mask of 3 numbers must be pairs of start and length"),
+        ("image_path", None, "image_path=None; give a text"),
+        ("original_prompt", None, "original_prompt=None; give a text"),
+        ("editing_prompt", 7, "editing_prompt=7; give a text"),
+        ("blended_word", 7, "blended_word=7; give a text"),
+        ("editing_type_id", None, "editing_type_id=None; give a number"),
+        ("editing_type_id", "six", "editing_type_id='six'; give a number"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(field: str, value: object, message: str, tmp_path: Path) -> None:
+    index = write_folder(tmp_path) / "mapping_file.json"
+    entries = json.loads(index.read_text())
+    entries["001"][field] = value
+    index.write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=rf"task '001' of mapping_file.json.*{message}"):
+        read(tmp_path)
+
+
+def test_a_null_word_is_none(tmp_path: Path) -> None:
+    index = write_folder(tmp_path) / "mapping_file.json"
+    entries = json.loads(index.read_text())
+    entries["000"]["blended_word"] = None
+    index.write_text(json.dumps(entries))
+    assert read(tmp_path)[0].words == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "mapping_file.json' is no index in JSON: "),
+        (b'{"a": "\xff"}', "mapping_file.json' is no index in JSON: .*decode"),
+        (b"[]", "mapping_file.json' holds list; its tasks must stand under their keys"),
+        (b'{"000": null}', "task '000' of mapping_file.json is None; give a dict of image_path"),
+    ],
+)
+def test_an_index_that_is_none_is_named(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mapping_file.json").write_bytes(text)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)

@@ -105,3 +105,12 @@ def test_films_are_read_from_frames() -> None:
 def test_an_output_without_pictures_is_named() -> None:
     with pytest.raises(ValueError, match="dict holds neither images nor frames"):
         pictures({})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_picture_that_is_not_finite_is_no_black_one(value: float) -> None:
+    class Output:
+        images = [np.full((4, 5, 3), value)]
+
+    with pytest.raises(ValueError, match="a picture holds NaN or infinity; draw it in float32"):
+        pictures(Output())

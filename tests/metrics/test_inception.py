@@ -1,6 +1,7 @@
 """FID and KID through torchmetrics, with a tiny network in Inception's place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +38,22 @@ def test_the_seed_of_others_is_left_alone() -> None:
     before = torch.get_rng_state()
     inception([pictures(9, 0, 1)], [pictures(9, 1, 1)], Tiny(), subsets=1, size=4)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: ((x + 1) * 127.5).byte(), r"holds torch.uint8; give floats in \[-1, 1\], bytes as x / 127.5 - 1"),
+        (lambda x: ((x + 1) * 127.5).round(), r"holds values of size 25\d; give pictures in \[-1, 1\]"),
+        (lambda x: x.where(x < x.max(), torch.nan), "holds values of size nan; give pictures in"),
+    ],
+)
+def test_pictures_in_other_values_are_answered(change: Any, message: str) -> None:
+    x = pictures(9, 0, 1)
+    for name, real, fake in (("real", change(x), x), ("fake", x, change(x))):
+        with pytest.raises(ValueError, match=f"{name} {message}"):
+            inception([real], [fake], Tiny(), subsets=1, size=4)
 
 
 def test_missing_weights_are_answered(tmp_path: Path) -> None:

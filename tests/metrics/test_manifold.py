@@ -74,3 +74,10 @@ def test_radii_reach_the_kth_neighbour_of_repeated_vectors() -> None:
 def test_too_few_neighbours_are_answered(k: int) -> None:
     with pytest.raises(ValueError, match=f"k={k} must be 1 to 4; a vector is not its own neighbour"):
         manifold(drawn(9, 0), drawn(5, 1), k=k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_any_precision_is_scored_as_its_values_in_float64(dtype: torch.dtype) -> None:
+    real, fake = (drawn(40, seed).to(dtype) for seed in (0, 1))
+    assert manifold(real, fake) == manifold(real.double(), fake.double()) == manifold(real.double(), fake)
+    assert torch.equal(radii(real), radii(real.double()))

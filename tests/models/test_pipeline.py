@@ -1,13 +1,19 @@
 """Labels or words in, pictures out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl_hunyuanimage import AutoencoderKLHunyuanImage
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from saccade.models import ArchitecturePipeline, DiT
-from saccade.models.pipeline import vae_decoder
+from saccade.models.pipeline import Drawn, vae_decoder
 from saccade.papers import DiCo, EMMDiT, PTDiT
 from saccade.runs.denoising import ddpm, guided, rectified_flow
 
@@ -62,6 +68,88 @@ def test_latents_are_decoded() -> None:
     with torch.no_grad():
         wanted = vae.decode(latents / 0.5).sample
     torch.testing.assert_close(pipe(LABELS, steps=2, generator=_seed()).pictures, wanted)
+
+
+def _statistics(n: int) -> dict[str, Any]:
+    return {"latents_mean": [0.1 * i - 0.2 for i in range(n)], "latents_std": [0.5 + i for i in range(n)]}
+
+
+def _decoded(vae: Any, *, frames: bool = False, **wanted: float) -> None:
+    """`vae_decoder` answers latents * std / scale + mean + shift, decoded."""
+    vae.eval()
+    latents = torch.randn(2, 4, 4, 4, generator=_seed())
+    mean, std = (torch.tensor(_statistics(4)[name])[:, None, None] for name in ("latents_mean", "latents_std"))
+    if not wanted.pop("statistics", 0):
+        mean, std = torch.zeros(()), torch.ones(())
+    plain = latents * std / wanted.get("scale", 1) + mean + wanted.get("shift", 0)
+    with torch.no_grad():
+        found = vae_decoder(vae)(latents)
+        answer = vae.decode(plain[:, :, None]).sample[:, :, 0] if frames else vae.decode(plain).sample
+    assert found.shape[:2] == (2, 3)
+    torch.testing.assert_close(found, answer)
+
+
+def test_the_statistics_of_latents_are_undone() -> None:
+    widths = {"block_out_channels": (8,), "norm_num_groups": 4, "latent_channels": 4}
+    _decoded(AutoencoderKL(**widths, scaling_factor=0.5, **_statistics(4)), scale=0.5, statistics=1)  # type: ignore[arg-type]
+    _decoded(AutoencoderKL(**widths, scaling_factor=0.5, shift_factor=0.3), scale=0.5, shift=0.3)  # type: ignore[arg-type]
+
+
+def test_an_autoencoder_of_video_decodes_one_frame() -> None:
+    sizes: Any = {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1], "num_res_blocks": 1, "temperal_downsample": [False]}
+    _decoded(AutoencoderKLQwenImage(**sizes, **_statistics(4)), frames=True, statistics=1)
+    _decoded(AutoencoderKLWan(**sizes, **_statistics(4)), frames=True, statistics=1)
+
+
+def test_an_autoencoder_without_a_shift_decodes() -> None:
+    blocks: Any = {
+        f"{side}_{name}": value
+        for side in ("encoder", "decoder")
+        for name, value in (
+            ("block_types", ("ResBlock", "EfficientViTBlock")),
+            ("block_out_channels", (8, 8)),
+            ("qkv_multiscales", ((), (5,))),
+            ("layers_per_block", (1, 1)),
+        )
+    }
+    sizes: Any = {"latent_channels": 4, "attention_head_dim": 2, "downsample_block_type": "conv"}
+    _decoded(AutoencoderDC(**sizes, **blocks, upsample_block_type="interpolate", scaling_factor=0.4), scale=0.4)
+    _decoded(AutoencoderTiny(**_tiny(), scaling_factor=2.0), scale=2.0)
+
+
+def _tiny() -> Any:
+    widths = {f"{side}_block_out_channels": (8, 8) for side in ("encoder", "decoder")}
+    return {**widths, "num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1), "latent_channels": 4}
+
+
+def test_an_autoencoder_in_low_precision_takes_latents_in_high() -> None:
+    widths: Any = {"block_out_channels": (8,), "norm_num_groups": 4, "latent_channels": 4}
+    vae = AutoencoderKL(**widths).bfloat16()
+    assert vae_decoder(vae)(torch.randn(1, 4, 4, 4)).dtype == torch.bfloat16
+
+
+def test_an_autoencoder_whose_scaling_is_unknown_is_refused() -> None:
+    for vae in (torch.nn.Linear(1, 1), AutoencoderKLHunyuanImage(*(3, 3, 4, (32, 32), 1, 2, 2))):  # type: ignore[arg-type]
+        with pytest.raises(
+            ValueError, match=f"vae={type(vae).__name__} tells no scaling of its latents.*give .*decode="
+        ):
+            vae_decoder(vae)
+    widths: Any = {"block_out_channels": (8,), "norm_num_groups": 4, "latent_channels": 4}
+    with pytest.raises(ValueError, match="latents_std of AutoencoderKL has 3 numbers for 4 channels"):
+        vae_decoder(AutoencoderKL(**widths, **_statistics(3)))(torch.randn(1, 4, 4, 4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pictures_that_are_not_finite_are_no_black_ones(value: float) -> None:
+    message = "picture 1 of 2 holds NaN or infinity; draw in float32"
+
+    def broken(latents: torch.Tensor) -> torch.Tensor:
+        return latents.index_fill(0, torch.tensor([1]), value)
+
+    with pytest.raises(ValueError, match=message):
+        ArchitecturePipeline(_dit(learned_variance=False), decode=broken)(LABELS, steps=1)
+    with pytest.raises(ValueError, match=message):
+        _ = Drawn(broken(torch.zeros(2, 3, 4, 4))).images
 
 
 def test_words_and_any_side() -> None:

@@ -111,20 +111,23 @@ def _defaults(model: str, picture: Path | None) -> dict[str, Any]:
     return {**IN_THE_BOX, **({"height": SIDE, "width": SIDE} if picture is None else {})}
 
 
-def _open(path: Path, height: int | None = None, width: int | None = None) -> Any:
+def _open(path: Path, height: int | None, width: int | None) -> Any:
     """A picture, resized where both sides are asked for."""
     from PIL import Image
 
-    if not path.is_file():
-        raise ValueError(f"picture='{path}' is missing")
-    opened = Image.open(path).convert("RGB")
+    from saccade.data.rgb import open_picture
+
+    opened = open_picture(path, f"picture='{path}'")
     return opened.resize((width, height), Image.Resampling.LANCZOS) if height and width else opened
 
 
 def _white(path: Path) -> Any:
+    """Where a mask is white; what is transparent is not."""
     import numpy as np
 
-    return np.asarray(_open(path).convert("L")) > 127
+    from saccade.data.rgb import BLACK, open_picture
+
+    return np.asarray(open_picture(path, f"mask='{path}'", background=BLACK).convert("L")) > 127
 
 
 def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float, as_json: bool) -> None:

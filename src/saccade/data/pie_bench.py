@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
+
+from saccade.data.rgb import as_picture, open_picture
 
 SIDE = 512
 TYPES = {
@@ -30,7 +31,8 @@ TYPES = {
     8: "change background",
     9: "change style",
 }
-FIELDS = ("image_path", "original_prompt", "editing_prompt", "editing_type_id", "mask")
+TEXTS = ("image_path", "original_prompt", "editing_prompt")
+FIELDS = (*TEXTS, "editing_type_id", "mask")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,14 +72,12 @@ def read(folder: Path | str) -> tuple[Edit, ...]:
     index = root / "mapping_file.json"
     if not index.is_file():
         raise ValueError(f"folder='{folder}' holds no mapping_file.json; give the folder PIE-Bench unpacks to")
-    entries: dict[str, dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
-    return tuple(_edit(key, entry, root / "annotation_images") for key, entry in entries.items())
+    return tuple(_edit(key, entry, root / "annotation_images") for key, entry in _entries(index).items())
 
 
 def decode(runs: Sequence[int], side: int = SIDE) -> Bool[np.ndarray, "n n"]:
     """The mask of (start, length) runs, its outermost pixels set: annotations are unsure there."""
-    if len(runs) % 2 or any(start < 0 or length < 0 for start, length in zip(runs[::2], runs[1::2], strict=False)):
-        raise ValueError(f"mask of {len(runs)} numbers must be pairs of start and length, none negative")
+    _check_runs(runs)
     flat = np.zeros(side * side, bool)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         flat[start : start + length] = True
@@ -93,10 +93,8 @@ def encode(mask: Bool[np.ndarray, "n n"]) -> list[int]:
 
 
 def load(path: Path) -> Float[np.ndarray, "1 h w 3"]:
-    """A picture file in [0, 1]; ValueError where there is none."""
-    if not path.is_file():
-        raise ValueError(f"'{path}' is missing")
-    return np.asarray(Image.open(path).convert("RGB"), np.float32)[None] / 255
+    """A picture file in [0, 1]; ValueError where there is none, or none that can be read."""
+    return as_picture(open_picture(path, f"'{path}'"))
 
 
 def resized(mask: Bool[np.ndarray, "n n"], side: int) -> Bool[np.ndarray, "m m"]:
@@ -105,11 +103,20 @@ def resized(mask: Bool[np.ndarray, "n n"], side: int) -> Bool[np.ndarray, "m m"]
     return mask[at[:, None], at[None, :]]
 
 
-def _edit(key: str, entry: dict[str, Any], pictures: Path) -> Edit:
-    if missing := [name for name in FIELDS if name not in entry]:
-        raise ValueError(f"task '{key}' of mapping_file.json has no {', '.join(missing)}")
+def _entries(index: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise ValueError(f"'{index}' is no index in JSON: {error}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"'{index}' holds {type(entries).__name__}; its tasks must stand under their keys, as a dict")
+    return entries
+
+
+def _edit(key: str, entry: Any, pictures: Path) -> Edit:
+    _check_entry(key, entry)
     original, type_id = entry["original_prompt"], int(entry["editing_type_id"])
-    blended = entry.get("blended_word", "").split()
+    blended = (entry.get("blended_word") or "").split()
     return Edit(
         key=key,
         path=pictures / entry["image_path"],
@@ -120,6 +127,33 @@ def _edit(key: str, entry: dict[str, Any], pictures: Path) -> Edit:
         type_id=type_id,
         runs=tuple(entry["mask"]),
     )
+
+
+def _check_entry(key: str, entry: Any) -> None:
+    """Raise ValueError naming the task, the field and its value."""
+    task = f"task '{key}' of mapping_file.json"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{task} is {entry!r}; give a dict of {', '.join(FIELDS)}")
+    if missing := [name for name in FIELDS if name not in entry]:
+        raise ValueError(f"{task} has no {', '.join(missing)}")
+    for name in (*TEXTS, *(["blended_word"] if entry.get("blended_word") is not None else [])):
+        if not isinstance(entry[name], str):
+            raise ValueError(f"{task} has {name}={entry[name]!r}; give a text")
+    if not str(entry["editing_type_id"]).isdecimal():
+        raise ValueError(f"{task} has editing_type_id={entry['editing_type_id']!r}; give a number, as 0 to 9")
+    if not isinstance(entry["mask"], list):
+        raise ValueError(f"{task} has mask={entry['mask']!r}; give a list of starts and lengths, [] for no pixel")
+    try:
+        _check_runs(entry["mask"])
+    except ValueError as error:
+        raise ValueError(f"{task}: {error}") from None
+
+
+def _check_runs(runs: Sequence[int]) -> None:
+    if odd := [run for run in runs if isinstance(run, bool) or not isinstance(run, int | np.integer)]:
+        raise ValueError(f"mask holds {odd[0]!r}; give whole numbers, starts and lengths in turn")
+    if len(runs) % 2 or any(run < 0 for run in runs):
+        raise ValueError(f"mask of {len(runs)} numbers must be pairs of start and length, none negative")
 
 
 def _plain(prompt: str) -> str:

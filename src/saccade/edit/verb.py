@@ -20,8 +20,9 @@ from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.core.state import Tape
+from saccade.data.rgb import as_picture
 from saccade.metrics.fidelity import Picture
-from saccade.metrics.output import as_picture, pictures
+from saccade.metrics.output import pictures
 from saccade.papers.consistedit import ConsistEdit, Region, check_strength
 from saccade.pipelines.flow import Flow
 from saccade.pipelines.no_progress_bar import quiet

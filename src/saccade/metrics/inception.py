@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from saccade.metrics.frechet import Spread
 
 Pictures = Float[Tensor, "_ 3 h w"]
+FAR = 10.0  # what a sampler may overshoot, and is clipped; bytes kept as floats lie beyond
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +37,19 @@ def inception(
     size: int = 1000,
     seed: int = 0,
 ) -> Inception:
-    """Both distances of pictures in [-1, 1], given in batches.
+    """Both distances of float pictures in [-1, 1], given in batches.
 
     `network`: a file of weights of torch-fidelity's Inception (needs that library), or a module that turns uint8
     pictures (n 3 h w) into features (n f); with any network but Inception the numbers are no FID.
     `size`: pictures in each of the `subsets` of the kernel distance.
+    Raises ValueError for pictures that are bytes, hold NaN, or lie so far outside that they were not meant so.
     """
     extractor = network if isinstance(network, nn.Module) else _inception(Path(network))
     with torch.random.fork_rng(devices=[]):
         frechet, kernel = _metrics(extractor, subsets, size)
         for batches, is_real in ((real, True), (fake, False)):
-            for batch in map(_bytes, batches):
+            for pictures in batches:
+                batch = _bytes(pictures, "real" if is_real else "fake")
                 frechet.update(batch, real=is_real)
                 kernel.update(batch, real=is_real)
         torch.manual_seed(seed)
@@ -74,5 +77,10 @@ def _metrics(extractor: nn.Module, subsets: int, size: int) -> tuple[Any, Any]:
     return FrechetInceptionDistance(feature=extractor), kernel
 
 
-def _bytes(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w"]:
+def _bytes(pictures: Float[Tensor, "n 3 h w"], name: str) -> UInt8[Tensor, "n 3 h w"]:
+    if not pictures.is_floating_point():
+        raise ValueError(f"{name} holds {pictures.dtype}; give floats in [-1, 1], bytes as x / 127.5 - 1")
+    most = float(pictures.abs().max()) if pictures.numel() else 0.0
+    if not most <= FAR:  # NaN is not, either
+        raise ValueError(f"{name} holds values of size {most:.4g}; give pictures in [-1, 1], bytes as x / 127.5 - 1")
     return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()

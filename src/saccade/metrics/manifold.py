@@ -33,12 +33,13 @@ class Manifold:
 
 
 def manifold(real: Features, fake: Others, *, k: int = 3, rows: int = ROWS) -> Manifold:
-    """All four scores. `rows`: of distances in memory at once, which changes no score."""
+    """All four scores, of distances in float64. `rows`: of them in memory at once, which changes no score."""
     check_features(real, fake)
+    real, fake = real.double(), fake.double()
     if not 1 <= k < min(len(real), len(fake)):
         raise ValueError(f"k={k} must be 1 to {min(len(real), len(fake)) - 1}; a vector is not its own neighbour")
     around_real, around_fake = (radii(x, k=k, rows=rows) for x in (real, fake))
-    held, covered, recalled = torch.zeros(len(fake)), [], []
+    held, covered, recalled = torch.zeros(len(fake), device=fake.device), [], []
     for part, radius in zip(real.split(rows), around_real.split(rows), strict=True):
         apart = _apart(part, fake)
         inside = apart <= radius[:, None]
@@ -55,6 +56,7 @@ def manifold(real: Features, fake: Others, *, k: int = 3, rows: int = ROWS) -> M
 
 def radii(x: Features, *, k: int = 3, rows: int = ROWS) -> Float[Tensor, " n"]:
     """Distance of each vector to its k-th nearest neighbour."""
+    x = x.double()
     return torch.cat([_apart(part, x).kthvalue(k + 1, dim=1).values for part in x.split(rows)])
 
 

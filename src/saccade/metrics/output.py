@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from saccade.metrics.fidelity import Picture
 
@@ -11,7 +10,7 @@ from saccade.metrics.fidelity import Picture
 def pictures(output: Any) -> list[Picture]:
     """The pictures or films of a pipeline's output made with output_type="np", one per prompt.
 
-    Raises ValueError for an output that holds neither `images` nor `frames`.
+    Raises ValueError for an output that holds neither `images` nor `frames`, and for a picture that is not finite.
     """
     found = getattr(output, "images", None)
     if found is None:
@@ -23,15 +22,6 @@ def pictures(output: Any) -> list[Picture]:
     return [_picture(np.asarray(one, dtype=np.float32)) for one in found]
 
 
-def as_picture(image: Image.Image | np.ndarray) -> Picture:
-    """A still (1 h w 3) of a PIL image, or of an array (h w 3) of bytes or of floats in [0, 1]."""
-    array = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-    scaled = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
-    if scaled.ndim != 3 or scaled.shape[-1] != 3 or not (0 <= scaled.min() <= scaled.max() <= 1):
-        raise ValueError(f"a picture of {array.dtype} {array.shape} must be (h w 3), bytes or floats in [0, 1]")
-    return scaled[None]
-
-
 def to_bytes(picture: Picture) -> np.ndarray:
     """(t h w 3) uint8, rounded."""
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
@@ -41,4 +31,8 @@ def _picture(array: np.ndarray) -> Picture:
     film = array[None] if array.ndim == 3 else array
     if film.ndim != 4 or film.shape[-1] != 3:
         raise ValueError(f"a picture has shape {array.shape}; expected (h w 3), or (t h w 3) for a film")
+    if not np.isfinite(film).all():
+        raise ValueError(
+            "a picture holds NaN or infinity; draw it in float32, or attach fewer systems to find the cause"
+        )
     return film

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saccade.core.checks import check_word
-from saccade.data.pixels import to_bytes
+from saccade.data.pixels import check_finite, to_bytes
 from saccade.models.architecture import Architecture
 from saccade.nn.eval_mode import eval_mode
 from saccade.runs.denoising import ddpm, guided, rectified_flow
@@ -69,6 +69,7 @@ class ArchitecturePipeline:
         guidance   1: none; guided_channels: those that it changes, None for all (the original DiT: 3 of 4)
         side       of what is drawn, for models that are made for any
         Noise is drawn where the generator lives, else on the CPU.
+        Raises ValueError where a picture holds NaN or infinity.
         """
         own = next(self.model.parameters())
         told, nothing = (each.to(own.device) for each in (condition, self._nothing(condition, null, guidance)))
@@ -80,7 +81,9 @@ class ArchitecturePipeline:
                 drawn = rectified_flow(predict, noise, steps=steps)
             else:
                 drawn = ddpm(predict, noise, steps=steps, generator=generator)
-        return Drawn(drawn if self.decode is None else self.decode(drawn))
+        pictures = drawn if self.decode is None else self.decode(drawn)
+        check_finite(pictures)
+        return Drawn(pictures)
 
     def shape(self, rows: int, side: int | None = None) -> tuple[int, ...]:
         """Of what the model draws.
@@ -107,6 +110,38 @@ class ArchitecturePipeline:
 
 
 def vae_decoder(vae: nn.Module) -> Decode:
-    """Latents to pictures by an `AutoencoderKL` of diffusers, its scaling and shift undone."""
-    config = vae.config
-    return lambda latents: vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0)).sample  # type: ignore[union-attr,operator]
+    """Latents (b c h w) to pictures by an autoencoder of diffusers, its scaling undone as its config says.
+
+    latents * latents_std / scaling_factor + latents_mean + shift_factor, each where there is one. Autoencoders of
+    video, such as Qwen-Image's, get a single frame.
+    Raises ValueError for one whose config holds neither scaling_factor nor latents_std, or that undoes it by itself.
+    """
+    config = getattr(vae, "config", None)
+    scale, std = (getattr(config, name, None) for name in ("scaling_factor", "latents_std"))
+    if not hasattr(vae, "decode") or hasattr(vae, "_denormalize_latents") or scale is None and std is None:
+        raise ValueError(
+            f"vae={type(vae).__name__} tells no scaling of its latents (scaling_factor, or latents_mean and "
+            "latents_std in its config); give the pipeline decode=, a function of yours"
+        )
+    video = any(isinstance(part, nn.Conv3d) for part in vae.modules())
+    shift = getattr(config, "shift_factor", None) or 0.0
+
+    def decode(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 y x"]:
+        like = next(vae.parameters())
+        spread, mean = (_by_channel(vae, name, latents) for name in ("latents_std", "latents_mean"))
+        plain = (latents * spread / (scale or 1.0) + mean + shift).to(like)
+        return vae.decode(plain[:, :, None]).sample[:, :, 0] if video else vae.decode(plain).sample  # type: ignore[operator]
+
+    return decode
+
+
+def _by_channel(vae: nn.Module, name: str, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 c 1 1"]:
+    """What the config, or a buffer beside it, holds for each channel."""
+    found = getattr(vae.config, name, None)
+    found = dict(vae.named_buffers(recurse=False)).get(name) if found is None else found
+    if found is None:
+        return latents.new_full((1, latents.shape[1], 1, 1), 1.0 if name == "latents_std" else 0.0)
+    values = torch.as_tensor(found).flatten().to(latents)
+    if len(values) != latents.shape[1]:
+        raise ValueError(f"{name} of {type(vae).__name__} has {len(values)} numbers for {latents.shape[1]} channels")
+    return values[None, :, None, None]

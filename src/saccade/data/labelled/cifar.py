@@ -11,9 +11,11 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from saccade.data.labelled.decode import decoded
-from saccade.data.labelled.source import Pictures, check_labels
+from saccade.data.labelled.source import Pictures, check_labels, whole_numbers
+from saccade.data.rgb import open_picture
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+COLUMNS = ("image", "label")
 FILES = ("train.parquet", "test.parquet")
 
 
@@ -31,26 +33,41 @@ def open_cifar10(side: int = 32, *, flip: bool = False, cache: Path | str | None
 def read_parquet(
     file: Path, names: tuple[str, ...], side: int, *, cache: Path | str | None = None
 ) -> tuple[UInt8[np.ndarray, "n s s 3"], Int64[np.ndarray, " n"]]:
-    """All pictures and labels of one file. A broken picture raises ValueError with its row and its path."""
+    """All pictures and labels of one file.
+
+    Raises ValueError for a file of another kind, and for a broken picture or label with its row.
+    """
     if find_spec("pyarrow") is None:
         raise ImportError("parquet files need pyarrow: pip install 'saccade[data]'")
-    from pyarrow import parquet
-
-    table = parquet.read_table(file, columns=["image", "label"])
-    labels = table.column("label").to_numpy().astype(np.int64)
+    table = _table(file)
+    labels = whole_numbers(table.column("label").to_pylist(), f"column 'label' of {file}")
     check_labels(labels, names)
     images = table.column("image").combine_chunks()
     kept = None if cache is None else Path(cache) / f"{file.parent.name}-{file.stem}-{side}.npy"
     return decoded(len(labels), lambda i: _opened(images[i].as_py(), file, i), side, kept), labels
 
 
-def _opened(row: dict[str, Any], file: Path, i: int) -> Image.Image:
+def _table(file: Path) -> Any:
+    from pyarrow import ArrowException, parquet
+
     try:
-        image = Image.open(io.BytesIO(row["bytes"]))
-        image.load()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"picture {i} of {file}, {row['path']}, cannot be read: {error}") from None
-    return image
+        found = parquet.read_schema(file).names
+        if missing := [name for name in COLUMNS if name not in found]:
+            raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(found)}")
+        return parquet.read_table(file, columns=list(COLUMNS))
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{file} is no parquet file that can be read: {error}") from None
+
+
+def _opened(row: Any, file: Path, i: int) -> Image.Image:
+    data = row.get("bytes") if isinstance(row, dict) else row
+    if not isinstance(data, bytes):
+        raise ValueError(f"picture {i} of {file} is {type(data).__name__}, not bytes; remove or mend the row")
+    return open_picture(io.BytesIO(data), f"picture {i} of {file}{_called(row)}")
+
+
+def _called(row: Any) -> str:
+    return f", {row['path']}," if isinstance(row, dict) and row.get("path") else ""
 
 
 def _file(name: str) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-Read = Callable[[int], Image.Image]
+Read = Callable[[int], Image.Image]  # in RGB
 
 
 def decoded(n: int, read: Read, side: int, file: Path | None = None) -> UInt8[np.ndarray, "n s s 3"]:
@@ -21,9 +21,17 @@ def decoded(n: int, read: Read, side: int, file: Path | None = None) -> UInt8[np
         partial = file.with_name(file.name + ".partial")
         _fill(np.lib.format.open_memmap(partial, "w+", np.uint8, (n, side, side, 3)), read).flush()  # type: ignore[attr-defined]
         partial.replace(file)
-    found = np.load(file, mmap_mode="r")
-    if found.shape != (n, side, side, 3):
-        raise ValueError(f"cache file {file} holds {found.shape}, not {n} pictures of side {side}; remove it")
+    return _mapped(file, n, side)
+
+
+def _mapped(file: Path, n: int, side: int) -> UInt8[np.ndarray, "n s s 3"]:
+    try:
+        found = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cache file {file} is torn or of another kind: {error}; remove it") from None
+    if found.shape != (n, side, side, 3) or found.dtype != np.uint8:
+        held = f"{found.shape}" if found.dtype == np.uint8 else f"{found.dtype} {found.shape}"
+        raise ValueError(f"cache file {file} holds {held}, not {n} pictures of side {side}; remove it")
     return found
 
 
@@ -33,7 +41,7 @@ def squared(image: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
     left, top = ((extent - short) // 2 for extent in image.size)
     way = Image.Resampling.BOX if side <= short else Image.Resampling.BICUBIC
     box = (left, top, left + short, top + short)
-    return np.asarray(image.convert("RGB").resize((side, side), way, box=box))
+    return np.asarray(image.resize((side, side), way, box=box))
 
 
 def _fill(pixels: np.ndarray, read: Read) -> np.ndarray:

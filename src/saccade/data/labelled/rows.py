@@ -8,11 +8,15 @@ from jaxtyping import Int64
 from PIL import Image
 
 from saccade.data.labelled.decode import Read, decoded
-from saccade.data.labelled.source import Pictures, parted
+from saccade.data.labelled.source import Pictures, parted, whole_numbers
+from saccade.data.rgb import as_rgb
 
 
 class Rows(Sized, Protocol):
-    """`rows[i]` is a dictionary with a picture (PIL, or an array of bytes) and a label (int)."""
+    """`rows[i]` is a dictionary with a picture and a label (int).
+
+    A picture is one of PIL, or an array of bytes: grey (h w) or (h w 1), with alpha (h w 2) or (h w 4), RGB (h w 3).
+    """
 
     def __getitem__(self, i: int, /) -> Any:
         """Row `i`."""
@@ -54,13 +58,17 @@ def _reader(rows: Rows, column: str) -> Read:
 
 
 def _opened(row: dict[str, Any], column: str, i: int) -> Image.Image:
-    value = row.get(column)
+    name, value = f"image='{column}' of row {i}", row.get(column)
     if isinstance(value, Image.Image):
-        return value
+        return as_rgb(value, name)
+    if not hasattr(value, "__array__"):
+        raise ValueError(f"{name} is no picture but {type(value).__name__}; name another column")
     pixels = np.asarray(value)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-        raise ValueError(f"image='{column}' of row {i} is no picture but {type(value).__name__}; name another column")
-    return Image.fromarray(pixels)
+        raise ValueError(f"{name} is no picture but {pixels.dtype} {pixels.shape}; give bytes (h w) or (h w c)")
+    if not pixels.size or pixels.ndim == 3 and pixels.shape[2] > 4:
+        raise ValueError(f"{name} has shape {pixels.shape}; give (h w), or (h w c) of 1 to 4 channels, none empty")
+    return as_rgb(Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels), name)
 
 
 def _labels(rows: Rows, column: str) -> Int64[np.ndarray, " n"]:
@@ -72,10 +80,7 @@ def _labels(rows: Rows, column: str) -> Int64[np.ndarray, " n"]:
         whole = rows[column]  # type: ignore[index]  # a column at once, where the data set can
     except (KeyError, TypeError, IndexError):
         whole = [rows[i][column] for i in range(len(rows))]
-    labels = np.asarray(whole)
-    if labels.dtype.kind not in "iub":
-        raise ValueError(f"label='{column}' holds {labels.dtype}, not whole numbers; name another column")
-    return labels.astype(np.int64)
+    return whole_numbers(whole, f"label='{column}'")
 
 
 def _names(rows: Rows, column: str) -> tuple[str, ...] | None:

@@ -1,8 +1,9 @@
 """What every source of labelled pictures can do, and the one way all of ours do it: bytes decoded once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -136,6 +137,23 @@ def check_labels(labels: Int64[np.ndarray, " n"], names: tuple[str, ...]) -> Non
             f"label {labels[outside[0]]} of picture {outside[0]} is outside 0 to {len(names) - 1}; "
             f"there are {len(names)} names"
         )
+
+
+def whole_numbers(column: Any, name: str) -> Int64[np.ndarray, " n"]:
+    """One label a row. Raises ValueError naming the first row that is no whole number, and what it holds."""
+    values = list(column)
+    for i, value in enumerate(values):
+        held = "lists" if _is_list(value) else np.asarray(value).dtype
+        if isinstance(held, str) or held.kind not in "iub":
+            raise ValueError(
+                f"{name} holds {held}, not whole numbers: row {i} is {value!r}; name another column, or mend the row"
+            )
+    return np.array([int(value) for value in values], np.int64)
+
+
+def _is_list(value: Any) -> bool:
+    shape = getattr(value, "shape", None)
+    return isinstance(value, Collection) and not isinstance(value, str | bytes) if shape is None else len(shape) > 0
 
 
 def check_counts(**counts: int) -> None:

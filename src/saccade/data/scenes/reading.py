@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from saccade.data.rgb import as_rgb
 from saccade.data.scenes.pieces import OFF_COLOUR, STRANGE, Mask, explain, pieces
 from saccade.data.scenes.raster import coverage
 from saccade.data.scenes.shapes import SHAPES, area, centroid_drop
@@ -66,7 +67,7 @@ def parse(image: Picture) -> Parsed:
 
 def _pixels(image: Picture) -> Float[np.ndarray, "n n 3"]:
     """The picture as float32 in [0, 255], checked."""
-    array = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+    array = np.asarray(as_rgb(image, "image")) if isinstance(image, Image.Image) else image
     if array.ndim != 3 or array.shape[2] != 3 or array.shape[0] != array.shape[1]:
         raise ValueError(f"image of shape {array.shape} must be square RGB, (n, n, 3); move channels last and crop it")
     if not MIN_SIDE <= len(array) <= MAX_SIDE:
