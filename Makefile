@@ -1,6 +1,6 @@
 # Two commands for users, `make demo` and `make test`; CI and contributors call the others too.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts docs format constraints compiler clean
+.PHONY: help demo test test-slow lint types contracts docs package check-tag format constraints python compiler clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -13,6 +13,7 @@ help:
 	@echo "make demo   compare attention systems on the model in the box: a table and report.html"
 	@echo "make test   run every test that needs no GPU"
 	@echo "Both create .venv first if it is missing. For CI: make lint types contracts docs; to mend style: make format."
+	@echo "For a release: make package builds it, installs the wheel alone and runs it; make check-tag TAG=v0.1.0."
 
 demo: .venv/ready compiler
 	$(BIN)/saccade compare --output report.html
@@ -22,6 +23,9 @@ test: .venv/ready compiler
 	$(PYTEST) -m "$(strip $(ALONE))" || status=$$?; \
 	$(PYTEST) -m "not ($(strip $(ALONE)))" -n $(WORKERS) --jaxtyping-packages=saccade,shape_checks.check || status=$$?; \
 	exit $$status
+
+test-slow: .venv/ready compiler
+	$(PYTEST) -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -37,6 +41,27 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(PYTEST) tests/test_docs.py -q
 
+# The wheel alone, with what pip gives a user today, does the package's main job where nothing of this folder is at hand.
+# For the versions that the tests ran on: PIP_CONSTRAINT=$PWD/constraints.txt make package.
+package: python
+	rm -rf dist
+	@set -e; room=$$(mktemp -d); trap 'rm -rf "$$room"' EXIT; \
+	$(PYTHON) -m venv "$$room/build"; \
+	"$$room/build/bin/pip" install --quiet --disable-pip-version-check build twine; \
+	"$$room/build/bin/python" -m build --outdir dist; \
+	"$$room/build/bin/twine" check --strict dist/*; \
+	$(PYTHON) -m venv "$$room/user"; \
+	"$$room/user/bin/pip" install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[diffusers]"; \
+	cd "$$room"; \
+	user/bin/saccade list; \
+	user/bin/saccade generate "a red circle" --steps 4 --height 64 --width 64 --out circle.png; \
+	test -s circle.png
+
+check-tag:
+	@version=$$(sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml); \
+	test "$$TAG" = "v$$version" || { echo "TAG='$$TAG' must be v$$version, after the version in pyproject.toml"; exit 1; }; \
+	grep -qF "## [$$version] - " CHANGELOG.md || { echo "CHANGELOG.md needs a section ## [$$version] - DATE"; exit 1; }
+
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -46,17 +71,19 @@ constraints: .venv/ready
 	mv .venv/constraints.txt constraints.txt
 
 clean:
-	rm -rf .venv site report.html report.json
+	rm -rf .venv dist site report.html report.json
 
 # The stamp is newer than what it was installed from, so a second call installs nothing. timm comes without torchvision:
 # where that was built for another torch, transformers and diffusers find it, import it and break.
-.venv/ready: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "saccade needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
+.venv/ready: pyproject.toml constraints.txt | python
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
+
+python:
+	@test -n "$(PYTHON)" || { echo "saccade needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
 
 compiler:
 	@command -v "$${CXX:-g++}" >/dev/null || command -v clang++ >/dev/null || \

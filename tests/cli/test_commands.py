@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import requires
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,9 @@ from saccade.cli.show import described
 from saccade.core.catalogue import systems
 from tests.tiny_flux import tiny_flux
 
+EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+EXTRAS["dev"] += [line for lines in EXTRAS.values() for line in lines]
+DECLARED = [f"{line}; extra == '{extra}'" for extra in sorted(EXTRAS) for line in EXTRAS[extra]]  # as wheels put it
 SOURCE = str(Path(saccade.__file__).parents[1])
 SMALL = ("--steps", "2", "--height", "32", "--width", "32", "--option", "max_sequence_length=24")
 
@@ -172,6 +178,43 @@ def test_help_lists_every_command_without_loading_torch() -> None:
     assert told.returncode == 0, told.stderr
     for command in ("list", "show", "generate", "edit", "explain", "compare", "score", "bench", "train"):
         assert f" {command} " in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [("diffusers", "diffusers"), ("transformers", "transformers"), ("accelerate", "train"), ("pyarrow", "data")],
+)
+def test_a_library_that_is_not_installed_is_named_with_the_extra_that_brings_it(
+    library: str, extra: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.cli.requires", lambda name: DECLARED)
+    monkeypatch.setattr("saccade.cli.app", _without(library))
+    assert run("generate", "a red circle") == 1
+    assert capsys.readouterr().err == f"saccade: this needs {library}: pip install 'saccade[{extra}]'\n"
+
+
+def test_without_metadata_the_message_is_the_interpreters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.cli.requires", lambda name: requires("no-such-distribution"))
+    monkeypatch.setattr("saccade.cli.app", _without("diffusers"))
+    assert run("generate", "a red circle") == 1
+    assert capsys.readouterr().err == "saccade: No module named 'diffusers'\n"
+
+
+def test_a_module_that_no_extra_brings_keeps_its_own_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.cli.app", _without("diffusers.pipelines.of_tomorrow"))
+    assert run("generate", "a red circle") == 1
+    assert capsys.readouterr().err == "saccade: No module named 'diffusers.pipelines.of_tomorrow'\n"
+
+
+def _without(library: str) -> Callable[..., None]:
+    def app(**_: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{library}'", name=library)
+
+    return app
 
 
 def test_bench_lists_its_measurements(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,10 @@
 Exit codes: 0 done; 2 something asked for cannot be (the one line on stderr says what to change); 1 anything else.
 """
 
+import re
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Annotated
 
 import typer
@@ -57,8 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _code(error)
         if code is None or "--debug" in words:
             raise
-        typer.echo(f"saccade: {error}", err=True)
+        typer.echo(f"saccade: {_message(error)}", err=True)
         sys.exit(code)
+
+
+def _message(error: Exception) -> str:
+    """What went wrong; of a library that is not installed, which extra brings it."""
+    if not isinstance(error, ModuleNotFoundError) or not (extras := _extras_with(error.name)):
+        return str(error)
+    return f"this needs {error.name}: pip install 'saccade[{extras[-1]}]'"  # of train and diffusers, train
+
+
+def _extras_with(library: str | None) -> list[str]:
+    """The extras that bring `library`, by our own metadata; none where saccade runs without being installed."""
+    try:
+        lines = requires("saccade") or []
+    except PackageNotFoundError:
+        return []
+    declared = [re.match(r"([\w-]+).*; extra == ['\"](\w+)['\"]$", line) for line in lines]
+    return [match[2] for match in declared if match and match[1] == library and match[2] != "dev"]
 
 
 def _code(error: Exception) -> int | None:
