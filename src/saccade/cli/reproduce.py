@@ -53,8 +53,8 @@ def reproduce(
         run(import_module(known[each]).EXPERIMENT, options)
 
 
-def run(experiment: Any, options: Options) -> None:
-    """One experiment; a quick one works in a folder that is thrown away, its page made and forgotten."""
+def run(experiment: Any, options: Options) -> Any:
+    """The results of one experiment; a quick one works in a folder that is thrown away, its page made and forgotten."""
     from saccade.experiments.page import Figures, fill, made
     from saccade.experiments.results import file_of
     from saccade.ui.progress import progress_bar
@@ -70,6 +70,7 @@ def run(experiment: Any, options: Options) -> None:
         file = file_of(options.docs / "results", experiment.name, found.device)
         found.save(file)
         fill(options.docs / experiment.page, experiment.name, experiment.sections, found.load(file))
+    return found
 
 
 def verdicts(experiment: Any, found: Any) -> Table:

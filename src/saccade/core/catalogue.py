@@ -103,8 +103,8 @@ _REGISTERED: dict[str, Entry] = {}
 
 def papers() -> dict[str, ModuleType]:
     """The door of every paper by its folder's name, sorted."""
-    found = iter_modules(import_module(PAPERS).__path__)
-    return {module.name: import_module(f"{PAPERS}.{module.name}") for module in sorted(found) if module.ispkg}
+    folders = sorted(found.name for found in iter_modules(import_module(PAPERS).__path__) if found.ispkg)
+    return {name: import_module(f"{PAPERS}.{name}") for name in folders}
 
 
 def doors() -> tuple[ModuleType, ...]:

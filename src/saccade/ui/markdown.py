@@ -1,8 +1,11 @@
 """Tables of pages that are made from figures."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from saccade.metrics.intervals import Interval
+
+FIGURES = re.compile(r"<!-- figures: ([^>]+?) -->")  # what marks a part of a page that is made
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
