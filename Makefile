@@ -10,7 +10,7 @@ WORKERS ?= 2
 ALONE := compile or timing  # torch.compile cannot trace runtime shape checks; a clock tolerates no neighbour
 
 help:
-	@echo "make demo   compare attention systems on the model in the box: a table and report.html"
+	@echo "make demo   compare attention systems on the bundled model: a table and report.html"
 	@echo "make test   run every test that needs no GPU"
 	@echo "Both create .venv first if it is missing. For CI: make lint types contracts docs; to mend style: make format."
 	@echo "For a release: make package builds it, installs the wheel alone and runs it; make check-tag TAG=v0.1.0."

@@ -1,4 +1,4 @@
-"""Recolour and reshape one thing of a picture by words, on the model in the box: half a minute.
+"""Recolour and reshape one thing of a picture by words, on the bundled model: half a minute.
 
 python examples/consistedit.py
 """

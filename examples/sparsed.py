@@ -1,4 +1,4 @@
-"""Draw one caption with patterns of ever fewer blocks, on the model in the box: 256 image tokens, a minute or two.
+"""Draw one caption with patterns of ever fewer blocks, on the bundled model: 256 image tokens, a minute or two.
 
 python examples/sparsed.py
 """

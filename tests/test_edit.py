@@ -9,7 +9,7 @@ from PIL import Image
 
 import saccade
 from saccade.core.site import Where
-from saccade.edit import IN_THE_BOX, Edited
+from saccade.edit import BUNDLED_SETTINGS, Edited
 from saccade.metrics.output import pictures
 from saccade.pipelines.flow import Flow
 from tests.tiny_flux import tiny_flux
@@ -159,5 +159,5 @@ def test_an_edit_without_a_tape_is_no_source() -> None:
         edited("flux", source=edited("flux"), height=None, width=None)
 
 
-def test_settings_for_the_model_in_the_box_are_arguments() -> None:
-    assert edited("flux", word="circle", **{**IN_THE_BOX, "steps": 2}).mask is not None
+def test_settings_for_the_model_bundled_are_arguments() -> None:
+    assert edited("flux", word="circle", **{**BUNDLED_SETTINGS, "steps": 2}).mask is not None

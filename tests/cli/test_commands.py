@@ -119,7 +119,7 @@ def test_compare_writes_report_and_data_and_prints_the_table(
     [
         (("show", "nothing"), "no system is named 'nothing'; there are clear"),
         (("compare", "-s", "clear(radios=8)"), "'clear' has no option 'radios'"),
-        (("compare", "--model", "/nowhere", "-p", "x"), "model='/nowhere' is neither a shipped model"),
+        (("compare", "--model", "/nowhere", "-p", "x"), "model='/nowhere' is neither a bundled model"),
         (("compare", "--prompts", "3", "-p", "x"), "prompts=3 draws captions of scenes; leave it out"),
         (("compare", "--model", "/nowhere"), "model='/nowhere' needs --prompt TEXT"),
         (("compare", "--steps", "0"), "steps=0 must be at least 1"),

@@ -80,7 +80,7 @@ def test_latents_are_the_mean_as_the_transformer_takes_them(name: str) -> None:
     assert np.allclose(flow.decode(latents), direct.movedim(1, -1).numpy(), atol=1e-6)
 
 
-def test_a_rendered_scene_survives_the_autoencoder_of_the_model_in_the_box() -> None:
+def test_a_rendered_scene_survives_the_autoencoder_of_the_model_bundled() -> None:
     flow = Flow(pipe=load_pipeline("scenes-flux"), height=64, width=64, text_tokens=32)
     picture = render(sample(np.random.default_rng(0)))[None] / 255
     assert float(np.mean((flow.decode(flow.encode(picture)) - picture) ** 2)) < 1e-3

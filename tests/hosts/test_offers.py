@@ -62,7 +62,7 @@ def test_the_grid_is_what_the_family_says(host: Host) -> None:
     for family, q, _ in layouts(host):
         grids = [segment.grid for segment in q.segments if segment.grid is not None]
         assert bool(grids) is (family.grid != "none")
-        assert family.grid == "film" or all(frames == 1 for frames, _, _ in grids)
+        assert family.grid == "video" or all(frames == 1 for frames, _, _ in grids)
 
 
 @every_host

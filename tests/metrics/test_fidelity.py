@@ -1,4 +1,4 @@
-"""Fidelity scores against their definitions, on odd sizes and on films."""
+"""Fidelity scores against their definitions, on odd sizes and on videos."""
 
 from math import inf, log10
 
@@ -86,7 +86,7 @@ def test_lpips_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "LPIPS is left out" in found.reason
 
 
-def test_stills_become_films_of_one_frame_and_bytes_round() -> None:
+def test_stills_become_videos_of_one_frame_and_bytes_round() -> None:
     class Output:
         images = [np.full((4, 5, 3), 0.5), np.full((4, 5, 3), 1.2)]
 
@@ -95,11 +95,11 @@ def test_stills_become_films_of_one_frame_and_bytes_round() -> None:
     assert (to_bytes(half).max(), to_bytes(bright).max()) == (128, 255)
 
 
-def test_films_are_read_from_frames() -> None:
+def test_videos_are_read_from_frames() -> None:
     class Output:
         frames = np.zeros((2, 3, 4, 5, 3))
 
-    assert [film.shape for film in pictures(Output())] == [(3, 4, 5, 3)] * 2
+    assert [video.shape for video in pictures(Output())] == [(3, 4, 5, 3)] * 2
 
 
 def test_an_output_without_pictures_is_named() -> None:

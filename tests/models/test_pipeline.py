@@ -166,10 +166,10 @@ def test_words_and_any_side() -> None:
         ArchitecturePipeline(dico)(LABELS)
 
 
-def test_films_are_refused() -> None:
-    film = PTDiT(depth=1, width=32, heads=2, side=8, frames=2, words_width=12, window=(1, 2, 2))
-    with pytest.raises(ValueError, match="frames=2: films are drawn by runs.rectified_flow"):
-        ArchitecturePipeline(film)(torch.randn(1, 5, 12))
+def test_videos_are_refused() -> None:
+    video = PTDiT(depth=1, width=32, heads=2, side=8, frames=2, words_width=12, window=(1, 2, 2))
+    with pytest.raises(ValueError, match="frames=2: videos are drawn by runs.rectified_flow"):
+        ArchitecturePipeline(video)(torch.randn(1, 5, 12))
 
 
 def test_unknown_objective() -> None:

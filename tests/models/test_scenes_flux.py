@@ -62,7 +62,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 
 def test_an_unknown_model_lists_the_shipped_ones() -> None:
-    with pytest.raises(ValueError, match="name='flux' is no shipped model; choose one of scenes-flux, shakespeare-lm"):
+    with pytest.raises(ValueError, match="name='flux' is no bundled model; choose one of scenes-flux, shakespeare-lm"):
         path("flux")
 
 

@@ -81,12 +81,12 @@ def test_an_embedded_picture_is_the_picture_itself() -> None:
     assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(data)))), to_bytes(drawn)[0])
 
 
-def test_large_pictures_are_kept_small_and_films_move() -> None:
+def test_large_pictures_are_kept_small_and_videos_move() -> None:
     large = data_url(np.random.default_rng(0).random((1, 300, 2000, 3)))
     assert large.startswith("data:image/jpeg")
     assert Image.open(BytesIO(base64.b64decode(large.partition(",")[2]))).size[0] == 1024
-    film = data_url(np.random.default_rng(0).random((5, 32, 32, 3)))
-    assert Image.open(BytesIO(base64.b64decode(film.partition(",")[2]))).n_frames == 5
+    video = data_url(np.random.default_rng(0).random((5, 32, 32, 3)))
+    assert Image.open(BytesIO(base64.b64decode(video.partition(",")[2]))).n_frames == 5
 
 
 def test_prompts_are_text_and_never_markup(text: str) -> None:

@@ -54,7 +54,7 @@ def compare(
 ) -> None:
     """Compare systems on a pipeline: time, density, fidelity to dense, and whether pictures keep their prompts.
 
-    Without arguments: the model in the box, held-out captions of one coloured shape, and a few settings of each system.
+    Without arguments: the bundled model, held-out captions of one coloured shape, and a few settings of each system.
     """
     from saccade.compare import compare as run
     from saccade.compare.arms import Setup
@@ -86,7 +86,7 @@ def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str 
         return list(texts)
     if model not in PIPELINES and count is None:
         raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
-    if count is None:  # captions of one thing, which the model in the box draws best
+    if count is None:  # captions of one thing, which the bundled model draws best
         return list(prompts(PROMPTS, seed=PROMPT_SEED, count=1, split="held-out"))
     return list(prompts(count, seed=PROMPT_SEED, split="held-out"))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from saccade.edit import Edited
     from saccade.metrics import EditScores
 
-SIDE = 64  # pixels the model in the box draws well
+SIDE = 64  # pixels the bundled model draws well
 
 Targets = Annotated[list[str], typer.Option("--target", "-t", help="what to make of it; again for another round")]
 Words = Annotated[
@@ -104,11 +104,11 @@ def _rounds(targets: list[str], words: list[str] | None, strengths: list[float] 
 
 
 def _defaults(model: str, picture: Path | None) -> dict[str, Any]:
-    from saccade.edit import IN_THE_BOX
+    from saccade.edit import BUNDLED_SETTINGS
 
     if model not in BUNDLED:
         return {}
-    return {**IN_THE_BOX, **({"height": SIDE, "width": SIDE} if picture is None else {})}
+    return {**BUNDLED_SETTINGS, **({"height": SIDE, "width": SIDE} if picture is None else {})}
 
 
 def _open(path: Path, height: int | None, width: int | None) -> Any:

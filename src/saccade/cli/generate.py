@@ -96,5 +96,5 @@ def _save(picture: Any, out: Path) -> None:
     from saccade.metrics.output import to_bytes
 
     frames = [Image.fromarray(frame) for frame in to_bytes(picture)]
-    film = {"save_all": True, "append_images": frames[1:], "duration": 80, "loop": 0} if len(frames) > 1 else {}
-    frames[0].save(out, **film)
+    video = {"save_all": True, "append_images": frames[1:], "duration": 80, "loop": 0} if len(frames) > 1 else {}
+    frames[0].save(out, **video)

@@ -186,7 +186,7 @@ def unjudgeable(picture: Picture, prompts: Sequence[str | Prompt]) -> str:
     if all(isinstance(prompt, str) for prompt in prompts):
         return ""
     if len(picture) > 1:
-        return "prompts are not judged: films are not, yet"
+        return "prompts are not judged: videos are not, yet"
     try:
         parse(picture[0])
     except ValueError as error:

@@ -1,7 +1,7 @@
 """What each token of a sequence is: named segments in order.
 
 A layout is a value: hashable, comparable, without tensors, so plans and prepared masks can be kept under it.
-Visual tokens are one segment of kind "image" with a grid (t, h, w) in raster order; a film is a grid with t > 1.
+Visual tokens are one segment of kind "image" with a grid (t, h, w) in raster order; a video is a grid with t > 1.
 """
 
 from dataclasses import dataclass

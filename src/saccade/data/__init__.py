@@ -1,3 +1,3 @@
-"""Data sets. `scenes`: synthetic pictures and films with full ground truth, made from a seed."""
+"""Data sets. `scenes`: synthetic pictures and videos with full ground truth, made from a seed."""
 
 from saccade.data import scenes as scenes

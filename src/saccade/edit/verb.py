@@ -35,7 +35,7 @@ Progress = Callable[[int, int, str], None]  # (model calls done, in all, what ru
 Grid = Bool[Tensor, "h w"]
 SHARING = at(stage="last")
 STRENGTH, STRENGTH_OF_PICTURE = 1.0, 0.1  # the paper's: inverted noise still holds the picture's structure
-IN_THE_BOX = MappingProxyType(  # settings for `scenes-flux`: its double-stream blocks know best where a word is
+BUNDLED_SETTINGS = MappingProxyType(  # settings for `scenes-flux`: its double-stream blocks know best where a word is
     {"watch": Where(kinds=("joint",)), "threshold": 0.4, "steps": 20, "text_tokens": 32}
 )
 

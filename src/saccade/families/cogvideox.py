@@ -1,4 +1,4 @@
-"""CogVideoX: text first, then the film. Its rotary tables arrive ready made from the pipeline."""
+"""CogVideoX: text first, then the video. Its rotary tables arrive ready made from the pipeline."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ COGVIDEOX = Family(
     sites={"transformer_blocks.*.attn1": "joint"},
     layout=_layout,
     routes=diffusers_routes,
-    grid="film",
+    grid="video",
     unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
     project=project_heads,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),

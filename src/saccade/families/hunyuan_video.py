@@ -1,4 +1,4 @@
-"""HunyuanVideo: film first, then text, padded; the host's padding mask becomes the call's first mask."""
+"""HunyuanVideo: video first, then text, padded; the host's padding mask becomes the call's first mask."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ HUNYUAN_VIDEO = Family(
     layout=_layout,
     routes=diffusers_routes,
     text="last",
-    grid="film",
+    grid="video",
     padding="encoder_attention_mask",
     rotary=_rotary,
     project=project_heads,

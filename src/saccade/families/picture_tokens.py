@@ -1,4 +1,4 @@
-"""Text with pictures and films in it: which tokens are theirs is told by the ids, their grids by the host.
+"""Text with pictures and videos in it: which tokens are theirs is told by the ids, their grids by the host.
 
 All rows of a batch share one layout. What a cache holds is remembered under the cache, since later forwards get only
 the ids of new tokens.
@@ -18,13 +18,13 @@ from saccade.families.text_tokens import cache_span
 from saccade.seam.cache_span import cut, within
 from saccade.seam.family import Inputs, Layouts, joint_layouts
 
-Grids = dict[str, Iterable[Grid]]  # of a row's pictures ("image") and films ("video"), in order
+Grids = dict[str, Iterable[Grid]]  # of a row's pictures ("image") and videos ("video"), in order
 BY_HAND = "give the tokens by hand, attach(..., layout=Layout(...))"
 _held: WeakKeyDictionary[Any, Layout] = WeakKeyDictionary()  # cache -> the tokens it holds
 
 
 def layouts(inputs: Inputs, marks: dict[str, int], grids: Grids) -> Layouts:
-    """(queries, keys) of a forward; `marks` are the ids that stand for the tokens of a picture and of a film."""
+    """(queries, keys) of a forward; `marks` are the ids that stand for the tokens of a picture and of a video."""
     ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs)
     if ids is None:
         raise ValueError(f"inputs_embeds do not tell which tokens are pictures; give input_ids, or {BY_HAND}")

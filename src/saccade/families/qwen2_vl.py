@@ -1,4 +1,4 @@
-"""Qwen2-VL: text with pictures and films, each of its own grid; the vision tower is another model inside."""
+"""Qwen2-VL: text with pictures and videos, each of its own grid; the vision tower is another model inside."""
 
 from typing import Any
 
@@ -32,6 +32,6 @@ QWEN2_VL = decoder(
     left_alone={"*visual.blocks.*.attn": TOWER},
     layout=_layout,
     text="among",
-    grid="film",
+    grid="video",
     whole=False,
 )

@@ -1,4 +1,4 @@
-"""Wan: self-attention over the film, cross-attention to the text; that to a first frame is left alone."""
+"""Wan: self-attention over the video, cross-attention to the text; that to a first frame is left alone."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from saccade.seam.routes import diffusers_routes
 
 def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
     shape = inputs["hidden_states"].shape[-3:]
-    film = Layout.image_only(tuple(side // patch for side, patch in zip(shape, model.config.patch_size, strict=True)))
-    return (film, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if kind == "cross" else joint_layouts(film)
+    video = Layout.image_only(tuple(side // patch for side, patch in zip(shape, model.config.patch_size, strict=True)))
+    return (video, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if kind == "cross" else joint_layouts(video)
 
 
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
@@ -29,7 +29,7 @@ WAN = Family(
     layout=_layout,
     routes=diffusers_routes,
     text="apart",
-    grid="film",
+    grid="video",
     rotary=_rotary,
     project=project_flat,
     unsupported={"stream": NO_BLOCK, "enter": NO_BLOCK},

@@ -1,4 +1,4 @@
-"""How close one picture, or film, is to another of the same shape.
+"""How close one picture, or video, is to another of the same shape.
 
 A picture is (t h w 3) float in [0, 1], t = 1 for a still. Scores are means over frames.
 """

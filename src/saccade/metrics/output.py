@@ -8,7 +8,7 @@ from saccade.metrics.fidelity import Picture
 
 
 def pictures(output: Any) -> list[Picture]:
-    """The pictures or films of a pipeline's output made with output_type="np", one per prompt.
+    """The pictures or videos of a pipeline's output made with output_type="np", one per prompt.
 
     Raises ValueError for an output that holds neither `images` nor `frames`, and for a picture that is not finite.
     """
@@ -28,11 +28,11 @@ def to_bytes(picture: Picture) -> np.ndarray:
 
 
 def _picture(array: np.ndarray) -> Picture:
-    film = array[None] if array.ndim == 3 else array
-    if film.ndim != 4 or film.shape[-1] != 3:
-        raise ValueError(f"a picture has shape {array.shape}; expected (h w 3), or (t h w 3) for a film")
-    if not np.isfinite(film).all():
+    video = array[None] if array.ndim == 3 else array
+    if video.ndim != 4 or video.shape[-1] != 3:
+        raise ValueError(f"a picture has shape {array.shape}; expected (h w 3), or (t h w 3) for a video")
+    if not np.isfinite(video).all():
         raise ValueError(
             "a picture holds NaN or infinity; draw it in float32, or attach fewer systems to find the cause"
         )
-    return film
+    return video

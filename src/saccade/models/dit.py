@@ -96,7 +96,7 @@ BLOCK_NAMES: Names = (  # and the parts of a block
 
 
 class DiT(Architecture):
-    """A class-conditional diffusion transformer; a fresh one answers 0."""
+    """A class-conditional diffusion transformer; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DiTConfig
     config: DiTConfig

@@ -92,7 +92,7 @@ class ArchitecturePipeline:
         """
         if getattr(self.model.config, "frames", 1) > 1:
             raise ValueError(
-                f"frames={self.model.config.frames}: films are drawn by runs.rectified_flow with noise of yours"
+                f"frames={self.model.config.frames}: videos are drawn by runs.rectified_flow with noise of yours"
             )
         side = side or getattr(self.model.config, "side", 0)
         if not side:

@@ -79,7 +79,7 @@ def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def _tiles(grid: Grid, block: int) -> list[Grid]:
-    """Tiles of `block` tokens, as square as powers of two allow, flat and (for films) with a depth of 2 and 4."""
+    """Tiles of `block` tokens, as square as powers of two allow, flat and (for videos) with a depth of 2 and 4."""
     depths = [depth for depth in (1, 2, 4) if depth <= grid[0]]
     return [(depth, *_near_square(block // depth)) for depth in depths]
 

@@ -29,7 +29,7 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
         if place.exists():
             raise
         raise ValueError(
-            f"model='{model}' is neither a shipped model ({', '.join(PIPELINES)}), a directory, nor in the local cache"
+            f"model='{model}' is neither a bundled model ({', '.join(PIPELINES)}), a directory, nor in the local cache"
         ) from error
     return pipe.to(device)
 

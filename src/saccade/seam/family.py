@@ -61,7 +61,7 @@ class Family:
     library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
-    grid: Literal["image", "film", "none", "given"] = "image"
+    grid: Literal["image", "video", "none", "given"] = "image"
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)

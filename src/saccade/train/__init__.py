@@ -1,1 +1,1 @@
-"""Training: one resumable loop (`loop.fit`), its configurations, and the recipes of the shipped models."""
+"""Training: one resumable loop (`loop.fit`), its configurations, and the recipes of the bundled models."""

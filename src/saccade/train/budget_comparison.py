@@ -136,10 +136,10 @@ class BudgetComparison:
     def judging(self) -> ClassifierRecipe:
         """How the classifier that judges samples is made."""
         stage = replace(ClassifierStage(), fit=self.judge, shift=1 if self.side <= 16 else 3)
-        scenes = {"count": self.count, "held": self.held}
         return ClassifierRecipe(
-            source=self.source, side=self.side, label=self.label, judged=self.pictures, train=stage, **scenes
-        )
+            source=self.source, side=self.side, label=self.label, judged=self.pictures, train=stage, count=self.count,
+            held=self.held,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from saccade.train.checkpoint import keep_lines_until
 
 
 class DivergedError(SaccadeError):
-    """The loss is no finite number any more."""
+    """The loss became NaN or infinite."""
 
 
 class Records:

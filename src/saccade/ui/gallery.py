@@ -30,7 +30,7 @@ def gallery(comparison: Comparison) -> str:
 
 
 def data_url(picture: Picture) -> str:
-    """A picture, or a film as an animation, as a data URL."""
+    """A picture, or a video as an animation, as a data URL."""
     frames = [_scaled(Image.fromarray(frame)) for frame in to_bytes(picture)]
     still, small = len(frames) == 1, max(picture.shape[1:3]) <= LOSSLESS
     file = BytesIO()

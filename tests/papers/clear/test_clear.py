@@ -186,7 +186,7 @@ def test_shifted_content_shifts_the_output_inside_the_border() -> None:
     torch.testing.assert_close(inside, there, atol=1e-13, rtol=0)
 
 
-def test_a_film_is_windowed_by_a_ball() -> None:
+def test_a_video_is_windowed_by_a_ball() -> None:
     layout = Layout.joint(text=2, grid=(3, 4, 4))
     q, k, v = operands(layout)
     expected = dense(q, k, v, disc_map(layout, 1.9))

@@ -17,7 +17,7 @@ from saccade.papers.consistedit.shared_operands import OPERANDS, SharedOperands
 LAYOUTS = {
     "text first": Layout.joint(text=3, grid=(1, 2, 4)),
     "text last": Layout.joint(text=3, grid=(1, 2, 4), text_first=False),
-    "film alone": Layout.image_only((2, 2, 3)),
+    "video alone": Layout.image_only((2, 2, 3)),
 }
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 PAIR = Rows.of("source", "target", samples=2)

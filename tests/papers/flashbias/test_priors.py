@@ -57,7 +57,7 @@ def test_the_same_strength_means_the_same_on_a_larger_grid() -> None:
     assert corners == pytest.approx([-2 * (3 / 4) ** 2, -2 * (7 / 8) ** 2], rel=1e-5)
 
 
-def test_distance_on_films_counts_time_in_lengths() -> None:
+def test_distance_on_videos_counts_time_in_lengths() -> None:
     layout = Layout.image_only((4, 2, 2))
     values = laid(SpatialDistance(), layout)[0, 0]
     assert values[0, 4].item() == pytest.approx(-1 / 16) and values[0, 1].item() == pytest.approx(-1 / 4)

@@ -1,4 +1,4 @@
-"""PT-DiT: counts, its block against a plain rewrite, official names, positions, films, words, PixArt."""
+"""PT-DiT: counts, its block against a plain rewrite, official names, positions, videos, words, PixArt."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,7 @@ from saccade.nn.part import TokenPositions
 from saccade.papers import PTDiT
 from saccade.papers.pt_dit.config import PTDiTConfig, window_at
 from saccade.papers.pt_dit.conversion import from_pixart, replace_by_proxies
-from saccade.papers.pt_dit.video_positions import film_table
+from saccade.papers.pt_dit.video_positions import video_table
 from saccade.papers.pt_dit.windows import merge, partition
 
 TINY = PTDiTConfig(depth=2, width=32, heads=2, side=8, words_width=12, window=(1, 2, 2))
@@ -47,7 +47,7 @@ def test_parameters() -> None:
 
 def test_windows_grow_with_the_picture() -> None:
     assert [window_at(side) for side in (256, 512, 1024, 2048)] == [(1, 2, 2), (1, 4, 4), (1, 8, 8), (1, 16, 16)]
-    assert window_at(512, film=True) == (4, 4, 4)
+    assert window_at(512, video=True) == (4, 4, 4)
     with pytest.raises(ValueError, match="side=200 must be a multiple of 128"):
         window_at(200)
 
@@ -131,8 +131,8 @@ def test_fresh_model_answers_zero_in_shape() -> None:
     x, t, words = _batch()
     out, losses = PTDiT(TINY)(x, t, words)
     assert out.shape == (3, 8, 8, 8) and not out.any() and losses == {}
-    film = PTDiT(TINY, window=(2, 2, 2), frames=4, learned_variance=False)
-    assert film(torch.randn(3, 4, 6, 8, 4), t, words).out.shape == (3, 4, 6, 8, 4)
+    video = PTDiT(TINY, window=(2, 2, 2), frames=4, learned_variance=False)
+    assert video(torch.randn(3, 4, 6, 8, 4), t, words).out.shape == (3, 4, 6, 8, 4)
 
 
 @pytest.mark.parametrize("choice", ["mean", "first", "random"])
@@ -148,7 +148,7 @@ def test_blocks_draw_each_for_themselves() -> None:
     assert [block.proxies.proxies.seed for block in blocks] == [7, 8]
 
 
-def test_a_film_of_one_frame_is_a_picture() -> None:
+def test_a_video_of_one_frame_is_a_picture() -> None:
     model, (x, t, words) = _stirred(PTDiT(TINY)), _batch()
     assert torch.equal(model(x[:, :, None], t, words).out[:, :, 0], model(x, t, words).out)
 
@@ -156,10 +156,10 @@ def test_a_film_of_one_frame_is_a_picture() -> None:
 def test_patches_return_to_their_places() -> None:
     """Without blocks that mix and without positions the model is one linear map of each patch."""
     model, (_, t, words) = _stirred(PTDiT(TINY, frames=2, window=(1, 2, 2))), _batch()
-    model.blocks, film = torch.nn.ModuleList(), torch.randn(1, 4, 2, 8, 8)
-    changed = film.clone()
+    model.blocks, video = torch.nn.ModuleList(), torch.randn(1, 4, 2, 8, 8)
+    changed = video.clone()
     changed[0, :, 1, 2:4, 6:8] += 1
-    moved = (model(film, t[:1], words[:1]).out != model(changed, t[:1], words[:1]).out).any(1)[0]
+    moved = (model(video, t[:1], words[:1]).out != model(changed, t[:1], words[:1]).out).any(1)[0]
     assert moved[1, 2:4, 6:8].any() and int(moved.sum()) == int(moved[1, 2:4, 6:8].sum())
 
 
@@ -182,7 +182,7 @@ def test_stored_and_read(tmp_path: Path) -> None:
 
 
 def test_positions_are_time_then_column_then_row() -> None:
-    table = film_table((3, 2, 5), 32, step=0.5)
+    table = video_table((3, 2, 5), 32, step=0.5)
     rates = 10000 ** -(torch.arange(4.0) / 4)
     cell = table[2].view(2, 5, 32)[1, 3]
     torch.testing.assert_close(cell[:8], torch.cat(((2 * rates).sin(), (2 * rates).cos())))
@@ -208,7 +208,7 @@ def test_positions_follow_the_picture() -> None:
     batch = _batch(side=16)
     assert torch.equal(small(*batch).out, large.eval()(*batch).out)
     halved = PTDiT(TINY, side=128, sized=False).config.table((1, 4, 4))
-    assert torch.equal(halved, film_table((1, 4, 4), 32, step=0.5))
+    assert torch.equal(halved, video_table((1, 4, 4), 32, step=0.5))
 
 
 # ---- resolution and aspect
@@ -218,8 +218,8 @@ def test_size_is_told_at_side_128_and_ignored_at_first() -> None:
     sized = PTDiT(TINY, width=48, side=128, depth=1)
     assert not hasattr(PTDiT(TINY), "resolution") and sized.resolution.outer.out_features == 16
     x, t, words = _batch()
-    film, size = x[:, :, None], torch.tensor([[64.0, 64.0]]).expand(3, 2)
-    assert torch.equal(sized._condition(t, film, None), sized.time(t))
+    video, size = x[:, :, None], torch.tensor([[64.0, 64.0]]).expand(3, 2)
+    assert torch.equal(sized._condition(t, video, None), sized.time(t))
     _stirred(sized)
     usual = sized(x, t, words).out
     assert torch.equal(sized(x, t, words, size=size).out, usual)
@@ -336,7 +336,7 @@ def test_mixer_in_the_place_of_self_attention() -> None:
         ({"side": 9}, "side=9 must be a multiple of patch=2"),
         ({"width": 24}, "width=24 must be a multiple of 16"),
         ({"modulation": "zero"}, "modulation='zero' is none of PT-DiT's"),
-        ({"positions": "none"}, "positions='none' must be 'film' or 'picture'"),
+        ({"positions": "none"}, "positions='none' must be 'video' or 'picture'"),
         ({"steps": ("near", "text")}, "must be some of proxies, near, far"),
         ({"steps": ()}, "must be some of proxies, near, far"),
         ({"window": (2, 2)}, r"window=\(2, 2\) must be \(frames, height, width\)"),

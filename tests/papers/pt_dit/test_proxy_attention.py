@@ -97,9 +97,9 @@ def test_spreading_repeats_or_interpolates() -> None:
     smooth = proxies.spread(y, GRID, "linear").view(8, 8)
     assert torch.equal(repeated[5], torch.tensor([0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.5, 6.5]))
     torch.testing.assert_close(smooth[:, 1:-1], ramp.view(8, 8)[:, 1:-1])
-    film = Proxies(window=(2, 2, 2))
+    video = Proxies(window=(2, 2, 2))
     numbers = torch.arange(8.0).view(1, 8, 1)
-    assert torch.equal(film.pool(film.spread(numbers, (4, 4, 4), "nearest"), (4, 4, 4)), numbers)
+    assert torch.equal(video.pool(video.spread(numbers, (4, 4, 4), "nearest"), (4, 4, 4)), numbers)
 
 
 @pytest.mark.parametrize(

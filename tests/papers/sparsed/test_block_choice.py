@@ -21,7 +21,7 @@ from saccade.papers.sparsed.block_choice import (
 
 RULES: tuple[Rule, ...] = ("official", "paper", "joint")
 LM = Layout((Segment("prompt", "text", 10), Segment("generation", "text", 6)))
-FILM = Layout((Segment("image", "image", 12, (3, 2, 2)), Segment("text", "text", 5)))
+VIDEO = Layout((Segment("image", "image", 12, (3, 2, 2)), Segment("text", "text", 5)))
 
 
 def scored(blocks: int, *, open_: Tensor | None = None, seed: int = 0) -> BlockScores:
@@ -111,9 +111,9 @@ def test_the_published_counts() -> None:
         (LM, None, 16, (True,)),  # no block is all generated: the one with most
         (Layout.plain(11), 1, 4, (False, False, True)),
         (Layout.plain(9), 9, 4, (True, True, True)),
-        (FILM, None, 4, (True, True, True, False, False)),  # text last; a short block may be all prompt
-        (FILM, None, 5, (True, True, False, False)),
-        (FILM, None, 30, (True,)),
+        (VIDEO, None, 4, (True, True, True, False, False)),  # text last; a short block may be all prompt
+        (VIDEO, None, 5, (True, True, False, False)),
+        (VIDEO, None, 30, (True,)),
         (Layout.image_only((1, 3, 3)), None, 4, (True, True, True)),
     ],
 )

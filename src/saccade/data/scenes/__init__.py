@@ -1,4 +1,4 @@
-"""Synthetic scenes with full ground truth: pictures and films of coloured shapes, captions, boxes, masks, from a seed.
+"""Synthetic scenes with full ground truth: pictures and videos of coloured shapes, captions, boxes, masks, from a seed.
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(0)
@@ -8,15 +8,6 @@
 True
 """
 
-from saccade.data.scenes.film import Film as Film
-from saccade.data.scenes.film import Motion as Motion
-from saccade.data.scenes.film import film_masks as film_masks
-from saccade.data.scenes.film import render_film as render_film
-from saccade.data.scenes.film import sample_film as sample_film
-from saccade.data.scenes.film_verdict import FilmVerdict as FilmVerdict
-from saccade.data.scenes.film_verdict import judge_film as judge_film
-from saccade.data.scenes.film_words import FilmPrompt as FilmPrompt
-from saccade.data.scenes.film_words import describe_film as describe_film
 from saccade.data.scenes.raster import masks as masks
 from saccade.data.scenes.raster import render as render
 from saccade.data.scenes.reading import Parsed as Parsed
@@ -29,6 +20,15 @@ from saccade.data.scenes.shapes import SHAPES as SHAPES
 from saccade.data.scenes.verdict import Verdict as Verdict
 from saccade.data.scenes.verdict import judge as judge
 from saccade.data.scenes.verdict import rates as rates
+from saccade.data.scenes.video import Motion as Motion
+from saccade.data.scenes.video import Video as Video
+from saccade.data.scenes.video import render_video as render_video
+from saccade.data.scenes.video import sample_video as sample_video
+from saccade.data.scenes.video import video_masks as video_masks
+from saccade.data.scenes.video_verdict import VideoVerdict as VideoVerdict
+from saccade.data.scenes.video_verdict import judge_video as judge_video
+from saccade.data.scenes.video_words import VideoPrompt as VideoPrompt
+from saccade.data.scenes.video_words import describe_video as describe_video
 from saccade.data.scenes.words import RELATIONS as RELATIONS
 from saccade.data.scenes.words import Prompt as Prompt
 from saccade.data.scenes.words import Relation as Relation

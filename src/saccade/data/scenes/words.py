@@ -82,7 +82,7 @@ def prompts(n: int, *, seed: int, count: int | None = None, split: Split = "trai
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that captions of pictures and films use, sorted."""
+    """Every word that captions of pictures and videos use, sorted."""
     phrases = (*COLOURS, *SHAPES, *SIZES, *PLACES, *BACKGROUNDS, *RELATIONS, *MOTION_WORDS, *_JOINTS)
     return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
 

@@ -38,7 +38,7 @@ PAPER = Paper(
         "the distillation is not part of this system yet: what `Clear` does to a model is zero-shot",
         "tokens may be reordered by the kernel; the official code keeps the raster and touches 2 to 4 times the blocks",
         "text may stand first or last, or be absent: it comes from the host's layout, never from a constant",
-        "on films the disc becomes a ball in (t, y, x), and pooling works frame by frame: extensions, not in the paper",
+        "on videos the disc becomes a ball in (t, y, x) and pooling works frame by frame: extensions, not in the paper",
         "padding a host masks stays masked; a causal host stays causal",
         "the NTK factor is an extra rotation of q and k by the difference of the angles",
     ),

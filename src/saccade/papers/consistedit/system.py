@@ -22,7 +22,7 @@ Map = Float[Tensor, "*s h w"] | Bool[Tensor, "*s h w"]
 class Region:
     """A region with a strength of its own.
 
-    mask      where to edit, in [0, 1]: (h w), film (t h w), or for each sample (s t h w)
+    mask      where to edit, in [0, 1]: (h w), video (t h w), or for each sample (s t h w)
     strength  share of the steps in which it keeps its structure
     """
 
@@ -49,7 +49,7 @@ class ConsistEdit:
 
     strength   share of the steps, from the noisy end, in which the edited region keeps the source's structure: 1 to
                change colour or material, about 0.3 to change the object
-    mask       where to edit, on the grid of image tokens: (h w), film (t h w), by sample (s t h w); None: everywhere
+    mask       where to edit, on the grid of image tokens: (h w), video (t h w), by sample (s t h w); None: everywhere
     regions    several masks with a strength each, instead of mask and strength
     structure  operands taken from the source within the edited region in those first steps, "" for none
     kept       operands taken from the source outside of it at every step, "" for none

@@ -134,7 +134,7 @@ SIZES = {
 
 
 class DCDiT(Architecture):
-    """A class-conditional diffusion transformer with dynamic chunking; a fresh one answers 0."""
+    """A class-conditional diffusion transformer with dynamic chunking; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DCDiTConfig
     config: DCDiTConfig

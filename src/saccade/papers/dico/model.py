@@ -88,7 +88,7 @@ SIZES = {
 
 
 class DiCo(Architecture):
-    """A class-conditional convolutional denoiser; a fresh one answers 0."""
+    """A class-conditional convolutional denoiser; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DiCoConfig
     config: DiCoConfig

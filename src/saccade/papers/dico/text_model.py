@@ -44,7 +44,7 @@ class DiCoTextConfig(DiCoConfig):
 
 
 class DiCoText(DiCo):
-    """A text-conditional convolutional denoiser; a fresh one answers 0."""
+    """A text-conditional convolutional denoiser; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DiCoTextConfig
     config: DiCoTextConfig

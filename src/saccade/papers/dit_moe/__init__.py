@@ -40,8 +40,8 @@ PAPER = Paper(
         "which expert serves depends on place and step, not on the class; most in the first 50 of 250 steps",
     ),
     deviations=(
-        "the loss of balance is returned and added by the trainer: gradients are those of what is minimised, also with "
-        "scaled or accumulated losses",
+        "the load-balancing loss is returned and added by the trainer: gradients are those of what is minimised, also "
+        "with scaled or accumulated losses",
         "one path for training and use, differentiable in both; the released one for use has no gradients",
         "q and k stay in the model's precision after their norms; the released fused path halves theirs",
         "norm_topk, kinds of experts, padding and soft routing are extensions; upcycling turns norm_topk on unless "

@@ -67,7 +67,7 @@ SIZES = {
 
 
 class DiTMoE(DiT):
-    """A class-conditional diffusion transformer of experts; a fresh one answers 0."""
+    """A class-conditional diffusion transformer of experts; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DiTMoEConfig
     config: DiTMoEConfig

@@ -18,7 +18,7 @@ class DyDiLiTConfig(DiTConfig):
 
 
 class DyDiLiT(DiT):
-    """A class-conditional linear diffusion transformer; a fresh one answers 0."""
+    """A class-conditional linear diffusion transformer; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = DyDiLiTConfig
     sizes: ClassVar[dict[str, Any]] = {

@@ -62,7 +62,7 @@ class SpatialDistance(Prior):
     """-strength_h |x - y|^2 between places (t, y, x) on the grid.
 
     strength: one number, or one per head. unit "side" measures in sides of the picture (the longer one; time in lengths
-    of the film), so that a strength means the same at every size; "token" measures in tokens.
+    of the video), so that a strength means the same at every size; "token" measures in tokens.
     """
 
     strength: float | tuple[float, ...] = 1.0

@@ -40,7 +40,7 @@ PAPER = Paper(
         "gates have mean one, as in the released code; the printed formula lacks the factors h_s, K and 2",
         "equal logits give gates of exactly one, since each softmax is taken over the picks alone",
         "one shared head beside routed ones works; the released class has no weight for it",
-        "the loss of balance is returned, leaves padding out, and works with several models and checkpointing",
+        "the load-balancing loss is returned, leaves padding out, and works with several models and checkpointing",
         "norm routing works for any split, one candidate included; its straight-through gradient is ours, the training "
         "code being unreleased",
         "attached, q is taken after rotation, which keeps norms; where a host normalises q, as FLUX and Qwen3 do, "

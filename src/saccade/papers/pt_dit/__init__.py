@@ -36,7 +36,7 @@ PAPER = Paper(
         "48 % less computation than DiT and 35 % less than PixArt-alpha at equal size",
         "token mixing at 34.4, 9.7 and 4.7 % of full attention's for 256, 1024 and 4096 tokens in 64 windows",
         "1.8B parameters, pictures of 2048 pixels: 82.5 % less computation than Lumina-Next",
-        "one architecture for pictures, films and several views",
+        "one architecture for pictures, videos and several views",
     ),
     deviations=(
         "each sample has its own modulation; the released code hands out others' where times differ in a batch",

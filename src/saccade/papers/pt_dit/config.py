@@ -10,7 +10,7 @@ from saccade.models.architecture import check_config
 from saccade.papers.pt_dit.proxies import Choice, Order, Proxies
 from saccade.papers.pt_dit.proxy_attention import Inject
 from saccade.papers.pt_dit.proxy_block import STEPS, Step
-from saccade.papers.pt_dit.video_positions import film_table, plane_table
+from saccade.papers.pt_dit.video_positions import plane_table, video_table
 from saccade.papers.pt_dit.windows import Sizes
 
 SIZED_SIDE = 128  # latents of this side are told the picture's resolution and aspect
@@ -29,7 +29,7 @@ class PTDiTConfig:
     proxies_modulated   time changes the proxies' attention, as drawn in the paper
     modulation     "single", the only one there is
     time_scale     multiplies the time before its embedding
-    positions      "film": time in a quarter of the channels; "picture": none, places stretched to `side`, as in PixArt
+    positions      "video": time in a quarter of the channels; "picture": none, places stretched to `side`, as in PixArt
     swapped        positions of grids that are not square as the released code makes them, height and width exchanged
     sized          resolution and aspect are told; None: where `side` is 128
     """
@@ -54,7 +54,7 @@ class PTDiTConfig:
     modulation: Literal["single"] = "single"
     ffn: str = "mlp"
     time_scale: float = 1000.0
-    positions: Literal["film", "picture"] = "film"
+    positions: Literal["video", "picture"] = "video"
     swapped: bool = False
     sized: bool | None = None
 
@@ -66,8 +66,8 @@ class PTDiTConfig:
             raise ValueError(f"width={self.width} must be a multiple of 16: sine and cosine of time, column and row")
         if self.modulation != "single":
             raise ValueError(f"modulation='{self.modulation}' is none of PT-DiT's; it has 'single' alone")
-        if self.positions not in ("film", "picture"):
-            raise ValueError(f"positions='{self.positions}' must be 'film' or 'picture'")
+        if self.positions not in ("video", "picture"):
+            raise ValueError(f"positions='{self.positions}' must be 'video' or 'picture'")
         if not self.steps or not {*self.steps} <= {*STEPS}:
             raise ValueError(f"steps={self.steps} must be some of {', '.join(STEPS)}")
         if len(self.window) != 3:
@@ -90,7 +90,7 @@ class PTDiTConfig:
         if self.positions == "picture":
             usual = self.side / self.patch / wide
             return plane_table(grid[1:], self.width, steps=(usual / grid[1], usual / grid[2])).repeat(grid[0], 1, 1)
-        return film_table((grid[0], grid[2], grid[1]) if self.swapped else grid, self.width, step=1 / wide)
+        return video_table((grid[0], grid[2], grid[1]) if self.swapped else grid, self.width, step=1 / wide)
 
     def proxies(self, block: int) -> Proxies:
         """How a block chooses its proxies; each draws with a seed of its own."""
@@ -99,8 +99,8 @@ class PTDiTConfig:
         )
 
 
-def window_at(side: int, *, film: bool = False) -> Sizes:
-    """The paper's window for pictures of `side` pixels: 64 windows at every side, four frames of a film in each."""
+def window_at(side: int, *, video: bool = False) -> Sizes:
+    """The paper's window for pictures of `side` pixels: 64 windows at every side, four frames of a video in each."""
     if side % 128:
         raise ValueError(f"side={side} must be a multiple of 128 pixels")
-    return (4 if film else 1, side // 128, side // 128)
+    return (4 if video else 1, side // 128, side // 128)

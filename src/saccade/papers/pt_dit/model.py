@@ -1,4 +1,4 @@
-"""PT-DiT: pictures and films from words, by proxy tokens in the place of full attention.
+"""PT-DiT: pictures and videos from words, by proxy tokens in the place of full attention.
 
     latent -> patches + positions -> blocks, told time and words -> norm, modulation, projection -> latent
 
@@ -34,7 +34,7 @@ LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
 
 class PTDiT(Architecture):
-    """A text-conditional diffusion transformer of proxies and windows; a fresh one answers 0."""
+    """A text-conditional diffusion transformer of proxies and windows; outputs zero at initialisation (adaLN-Zero)."""
 
     config_class = PTDiTConfig
     config: PTDiTConfig
@@ -100,16 +100,16 @@ class PTDiT(Architecture):
         *,
         size: Float[Tensor, "b 2"] | None = None,
     ) -> Prediction:
-        """The objective's prediction for latents of pictures (b c h w) or films (b c f h w).
+        """The objective's prediction for latents of pictures (b c h w) or videos (b c f h w).
 
         `keep`: words that are there. `size`: height and width of the picture in pixels, for models that are told; None:
         eight times those of the latents.
         """
         self._check(x, words, keep)
-        film = x if x.ndim == 5 else x[:, :, None]
-        grid = (film.shape[2], *(side // self.config.patch for side in film.shape[3:]))
-        tokens = self._tokens(film, grid)
-        e = self._condition(t, film, size)
+        video = x if x.ndim == 5 else x[:, :, None]
+        grid = (video.shape[2], *(side // self.config.patch for side in video.shape[3:]))
+        tokens = self._tokens(video, grid)
+        e = self._condition(t, video, size)
         told, shared, place, losses = self.caption(words), self.shared(e), TokenPositions(grid=grid), []
         hidden = None if keep is None else torch.where(keep, 0.0, HIDDEN).to(tokens.dtype)[:, None, None]
         for block in self.blocks:
@@ -119,19 +119,19 @@ class PTDiT(Architecture):
         out = self._latents(self.pixels(modulate(self.norm(tokens), *self.final(e.repeat(1, 2)))), grid)
         return Prediction(out.reshape(len(x), -1, *x.shape[2:]), added(losses))
 
-    def _tokens(self, film: Float[Tensor, "b c f h w"], grid: Sizes) -> Float[Tensor, "b n d"]:
-        tokens = self.patches(film.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(film), -1))
+    def _tokens(self, video: Float[Tensor, "b c f h w"], grid: Sizes) -> Float[Tensor, "b n d"]:
+        tokens = self.patches(video.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(video), -1))
         table = self.positions if grid == self.config.grid else self.config.table(grid)
         return (tokens + table.to(tokens)).flatten(1, 2)
 
     def _condition(
-        self, t: Float[Tensor, " b"], film: Float[Tensor, "b c f h w"], size: Float[Tensor, "b 2"] | None
+        self, t: Float[Tensor, " b"], video: Float[Tensor, "b c f h w"], size: Float[Tensor, "b 2"] | None
     ) -> Float[Tensor, "b d"]:
         e = self.time(t)
         if not self.config.told_size:
             return e
         if size is None:
-            size = torch.tensor([8.0 * side for side in film.shape[-2:]], device=t.device).expand(len(t), 2)
+            size = torch.tensor([8.0 * side for side in video.shape[-2:]], device=t.device).expand(len(t), 2)
         sides = self.resolution(size.flatten()).unflatten(0, (-1, 2)).flatten(1)
         return e + torch.cat((sides, self.aspect(size[:, 0] / size[:, 1])), dim=1)
 
@@ -142,7 +142,7 @@ class PTDiT(Architecture):
     def _check(self, x: Tensor, words: Tensor, keep: Tensor | None) -> None:
         channels = self.config.channels
         if x.ndim not in (4, 5) or x.shape[1] != channels:
-            wanted = f"(b, {channels}, h, w), or (b, {channels}, f, h, w) for films"
+            wanted = f"(b, {channels}, h, w), or (b, {channels}, f, h, w) for videos"
             raise ValueError(f"x of shape {tuple(x.shape)} must be {wanted}")
         if keep is not None and keep.shape != words.shape[:2]:
             raise ValueError(f"keep of shape {tuple(keep.shape)} must be {tuple(words.shape[:2])}, as words are")

@@ -22,7 +22,7 @@ Order = Literal["contiguous", "strided"]
 class Proxies:
     """Which tokens a proxy stands for, and how it is made of them.
 
-    window   its sides, in tokens: (h, w), or (t, h, w) for films
+    window   its sides, in tokens: (h, w), or (t, h, w) for videos
     inner    sides of the parts of a window that get a proxy each; None: the whole window; time is never split
     choice   their mean, the first of them, or one drawn anew at each call
     order    "contiguous" parts of a window, or every so many tokens ("strided", as in the released code)

@@ -1,4 +1,4 @@
-"""Sine-cosine positions of films: time in a quarter of the channels, the place in the picture in the rest."""
+"""Sine-cosine positions of videos: time in a quarter of the channels, the place in the picture in the rest."""
 
 import torch
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from torch import Tensor
 from saccade.nn.positions import axis_table
 
 
-def film_table(grid: tuple[int, ...], width: int, *, step: float = 1.0) -> Float[Tensor, "f hw d"]:
+def video_table(grid: tuple[int, ...], width: int, *, step: float = 1.0) -> Float[Tensor, "f hw d"]:
     """Positions of a grid (frames, height, width); cells of a picture lie `step` apart."""
     plane = plane_table(grid[1:], 3 * width // 4, steps=(step, step))
     time = axis_table(torch.arange(grid[0], dtype=torch.float64), width // 4)

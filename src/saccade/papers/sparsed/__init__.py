@@ -41,7 +41,7 @@ PAPER = Paper(
         "lengths need not be multiples of 128",
         "where another system's mask is in force each block of queries also keeps its own block, so that no query is "
         "left without a key",
-        "on images and films text is the prompt and the grid is what is generated: an extension",
+        "on images and videos text is the prompt and the grid is what is generated: an extension",
     ),
 )
 OFFERS = Offers(

@@ -1,4 +1,4 @@
-"""Films: scenes whose things move on straight lines at constant speed and turn back at the picture's edge."""
+"""Videos: scenes whose things move on straight lines at constant speed and turn back at the picture's edge."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ STILL_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """A straight way: `direction` at the start, `travel` the share of the side covered by the whole film."""
+    """A straight way: `direction` at the start, `travel` the share of the side covered by the whole video."""
 
     direction: str
     travel: float = 0.0
@@ -42,7 +42,7 @@ class Motion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class Video:
     """`scene` is the first of `frames` frames; `motions[i]` moves thing i."""
 
     scene: Scene
@@ -75,33 +75,33 @@ class Film:
         if not _is_plain(thing, motion, self.frames):
             raise ValueError(
                 f"motion {i} ({motion}) has no words: it must cover {CLEAR_LEG} of the side, turn at most once, in a "
-                f"film of {TURN_FRAMES} frames or more, and cover {CLEAR_LEG} both before and after the turn"
+                f"video of {TURN_FRAMES} frames or more, and cover {CLEAR_LEG} both before and after the turn"
             )
         return motion_name(motion.direction, turns=_legs(thing, motion)[1] > 0) if motion.travel else STILL
 
 
-def sample_film(
+def sample_video(
     rng: np.random.Generator, *, count: int | None = None, frames: int = 16, split: Split = "train"
-) -> Film:
-    """A random film in which something moves, nothing touches, and every turn is plain to see."""
+) -> Video:
+    """A random video in which something moves, nothing touches, and every turn is plain to see."""
     number = draw_count(rng, count)
     while True:
         scene = sample(rng, count=number, split=split)
-        film = Film(scene=scene, motions=tuple(_draw(rng) for _ in scene.things), frames=frames)
-        ways = zip(scene.things, film.motions, strict=True)
-        moves = any(motion.travel for motion in film.motions)
-        if moves and all(_is_plain(thing, motion, frames) for thing, motion in ways) and _apart(film):
-            return film
+        video = Video(scene=scene, motions=tuple(_draw(rng) for _ in scene.things), frames=frames)
+        ways = zip(scene.things, video.motions, strict=True)
+        moves = any(motion.travel for motion in video.motions)
+        if moves and all(_is_plain(thing, motion, frames) for thing, motion in ways) and _apart(video):
+            return video
 
 
-def render_film(film: Film, size: int = 64) -> UInt8[np.ndarray, "t n n 3"]:
+def render_video(video: Video, size: int = 64) -> UInt8[np.ndarray, "t n n 3"]:
     """Draw every frame."""
-    return np.stack([render(scene, size) for scene in film])
+    return np.stack([render(scene, size) for scene in video])
 
 
-def film_masks(film: Film, size: int = 64) -> Bool[np.ndarray, "t things n n"]:
+def video_masks(video: Video, size: int = 64) -> Bool[np.ndarray, "t things n n"]:
     """Which pixels each thing owns in every frame."""
-    return np.stack([masks(scene, size) for scene in film])
+    return np.stack([masks(scene, size) for scene in video])
 
 
 def motion_name(direction: str, *, turns: bool) -> str:
@@ -150,5 +150,5 @@ def _is_plain(thing: Thing, motion: Motion, frames: int) -> bool:
     return motion.travel == 0 or (before >= CLEAR_LEG and (after == 0 or turns))
 
 
-def _apart(film: Film) -> bool:
-    return all(apart(a.box, b.box) for scene in film for a, b in combinations(scene.things, 2))
+def _apart(video: Video) -> bool:
+    return all(apart(a.box, b.box) for scene in video for a, b in combinations(scene.things, 2))

@@ -1,4 +1,4 @@
-"""Captions of films: how each thing moves, and how two things lie at the start and at the end.
+"""Captions of videos: how each thing moves, and how two things lie at the start and at the end.
 
 a red circle moving right and a large blue square staying still on a gray background
 a red circle moving right starts left of a blue square staying still and ends right of it
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saccade.data.scenes.film import Film
 from saccade.data.scenes.sampling import split_of
+from saccade.data.scenes.video import Video
 from saccade.data.scenes.words import MAX_WORDS, RELATIONS, Prompt, Want, holds, on_background, phrase, promise
 from saccade.data.scenes.world import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmPrompt:
+class VideoPrompt:
     """A caption and what it promises of the first frame, of the last, and of each thing's motion.
 
     Places are those of the first frame; `motions[i]` belongs to `start.wants[i]`.
@@ -27,26 +27,26 @@ class FilmPrompt:
     motions: tuple[str, ...]
 
 
-def describe_film(film: Film, rng: np.random.Generator) -> FilmPrompt:
+def describe_video(video: Video, rng: np.random.Generator) -> VideoPrompt:
     """A random true caption of at most 24 words; the motion of every thing is always named."""
-    if not film.scene.things:
+    if not video.scene.things:
         raise ValueError("things=() leaves nothing to describe; give the scene at least one thing")
-    motions = tuple(film.motion_words(i) for i in range(len(film.motions)))
-    relations = _relations(film, rng)
-    full = len(motions) == 1 and split_of(film.scene) == "held-out"
+    motions = tuple(video.motion_words(i) for i in range(len(video.motions)))
+    relations = _relations(video, rng)
+    full = len(motions) == 1 and split_of(video.scene) == "held-out"
     while True:
-        wants = tuple(promise(thing, rng, full=full, placed=0.2) for thing in film.scene.things)
-        background = film.scene.background if rng.random() < 0.6 else None
+        wants = tuple(promise(thing, rng, full=full, placed=0.2) for thing in video.scene.things)
+        background = video.scene.background if rng.random() < 0.6 else None
         text = on_background(_text(wants, motions, relations), background)
         if len(text.split()) <= MAX_WORDS:
             return _prompt(text, wants, background, motions, relations)
 
 
-def _relations(film: Film, rng: np.random.Generator) -> tuple[str, str] | None:
+def _relations(video: Video, rng: np.random.Generator) -> tuple[str, str] | None:
     """A relation of two things at the start and one at the end; None half of the time, or where nothing is clear."""
-    if len(film.motions) != 2 or rng.random() < 0.5:
+    if len(video.motions) != 2 or rng.random() < 0.5:
         return None
-    start, end = (_clear(film.at(frame)) for frame in (0, film.frames - 1))
+    start, end = (_clear(video.at(frame)) for frame in (0, video.frames - 1))
     return (start[rng.integers(len(start))], end[rng.integers(len(end))]) if start and end else None
 
 
@@ -68,9 +68,9 @@ def _prompt(
     background: str | None,
     motions: tuple[str, ...],
     relations: tuple[str, str] | None,
-) -> FilmPrompt:
+) -> VideoPrompt:
     first, last = (((0, name, 1),) for name in relations) if relations else ((), ())
     lasting = tuple(Want(colour=want.colour, shape=want.shape, size=want.size) for want in wants)
     start = Prompt(text=text, wants=wants, background=background, relations=first)
     end = Prompt(text=text, wants=lasting, background=background, relations=last)
-    return FilmPrompt(text=text, start=start, end=end, motions=motions)
+    return VideoPrompt(text=text, start=start, end=end, motions=motions)

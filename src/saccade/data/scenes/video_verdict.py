@@ -1,4 +1,4 @@
-"""Does a film keep what its caption promises? Every frame is read, things are followed by colour and shape."""
+"""Does a video keep what its caption promises? Every frame is read, things are followed by colour and shape."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from saccade.data.scenes.film import STILL, motion_name
-from saccade.data.scenes.film_words import FilmPrompt
 from saccade.data.scenes.reading import Parsed, Picture, parse
 from saccade.data.scenes.verdict import Verdict, judge, match
+from saccade.data.scenes.video import STILL, motion_name
+from saccade.data.scenes.video_words import VideoPrompt
 
 CLEAR_WAY = 0.1  # share of the side from which a way counts as a motion
 SLACK = 0.04  # how far a reading may waver off the way
@@ -18,7 +18,7 @@ Path = Float[np.ndarray, "t 2"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmVerdict:
+class VideoVerdict:
     """`start`, `end`: verdicts on the first and the last frame. `motion`: share of things that move as promised.
 
     `steady`: share of frames that show just the things named, as named, on the background named.
@@ -32,10 +32,10 @@ class FilmVerdict:
     all: bool
 
 
-def judge_film(frames: Sequence[Picture], prompt: FilmPrompt) -> FilmVerdict:
-    """Judge a film, frame by frame (each as `parse` takes it), by its caption."""
+def judge_video(frames: Sequence[Picture], prompt: VideoPrompt) -> VideoVerdict:
+    """Judge a video, frame by frame (each as `parse` takes it), by its caption."""
     if len(frames) < 2:
-        raise ValueError(f"{len(frames)} frames are no film; give at least 2, or use judge for a picture")
+        raise ValueError(f"{len(frames)} frames are no video; give at least 2, or use judge for a picture")
     seen = [parse(frame) for frame in frames]
     start, end = judge(seen[0], prompt.start), judge(seen[-1], prompt.end)
     lasting = replace(prompt.end, relations=())
@@ -43,7 +43,7 @@ def judge_film(frames: Sequence[Picture], prompt: FilmPrompt) -> FilmVerdict:
     moves = [read_motion(path) if path is not None else None for path in _follow(seen, prompt)]
     motion = float(np.mean([move == said for move, said in zip(moves, prompt.motions, strict=True)]))
     whole = start.all and end.all and steady == 1 and motion == 1
-    return FilmVerdict(start=start, end=end, motion=motion, steady=steady, all=whole)
+    return VideoVerdict(start=start, end=end, motion=motion, steady=steady, all=whole)
 
 
 def read_motion(path: Path) -> str | None:
@@ -74,7 +74,7 @@ def _direction(axis: int, forward: float) -> str:
     return (("left", "right"), ("up", "down"))[axis][int(forward > 0)]
 
 
-def _follow(seen: Sequence[Parsed], prompt: FilmPrompt) -> list[Path | None]:
+def _follow(seen: Sequence[Parsed], prompt: VideoPrompt) -> list[Path | None]:
     """The way of each wanted thing; None where a frame lacks a thing of its colour and shape."""
     wants = prompt.end.wants
     ways: list[list[tuple[float, float]]] = [[] for _ in wants]
