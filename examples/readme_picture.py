@@ -11,7 +11,7 @@ from diffusers import FluxPipeline
 
 import saccade
 from saccade.compare.arms import Setup
-from saccade.compare.comparison import Arm
+from saccade.compare.comparison import ArmResult
 from saccade.data.scenes import prompts
 from saccade.papers import Clear, FlashBias
 
@@ -23,7 +23,7 @@ captions = prompts(4, seed=7, count=1, split="held-out")
 comparison = saccade.compare(pipe, SYSTEMS, captions, setup=SETUP)
 
 
-def title(arm: Arm) -> str:
+def title(arm: ArmResult) -> str:
     """The arm, the share of pairs it computes and how far it lies from dense."""
     scores = [drawn.fidelity.psnr for drawn in arm.drawn if drawn.fidelity is not None]
     told = f"\n{arm.density:.0%} of pairs" if arm.density < 1 else ""

@@ -14,7 +14,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.ui.markdown import filled, markdown_table, signed
+from saccade.ui.markdown import fill_marks, markdown_table, signed
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PAGE = RESULTS / "architectures.md"
@@ -32,7 +32,7 @@ def main() -> None:
         figures = json.loads((RESULTS / f"architectures-{source}.json").read_text())
         draw(figures, RESULTS / f"architectures-{source}.svg")
         parts[source] = section(source, figures)
-    PAGE.write_text(filled(PAGE.read_text(), parts))
+    PAGE.write_text(fill_marks(PAGE.read_text(), parts))
 
 
 def section(source: str, figures: Figures) -> str:

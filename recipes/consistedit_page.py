@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.ui.markdown import filled, markdown_table
+from saccade.ui.markdown import fill_marks, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "consistedit.json", DOCS / "systems" / "consistedit.md"
@@ -31,7 +31,7 @@ def main() -> None:
         for kind in COLUMNS
         if kind in figures
     }
-    PAGE.write_text(filled(PAGE.read_text(), tables))
+    PAGE.write_text(fill_marks(PAGE.read_text(), tables))
 
 
 def arms(kind: str, found: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from saccade.metrics.intervals import t_interval
 from saccade.papers.dc_dit.cost import dit_flops, flops
 from saccade.papers.dc_dit.model import SIZES
-from saccade.ui.markdown import filled, markdown_table
+from saccade.ui.markdown import fill_marks, markdown_table
 from saccade.ui.markdown import verdict as above_zero
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,7 +34,7 @@ def main() -> None:
     found, flow_found = (json.loads(path.read_text()) for path in (FIGURES, FLOW))
     draw(found["picture"])
     made = {"costs": costs(), "runs": runs(found), "flow": flow(flow_found)}
-    PAGE.write_text(filled(PAGE.read_text(), made))
+    PAGE.write_text(fill_marks(PAGE.read_text(), made))
 
 
 def flow(found: dict[str, Any]) -> str:

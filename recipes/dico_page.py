@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.ui.markdown import filled, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "dico.json", DOCS / "systems" / "dico.md"
@@ -25,7 +25,7 @@ Figures = dict[str, Any]
 def main() -> None:
     """What stands between the page's marks."""
     figures = json.loads(RESULTS.read_text())
-    PAGE.write_text(filled(PAGE.read_text(), {"arms": arms(figures), "speed": speed(figures)}))
+    PAGE.write_text(fill_marks(PAGE.read_text(), {"arms": arms(figures), "speed": speed(figures)}))
 
 
 def arms(figures: Figures) -> str:

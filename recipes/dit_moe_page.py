@@ -13,7 +13,7 @@ import torch
 
 from saccade.analysis.usage_plot import plot_usage
 from saccade.metrics.intervals import t_interval
-from saccade.ui.markdown import filled, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE, PICTURE = (
@@ -30,7 +30,7 @@ Value = Callable[[Figures], float]
 def main() -> None:
     """What stands between the page's marks."""
     figures = json.loads(RESULTS.read_text())
-    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
+    PAGE.write_text(fill_marks(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
     plot_usage({name: torch.tensor(table) for name, table in figures["counts"].items()}, PICTURE)
 
 

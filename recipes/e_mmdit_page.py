@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.metrics.intervals import Interval, bootstrap, paired_difference, paired_ratio, share, t_interval
-from saccade.ui.markdown import filled, markdown_table
+from saccade.ui.markdown import fill_marks, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURES = DOCS / "systems" / "e-mmdit.md", DOCS / "results" / "e-mmdit.json"
@@ -30,7 +30,7 @@ def main() -> None:
     if missing := [arm for arm in (*PARTS, *OTHERS) if arm not in rows]:
         raise SystemExit(f"{FIGURES.name} lacks {missing}; let recipes/e_mmdit.py run to its end")
     made = {make.__name__: make(rows, figures) for make in (parts, modulation, verdicts)}
-    PAGE.write_text(filled(PAGE.read_text(), made))
+    PAGE.write_text(fill_marks(PAGE.read_text(), made))
 
 
 def parts(rows: dict[str, Any], figures: dict[str, Any]) -> str:

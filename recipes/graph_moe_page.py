@@ -12,7 +12,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.ui.markdown import filled, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PICTURE = DOCS / "results" / "graph-moe.json", DOCS / "results" / "graph-moe.svg"
@@ -36,7 +36,7 @@ def main() -> None:
     """What stands between the page's marks."""
     figures = json.loads(RESULTS.read_text())
     draw(figures["rows"])
-    PAGE.write_text(filled(PAGE.read_text(), {"arms": arms(figures)}))
+    PAGE.write_text(fill_marks(PAGE.read_text(), {"arms": arms(figures)}))
 
 
 def arms(figures: Figures) -> str:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.metrics.intervals import Interval, paired_difference, t_interval
-from saccade.ui.markdown import filled, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "moh.json", DOCS / "systems" / "moh.md"
@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 def main() -> None:
     """What stands between the page's marks."""
     figures = json.loads(RESULTS.read_text())
-    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
+    PAGE.write_text(fill_marks(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
 
 
 def arms(figures: Figures) -> str:

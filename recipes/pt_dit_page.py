@@ -11,7 +11,7 @@ from typing import Any
 
 from saccade.metrics.intervals import Interval, t_interval
 from saccade.papers.pt_dit.proxies import mixing_pairs
-from saccade.ui.markdown import filled, markdown_table
+from saccade.ui.markdown import fill_marks, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS, PAGE = DOCS / "results" / "pt-dit.json", DOCS / "systems" / "pt-dit.md"
@@ -23,7 +23,7 @@ Figures = dict[str, Any]
 def main() -> None:
     """What stands between the page's marks."""
     figures = json.loads(RESULTS.read_text())
-    PAGE.write_text(filled(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
+    PAGE.write_text(fill_marks(PAGE.read_text(), {name: write(figures) for name, write in TABLES.items()}))
 
 
 def cost(figures: Figures) -> str:

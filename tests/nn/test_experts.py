@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saccade.nn.experts import ACTIVATIONS, Expert, Experts, Kind
+from saccade.nn.experts import ACTIVATIONS, Expert, ExpertKind, Experts
 
 KINDS = tuple(ACTIVATIONS)
 
 
-def _filled(count: int, kind: Kind, width: int = 6, hidden: int = 10) -> Experts:
+def _filled(count: int, kind: ExpertKind, width: int = 6, hidden: int = 10) -> Experts:
     experts = Experts(width, count, hidden=hidden, kind=kind).double()
     for weight in experts.parameters():
         torch.nn.init.normal_(weight, std=0.5)
@@ -40,7 +40,7 @@ def _masked(experts: Experts, x: Tensor, index: Tensor, weight: Tensor) -> Tenso
 
 @given(kind=st.sampled_from(KINDS), tokens=st.integers(1, 12), count=st.integers(1, 5), data=st.data())
 @settings(deadline=None, max_examples=40)
-def test_equals_a_mask_for_each_expert(kind: Kind, tokens: int, count: int, data: st.DataObject) -> None:
+def test_equals_a_mask_for_each_expert(kind: ExpertKind, tokens: int, count: int, data: st.DataObject) -> None:
     experts, (index, weight) = _filled(count, kind), _choices(tokens, count, data.draw(st.integers(1, count)))
     x = torch.randn(tokens, 6, dtype=torch.float64)
     torch.testing.assert_close(experts(x, index, weight), _masked(experts, x, index, weight))
@@ -48,7 +48,7 @@ def test_equals_a_mask_for_each_expert(kind: Kind, tokens: int, count: int, data
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_equal_those_of_the_masks(kind: Kind, training: bool) -> None:
+def test_gradients_equal_those_of_the_masks(kind: ExpertKind, training: bool) -> None:
     """In eval mode too; the last expert has no token and gets zeros."""
     experts, (index, weight) = _filled(4, kind).train(training), _choices(9, 3, 2)
     x, push = torch.randn(2, 9, 6, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_gradients_equal_those_of_the_masks(kind: Kind, training: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_product_for_all_equals_one_expert_at_a_time(kind: Kind) -> None:
+def test_one_product_for_all_equals_one_expert_at_a_time(kind: ExpertKind) -> None:
     experts, counts = _filled(4, kind, width=8, hidden=16).float(), torch.tensor([5, 0, 3, 1])
     rows = torch.randn(9, 8, requires_grad=True)
     wrt = (rows, *experts.parameters())
@@ -74,7 +74,7 @@ def test_one_product_for_all_equals_one_expert_at_a_time(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_expert_is_the_plain_feed_forward(kind: Kind) -> None:
+def test_a_single_expert_is_the_plain_feed_forward(kind: ExpertKind) -> None:
     experts, plain = _filled(1, kind), Expert(6, 10, kind).double()
     plain.load_state_dict({name: value[0] for name, value in experts.state_dict().items()})
     x, one = torch.randn(7, 6, dtype=torch.float64), torch.ones(7, 1, dtype=torch.float64)

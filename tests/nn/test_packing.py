@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from saccade.nn.attention import SelfAttention
 from saccade.nn.block import DiTBlock
 from saccade.nn.feedforward import Mlp
-from saccade.nn.modulation import Kind
+from saccade.nn.modulation import ModulationKind
 from saccade.nn.packing import pack, per_token, ragged, unpack
 from saccade.nn.part import TokenPositions
 from saccade.nn.positions import grid_places
@@ -48,7 +48,7 @@ def test_vectors_are_repeated_for_each_token() -> None:
 
 
 @pytest.mark.parametrize("modulation", ["zero", "single"])
-def test_a_block_works_on_packed_sequences_as_on_each_alone(modulation: Kind) -> None:
+def test_a_block_works_on_packed_sequences_as_on_each_alone(modulation: ModulationKind) -> None:
     torch.manual_seed(0)
     block = DiTBlock(8, SelfAttention(8, 2, rotary=True), Mlp(8), modulation=modulation)
     for weight in block.parameters():

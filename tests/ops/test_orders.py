@@ -9,9 +9,9 @@ from saccade.core.blocks import EMPTY, FULL, MIXED
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import Mask, Table
 from saccade.core.places import Causal, Disc
+from saccade.ops.gather_schedule import schedule
 from saccade.ops.orders import Hilbert, Order, Tiles, candidates, inverse, tokens
 from saccade.ops.pattern import Pattern, pattern
-from saccade.ops.schedule import schedule
 from tests.ops.cases import block_mask
 
 GRIDS = st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 13))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from saccade.compare.comparison import Arm, Comparison, Drawn, Role, SiteUse
+from saccade.compare.comparison import ArmResult, Comparison, Drawn, Role, SiteUse
 from saccade.metrics import fidelity
 
 PROMPTS = ("a red circle left of a <b>blue</b> square", "a large green star at the top & a small cyan cross")
@@ -28,7 +28,7 @@ def comparison(systems: int = 4, side: int = 64, frames: int = 1) -> Comparison:
     )
 
 
-def _arm(name: str, i: int, clean: dict[tuple[int, int], np.ndarray], rng: np.random.Generator) -> Arm:
+def _arm(name: str, i: int, clean: dict[tuple[int, int], np.ndarray], rng: np.random.Generator) -> ArmResult:
     role: Role = ("floor", "reference")[i] if i < 2 else "system"
     density, fell_back = (1.0, 0.6, 0.45, 0.3, 0.2)[max(0, min(i - 1, 4))], i == 3
     seconds = tuple(float(1.1 - 0.1 * i + 0.05 * x) for x in rng.random(5))
@@ -47,7 +47,7 @@ def _arm(name: str, i: int, clean: dict[tuple[int, int], np.ndarray], rng: np.ra
     )
     drawn = tuple(_drawn(place, picture, i, rng) for place, picture in clean.items())
     attention = tuple(s * 0.4 for s in seconds)
-    return Arm(label=name, role=role, stack=(name,) if i != 1 else (), seconds=seconds, attention=attention,
+    return ArmResult(label=name, role=role, stack=(name,) if i != 1 else (), seconds=seconds, attention=attention,
                peak_bytes=600_000_000 + i, sites=sites, drawn=drawn)  # fmt: skip
 
 

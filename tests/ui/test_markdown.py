@@ -1,24 +1,24 @@
-"""Pages that are filled from figures."""
+"""Pages that are fill_marks from figures."""
 
 from math import nan
 
 import pytest
 
 from saccade.metrics.intervals import Interval
-from saccade.ui.markdown import filled, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
 
 PAGE = "a\n<!-- figures: one -->\nold\n<!-- end -->\nb\n<!-- figures: two -->\n<!-- end -->\n"
 
 
 def test_parts_go_between_their_marks_and_again() -> None:
-    page = filled(PAGE, {"one": "1", "two": "2"})
+    page = fill_marks(PAGE, {"one": "1", "two": "2"})
     assert page == "a\n<!-- figures: one -->\n1\n<!-- end -->\nb\n<!-- figures: two -->\n2\n<!-- end -->\n"
-    assert filled(page, {"one": "1", "two": "2"}) == page
+    assert fill_marks(page, {"one": "1", "two": "2"}) == page
 
 
 def test_a_page_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="no <!-- figures: three -->"):
-        filled(PAGE, {"three": "3"})
+        fill_marks(PAGE, {"three": "3"})
 
 
 def test_verdicts_and_signs() -> None:

@@ -33,7 +33,7 @@ from saccade.ui.progress import Told, progress_bar
 BLOCK = 128  # tokens of a random pattern's blocks
 CHUNK = 256  # queries of the written-out dense baseline taken at once
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Arm = Callable[[], object]
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +143,11 @@ def _case(
 
 def _sparse(
     call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...], told: Callable[[str], None]
-) -> tuple[dict[str, Arm], list[str]]:
+) -> tuple[dict[str, Work], list[str]]:
     """The sparse kernels that take the call, ready to run, and why another does not."""
     if lowered is None:
         return {}, ["the mask lets every pair pass"]
-    arms: dict[str, Arm] = {}
+    arms: dict[str, Work] = {}
     notes: list[str] = []
     for name in chosen:
         told(f"preparing {name} for {call.q.shape[2]}")
@@ -208,7 +208,7 @@ def _chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def _interleaved(arms: dict[str, Arm], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def _interleaved(arms: dict[str, Work], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Milliseconds of each arm, once a round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     for counted in (False, *(True,) * rounds):
@@ -218,7 +218,7 @@ def _interleaved(arms: dict[str, Arm], rounds: int, device: torch.device) -> dic
     return times
 
 
-def _milliseconds(arm: Arm, device: torch.device) -> float:
+def _milliseconds(arm: Work, device: torch.device) -> float:
     start = _now(device)
     arm()
     return 1e3 * (_now(device) - start)

@@ -45,7 +45,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Arm:
+class ArmResult:
     """One stack of systems. `seconds[i]` and `attention[i]` of all arms come from visit i: same prompts, same seeds."""
 
     label: str
@@ -74,17 +74,17 @@ class Comparison:
     started: str
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmResult, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
-    def reference(self) -> Arm:
+    def reference(self) -> ArmResult:
         """The dense arm that all others are measured against."""
         return next(arm for arm in self.arms if arm.role == "reference")
 
-    def arm(self, label: str) -> Arm:
+    def arm(self, label: str) -> ArmResult:
         """One arm by its label."""
         for arm in self.arms:
             if arm.label == label:

@@ -4,7 +4,7 @@ from dataclasses import asdict, fields, is_dataclass
 from math import isfinite
 from typing import Any
 
-from saccade.compare.comparison import Arm, Comparison, Drawn
+from saccade.compare.comparison import ArmResult, Comparison, Drawn
 from saccade.compare.summary import differences, summarise
 
 SCHEMA = 1
@@ -21,7 +21,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return clean({"schema": SCHEMA, **plain, "arms": arms, "paired_differences": gaps})
 
 
-def _arm(arm: Arm) -> dict[str, Any]:
+def _arm(arm: ArmResult) -> dict[str, Any]:
     kept = {f.name: getattr(arm, f.name) for f in fields(arm) if f.name != "drawn"}
     return {**kept, "density": arm.density, "pictures": [_drawn(drawn) for drawn in arm.drawn]}
 

@@ -6,7 +6,7 @@ from math import isfinite, isnan, nan
 
 import numpy as np
 
-from saccade.compare.comparison import Arm, Comparison
+from saccade.compare.comparison import ArmResult, Comparison
 from saccade.metrics.intervals import Interval, paired_difference, paired_ratio, share, t_interval
 
 
@@ -52,7 +52,7 @@ def summarise(comparison: Comparison) -> tuple[Summary, ...]:
     return tuple(summary(arm, comparison.reference) for arm in comparison.arms)
 
 
-def summary(arm: Arm, reference: Arm) -> Summary:
+def summary(arm: ArmResult, reference: ArmResult) -> Summary:
     """The figures of one arm against the reference."""
     scores = [drawn.fidelity for drawn in arm.drawn if drawn.fidelity is not None]
     attention = timing(arm.attention, reference.attention) if arm.attention and reference.attention else None
@@ -105,12 +105,12 @@ def _scaled(x: Interval, by: float) -> Interval:
     return Interval(low=x.low * by, mid=x.mid * by, high=x.high * by, n=x.n)
 
 
-def _whole(arm: Arm) -> list[float]:
+def _whole(arm: ArmResult) -> list[float]:
     """1 for each judged picture that keeps every promise, 0 for the others."""
     return [drawn.verdict["all"] for drawn in arm.drawn if drawn.verdict is not None]
 
 
-def _kept(arm: Arm) -> dict[str, float]:
+def _kept(arm: ArmResult) -> dict[str, float]:
     """Mean share kept by kind of promise, over the pictures whose prompt makes it."""
     verdicts = [drawn.verdict for drawn in arm.drawn if drawn.verdict is not None]
     kinds = verdicts[0] if verdicts else {}

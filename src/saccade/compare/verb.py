@@ -14,7 +14,7 @@ import torch
 
 from saccade.attach import attach
 from saccade.compare.arms import Candidate, Setup, Stack, Visit, candidates, to_spec, turned, visits
-from saccade.compare.comparison import Arm, Comparison, Drawn, SiteUse
+from saccade.compare.comparison import ArmResult, Comparison, Drawn, SiteUse
 from saccade.core.errors import SaccadeError
 from saccade.core.mechanism import System
 from saccade.data.scenes import Prompt, judge, parse
@@ -168,8 +168,8 @@ def _gather(
     )
 
 
-def _arm(arm: Candidate, taken: Taken, drawn: tuple[Drawn, ...]) -> Arm:
-    return Arm(
+def _arm(arm: Candidate, taken: Taken, drawn: tuple[Drawn, ...]) -> ArmResult:
+    return ArmResult(
         label=arm.label,
         role=arm.role,
         stack=tuple(map(to_spec, arm.stack)),

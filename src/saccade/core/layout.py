@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-Kind = Literal["text", "image", "padding", "extra"]
+SegmentKind = Literal["text", "image", "padding", "extra"]
 Grid = tuple[int, int, int]
 
 
@@ -22,13 +22,13 @@ class Segment:
     """A run of `n` tokens of one kind; `grid` (t, h, w) gives image tokens their places."""
 
     name: str
-    kind: Kind
+    kind: SegmentKind
     n: int
     grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind='{self.kind}' of segment '{self.name}' must be one of {get_args(Kind)}")
+        if self.kind not in get_args(SegmentKind):
+            raise ValueError(f"kind='{self.kind}' of segment '{self.name}' must be one of {get_args(SegmentKind)}")
         if self.n < 0:
             raise ValueError(f"n={self.n} of segment '{self.name}' must not be negative")
         if self.grid is not None and self.grid[0] * self.grid[1] * self.grid[2] != self.n:
@@ -64,7 +64,7 @@ class Layout:
         return cls((Segment("image", "image", _volume(grid), grid),))
 
     @classmethod
-    def plain(cls, n: int, kind: Kind = "text") -> "Layout":
+    def plain(cls, n: int, kind: SegmentKind = "text") -> "Layout":
         """`n` tokens of one kind, without a grid."""
         return cls((Segment(kind, kind, n),))
 
@@ -81,7 +81,7 @@ class Layout:
                 return slice(start, end)
         raise ValueError(f"segment '{name}' is not in the layout; it has {[s.name for s in self.segments]}")
 
-    def of(self, kind: Kind) -> tuple[Segment, ...]:
+    def of(self, kind: SegmentKind) -> tuple[Segment, ...]:
         """All segments of one kind, in order."""
         return tuple(s for s in self.segments if s.kind == kind)
 
@@ -98,7 +98,7 @@ class Layout:
         """Number of text tokens."""
         return sum(s.n for s in self.of("text"))
 
-    def is_(self, kind: Kind, device: torch.device | str | None = None) -> Bool[Tensor, " n"]:
+    def is_(self, kind: SegmentKind, device: torch.device | str | None = None) -> Bool[Tensor, " n"]:
         """Which tokens are of `kind`."""
         return torch.cat([torch.full((s.n,), s.kind == kind, device=device) for s in self.segments])
 

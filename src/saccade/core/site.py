@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from saccade.core.clock import Clock
 
 SiteKind = Literal["joint", "self", "cross"]
-Stage = Literal["all", "last"]
+SiteStage = Literal["all", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class Where:
     heads: tuple[int, ...] | None = None
     during: tuple[float, float] = (0.0, 1.0)
     depth: tuple[float, float] = (0.0, 1.0)
-    stage: Stage = "all"
+    stage: SiteStage = "all"
 
     def __post_init__(self) -> None:
         for name, (low, high), of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
             if not 0 <= low < high <= 1:
                 raise ValueError(f"{name}={low, high} must be a rising pair within [0, 1], in shares of the {of}")
-        if self.stage not in get_args(Stage):
-            raise ValueError(f"stage='{self.stage}' must be one of {get_args(Stage)}")
+        if self.stage not in get_args(SiteStage):
+            raise ValueError(f"stage='{self.stage}' must be one of {get_args(SiteStage)}")
 
     def covers(self, site: Site) -> bool:
         """Whether the site is chosen, at any time."""
@@ -70,7 +70,7 @@ def at(
     heads: tuple[int, ...] | None = None,
     during: tuple[float, float] = (0.0, 1.0),
     depth: tuple[float, float] = (0.0, 1.0),
-    stage: Stage = "all",
+    stage: SiteStage = "all",
 ) -> Where:
     """Choose sites: `at("*single*", heads=(3, 7), during=(0.0, 0.4))`. Cross-attention only if asked by `kind`.
 

@@ -1,4 +1,4 @@
-"""A page filled from results: what stands between its marks is made, everything else is written by hand."""
+"""A page fill_marks from results: what stands between its marks is made, everything else is written by hand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from saccade.experiments.results import Results
-from saccade.ui.markdown import filled
+from saccade.ui.markdown import fill_marks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def fill(page: Path, name: str, sections: Mapping[str, Section], results: Result
 
     Raises ValueError where the page lacks the marks of a section.
     """
-    page.write_text(filled(page.read_text(), made(sections, results, Figures(folder=page.parent, name=name))))
+    page.write_text(fill_marks(page.read_text(), made(sections, results, Figures(folder=page.parent, name=name))))
 
 
 def made(sections: Mapping[str, Section], results: Results, figures: Figures) -> dict[str, str]:

@@ -15,7 +15,7 @@ from saccade.models.architecture import Architecture, Prediction, check_config, 
 from saccade.models.checkpoint_names import Names
 from saccade.nn.block import DiTBlock, FinalLayer, xavier_
 from saccade.nn.embedders import LabelEmbedding, Patchify, TimeEmbedding, unpatchify
-from saccade.nn.modulation import Kind, SharedModulation
+from saccade.nn.modulation import ModulationKind, SharedModulation
 from saccade.nn.part import TokenPositions, added
 from saccade.nn.positions import grid_table
 from saccade.nn.registry import make_feedforward, make_mixer
@@ -44,7 +44,7 @@ class DiTConfig:
     classes: int = 1000
     mixer: Parts = "attention"
     ffn: Parts = "mlp"
-    modulation: Kind = "zero"
+    modulation: ModulationKind = "zero"
     learned_variance: bool = True
     time_scale: float = 1.0
     positions: Literal["sincos", "none"] = "sincos"
@@ -139,7 +139,7 @@ class DiT(Architecture):
         return Prediction(unpatchify(self.final(tokens, c), self.grid, self.config.patch), added(losses))
 
 
-def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: Kind = "zero") -> DiTBlock:
+def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: ModulationKind = "zero") -> DiTBlock:
     """A block of named parts; one with a method `reset` starts as it says, any other Xavier-uniform."""
     parts = make_mixer(mixer, width, heads), make_feedforward(ffn, width)
     for part in parts:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.nn.modulation import Kind, ZeroModulation, block_modulation, modulate, norm
+from saccade.nn.modulation import ModulationKind, ZeroModulation, block_modulation, modulate, norm
 from saccade.nn.packing import per_token
 from saccade.nn.part import MixerOutput, TokenPositions, added
 
@@ -16,7 +16,7 @@ from saccade.nn.part import MixerOutput, TokenPositions, added
 class DiTBlock(nn.Module):
     """x + gate1 mixer(norm(x) (1 + scale1) + shift1), then the same with the feed-forward."""
 
-    def __init__(self, width: int, mixer: nn.Module, ffn: nn.Module, *, modulation: Kind = "zero") -> None:
+    def __init__(self, width: int, mixer: nn.Module, ffn: nn.Module, *, modulation: ModulationKind = "zero") -> None:
         super().__init__()
         self.modulation = block_modulation(modulation, width)
         self.norm1, self.norm2 = norm(width), norm(width)

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["swiglu", "geglu", "gelu", "relu"]
+ExpertKind = Literal["swiglu", "geglu", "gelu", "relu"]
 Layer = Callable[[Tensor], Tensor]
 
-ACTIVATIONS: dict[Kind, Layer] = {
+ACTIVATIONS: dict[ExpertKind, Layer] = {
     "swiglu": F.silu,
     "geglu": F.gelu,
     "gelu": partial(F.gelu, approximate="tanh"),
@@ -33,10 +33,10 @@ ALIGNED = 8  # channels: the grouped product wants rows of 16 bytes
 class Expert(nn.Module):
     """One feed-forward of a kind, for every token."""
 
-    def __init__(self, width: int, hidden: int, kind: Kind = "swiglu") -> None:
+    def __init__(self, width: int, hidden: int, kind: ExpertKind = "swiglu") -> None:
         super().__init__()
         layer = partial(nn.Linear, bias=check_kind(kind) not in PLAIN)
-        self.kind: Kind = kind
+        self.kind: ExpertKind = kind
         self.gate = layer(width, hidden) if kind in GATED else None
         self.up, self.down = layer(width, hidden), layer(hidden, width)
 
@@ -76,14 +76,14 @@ class StackedLinear(nn.Module):
 class Experts(nn.Module):
     """`count` feed-forwards of a kind. A token gets what its own experts say: no capacity, nothing is dropped."""
 
-    def __init__(self, width: int, count: int, *, hidden: int, kind: Kind = "swiglu") -> None:
+    def __init__(self, width: int, count: int, *, hidden: int, kind: ExpertKind = "swiglu") -> None:
         super().__init__()
         for name, value in (("experts", count), ("hidden", hidden)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
         layer = partial(StackedLinear, count, bias=check_kind(kind) not in PLAIN)
         self.count = count
-        self.kind: Kind = kind
+        self.kind: ExpertKind = kind
         self.gate = layer(width, hidden) if kind in GATED else None
         self.up, self.down = layer(width, hidden), layer(hidden, width)
         self.reset()
@@ -125,14 +125,14 @@ class Experts(nn.Module):
         return x.is_cuda and _working_dtype(x) is torch.bfloat16 and fits and hasattr(F, "grouped_mm")
 
 
-def check_kind(kind: Kind) -> Kind:
+def check_kind(kind: ExpertKind) -> ExpertKind:
     """Raise ValueError for a kind that there is not."""
     if kind not in ACTIVATIONS:
-        raise ValueError(f"kind='{kind}' of experts is unknown; choose one of {', '.join(get_args(Kind))}")
+        raise ValueError(f"kind='{kind}' of experts is unknown; choose one of {', '.join(get_args(ExpertKind))}")
     return kind
 
 
-def _fed(x: Tensor, kind: Kind, gate: Layer | None, up: Layer, down: Layer) -> Tensor:
+def _fed(x: Tensor, kind: ExpertKind, gate: Layer | None, up: Layer, down: Layer) -> Tensor:
     act = ACTIVATIONS[kind]
     return down(act(up(x)) if gate is None else act(gate(x)) * up(x))
 

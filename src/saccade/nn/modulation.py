@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Kind = Literal["zero", "single", "affine"]
+ModulationKind = Literal["zero", "single", "affine"]
 
 
 def modulate(
@@ -68,6 +68,6 @@ class SharedModulation(nn.Module):
         return self.linear(nn.functional.silu(c))
 
 
-def block_modulation(kind: Kind, width: int, count: int = 6) -> nn.Module:
+def block_modulation(kind: ModulationKind, width: int, count: int = 6) -> nn.Module:
     """A block's own part of the modulation."""
     return ZeroModulation(width, count) if kind == "zero" else TableModulation(width, count, affine=kind == "affine")

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from saccade.nn.block import xavier_
-from saccade.nn.experts import Expert, Experts, Kind
+from saccade.nn.experts import Expert, ExpertKind, Experts
 from saccade.nn.part import Losses, MixerOutput, TokenPositions
 from saccade.nn.registry import feedforward
 from saccade.nn.routing import Router, Routing, balance, choose, softmax
@@ -73,7 +73,7 @@ class MoE(nn.Module):
         top: int = 2,
         shared: int = 2,
         hidden: int | None = None,
-        kind: Kind = "swiglu",
+        kind: ExpertKind = "swiglu",
         norm_topk: bool = False,
         balance: float = 0.01,
         per_image: bool = False,

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
+from saccade.ops.gather_schedule import GatherSchedule, schedule
 from saccade.ops.gathered import BUDGET, tiles_for, work
 from saccade.ops.operands import Operands, has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size, pattern
-from saccade.ops.schedule import Schedule, schedule
 from saccade.ops.split_mask import Fixed, MaskParts, split_mask
 
 NAME = "gather"
@@ -114,7 +114,7 @@ def operand_heads(call: AttentionCall) -> int:
 
 def laid_out(
     call: AttentionCall, folded: Operands
-) -> tuple[Pattern, Schedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
+) -> tuple[Pattern, GatherSchedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
     """The pattern, the order of work, q, k, v by block, and which keys are not padded, by block."""
     seen = split_mask(call)
     found, plan = _prepared(call, _fixed(call))
@@ -145,8 +145,8 @@ def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
     return _fixed(call).once(("tiles", call.q.dtype, call.q.device.type), make)
 
 
-def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, Schedule]:
-    def make() -> tuple[Pattern, Schedule]:
+def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, GatherSchedule]:
+    def make() -> tuple[Pattern, GatherSchedule]:
         found = chosen_pattern(call, fixed)
         b, h = call.q.shape[:2]
         return found, schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])

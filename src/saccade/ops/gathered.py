@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saccade.ops.schedule import Schedule
+from saccade.ops.gather_schedule import GatherSchedule
 
 BUDGET = {"cpu": 4096, "cuda": 1 << 19}  # gathered keys a batch: what a CPU's cache holds; on CUDA, launches count
 PIECE = 2048  # gathered keys of one row taken at once by `summed`
@@ -61,7 +61,7 @@ class Blocks:
 
 
 def work(
-    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, plan: Schedule, tiles: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, plan: GatherSchedule, tiles: Tensor, scale: float
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:
     """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
     args = (q, k, v, keep, tiles, plan.rows, plan.cols, plan.which, plan.batches, scale)

@@ -14,9 +14,9 @@ from torch import Tensor
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops import gather
+from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native_build import BuildError, library
 from saccade.ops.operands import has_dense, operands, padded, width
-from saccade.ops.schedule import Schedule
 
 NAME = "native"
 MIN_TOKENS = 512
@@ -114,7 +114,7 @@ class Job(ctypes.Structure):
 
 def attend_blocks(
     q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
-    tiles: Bool[Tensor, "T s c"], plan: Schedule, scale: float,
+    tiles: Bool[Tensor, "T s c"], plan: GatherSchedule, scale: float,
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
     """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
     half = q.dtype == torch.bfloat16
@@ -141,7 +141,7 @@ def _try(dtype: torch.dtype) -> None:
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 32, 32, generator=g).to(dtype) for _ in range(3))
     at, zero = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    plan = Schedule(rows=at, cols=at, which=zero, batches=torch.ones(1, 3, dtype=torch.int64))
+    plan = GatherSchedule(rows=at, cols=at, which=zero, batches=torch.ones(1, 3, dtype=torch.int64))
     tiles = torch.ones(1, 32, 32, dtype=torch.bool)
     out, _ = attend_blocks(q, k, v, None, tiles, plan, 0.2)
     true = torch.softmax(0.2 * q.double() @ k.double().mT, -1) @ v.double()

@@ -2,7 +2,7 @@
 
     scale q k^T + phi_q phi_k^T + values  =  [scale q, phi_q, 1, 0] [k, phi_k, values, 0]^T
 
-Zero columns fill the width up to what fused kernels take (`filled`). A dense bias cannot be folded.
+Zero columns fill the width up to what fused kernels take (`padded_columns`). A dense bias cannot be folded.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def operands(call: AttentionCall) -> Operands:
 def width(call: AttentionCall) -> int:
     """Columns of the folded q and k."""
     d, rank = call.q.shape[-1], sum(_rank(t) for t in terms(call.bias))
-    return d if rank == 0 else filled(d + rank, call.q.device)
+    return d if rank == 0 else padded_columns(d + rank, call.q.device)
 
 
 def terms(bias: Bias | None) -> tuple[Bias, ...]:
@@ -63,7 +63,7 @@ def has_dense(bias: Bias | None) -> bool:
     return any(not isinstance(t, LowRank | PerKey) for t in terms(bias))
 
 
-def filled(columns: int, device: torch.device) -> int:
+def padded_columns(columns: int, device: torch.device) -> int:
     """Columns up to a multiple of what the device's fused kernels need."""
     return columns + -columns % ALIGN.get(device.type, 8)
 
@@ -97,7 +97,7 @@ def _beside(x: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
     b, h, n, _ = x.shape
     fitted = [_rows(c.to(x.dtype), n).expand(b, h, n, c.shape[-1]) for c in columns]
     used = x.shape[-1] + sum(c.shape[-1] for c in columns)
-    zeros = x.new_zeros(1).expand(b, h, n, filled(used, x.device) - used)
+    zeros = x.new_zeros(1).expand(b, h, n, padded_columns(used, x.device) - used)
     return torch.cat((x, *fitted, zeros), dim=-1)
 
 

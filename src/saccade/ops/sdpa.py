@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
-from saccade.ops.operands import Operands, filled, has_dense, operands, padded, width
+from saccade.ops.operands import Operands, has_dense, operands, padded, padded_columns, width
 from saccade.ops.split_mask import additive, split_mask, token_map
 
 NAME = "sdpa"
@@ -118,7 +118,7 @@ def _partial(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
     columns = folded.v.shape[-1]
     wide = max(folded.q.shape[-1], columns)
     if wide != columns or wide != folded.q.shape[-1]:
-        wide = filled(wide, folded.q.device)
+        wide = padded_columns(wide, folded.q.device)
     q, k, v = (_last_contiguous(padded(x, wide)) for x in (folded.q, folded.k, folded.v))
     if want_lse and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         out, lse = _fused(q, k, v, mask, folded.scale)
@@ -199,7 +199,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The kernel's backward with one more column of V, dO and O: 1, lse's gradient, 0."""
     d = q.shape[-1]
-    columns = filled(d + 1, q.device)
+    columns = padded_columns(d + 1, q.device)
     beside = ((d_out, d_lse[..., None].to(out.dtype)), (v, torch.ones_like(v[..., :1])), (out, 0 * out[..., :1]))
     d_out, v, out = (padded(torch.cat(pair, dim=-1), columns) for pair in beside)
     gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Remasking = Literal["low_confidence", "random"]
-Schedule = Literal["llada", "dream"]
+RevealSchedule = Literal["llada", "dream"]
 Compat = Literal["official"]
 LAST = 1e-3  # where Dream's grid of times ends
 
@@ -38,7 +38,7 @@ def generate(
     block: int | None = None,
     temperature: float = 0.0,
     remasking: Remasking = "low_confidence",
-    schedule: Schedule = "llada",
+    schedule: RevealSchedule = "llada",
     shift: bool = False,
     cfg_scale: float = 0.0,
     attention_mask: Bool[Tensor, "b p"] | Int[Tensor, "b p"] | None = None,
@@ -58,7 +58,9 @@ def generate(
     on_step         called with step and `steps` before every forward
     Raises ValueError for sizes that do not divide, an unknown name, a mask in the prompt or padding on the right.
     """
-    _check_names(remasking=(remasking, Remasking), schedule=(schedule, Schedule), compat=(compat or "official", Compat))
+    _check_names(
+        remasking=(remasking, Remasking), schedule=(schedule, RevealSchedule), compat=(compat or "official", Compat)
+    )
     _check_range(temperature=temperature, cfg_scale=cfg_scale)
     _check_prompt(prompt_ids, attention_mask, mask_id)
     ids = torch.cat((prompt_ids, prompt_ids.new_full((len(prompt_ids), length), mask_id)), dim=1)
@@ -77,7 +79,7 @@ def generate(
     return ids
 
 
-def reveal_counts(masked: int, steps: int, schedule: Schedule = "llada") -> tuple[int, ...]:
+def reveal_counts(masked: int, steps: int, schedule: RevealSchedule = "llada") -> tuple[int, ...]:
     """How many of `masked` tokens each step reveals; they add up to `masked`."""
     if schedule == "llada":
         each, rest = divmod(masked, steps)
@@ -89,7 +91,7 @@ def reveal_counts(masked: int, steps: int, schedule: Schedule = "llada") -> tupl
     return tuple(counts)
 
 
-def _timetable(length: int, steps: int, block: int | None, schedule: Schedule) -> list[tuple[int, int]]:
+def _timetable(length: int, steps: int, block: int | None, schedule: RevealSchedule) -> list[tuple[int, int]]:
     """For each step of the run, where the block in hand ends, counted from the answer's start, and what to reveal."""
     block = length if block is None else block
     if length < 1 or block < 1 or length % block:

@@ -84,12 +84,12 @@ class BudgetComparison:
             raise ValueError(f"seeds={self.seeds} must hold at least one, and arms={names} must differ in name")
 
     def run(self, folder: Path, told: Told = lambda done, total, what: None) -> list[dict[str, Any]]:
-        """Every run's result; see `Run.result`."""
+        """Every run's result; see `ArmRun.result`."""
         self.check_folder(folder)
         classifier, source = self.judging().judge(folder / "judge"), self.open()
         base = self.base(source)
         options = {arm.name: base | {arm.scaled: self.size(arm, base)} for arm in self.arms}
-        runs = [Run(self, arm, options[arm.name], seed, source) for seed in self.seeds for arm in self.arms]
+        runs = [ArmRun(self, arm, options[arm.name], seed, source) for seed in self.seeds for arm in self.arms]
         found = []
         for number, run in enumerate(runs):
             told(number, len(runs), f"{run.arm.name}, seed {run.seed}")
@@ -143,7 +143,7 @@ class BudgetComparison:
 
 
 @dataclass(frozen=True)
-class Run:
+class ArmRun:
     """One arm with one seed."""
 
     comparison: BudgetComparison

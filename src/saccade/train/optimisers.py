@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from saccade.train.checks import check_positive, check_share
 
-Kind = Literal["muon", "adamw"]
+OptimiserKind = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Optim:
     `clip` bounds the gradient norm; `flatten` gives Muon stacks of matrices and convolutions too, as matrices.
     """
 
-    kind: Kind = "muon"
+    kind: OptimiserKind = "muon"
     flatten: bool = False
     lr: float = 1e-3
     muon_lr: float = 3e-3
@@ -33,8 +33,8 @@ class Optim:
     def __post_init__(self) -> None:
         check_share(warmup=self.warmup, cooldown=self.cooldown)
         check_positive(clip=self.clip)
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind='{self.kind}' must be one of {', '.join(get_args(Kind))}")
+        if self.kind not in get_args(OptimiserKind):
+            raise ValueError(f"kind='{self.kind}' must be one of {', '.join(get_args(OptimiserKind))}")
 
     @classmethod
     def constant(cls, lr: float = 1e-4) -> Self:

@@ -8,7 +8,7 @@ from math import inf, isnan
 
 from PIL import Image
 
-from saccade.compare.comparison import Arm, Comparison, Drawn
+from saccade.compare.comparison import ArmResult, Comparison, Drawn
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import to_bytes
 
@@ -49,7 +49,7 @@ def _scaled(frame: Image.Image) -> Image.Image:
     return frame
 
 
-def _cell(arm: Arm, drawn: Drawn) -> str:
+def _cell(arm: ArmResult, drawn: Drawn) -> str:
     names = "small" if max(drawn.picture.shape[1:3]) <= LOSSLESS // 2 else ""
     dense = " data-dense" if arm.role == "reference" else ""
     image = f'<img class="{names}"{dense} alt="{escape(arm.label)}" src="{data_url(drawn.picture)}">'

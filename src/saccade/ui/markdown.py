@@ -14,7 +14,7 @@ def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> 
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def filled(page: str, parts: Mapping[str, str]) -> str:
+def fill_marks(page: str, parts: Mapping[str, str]) -> str:
     """A page with every part between its marks, `<!-- figures: NAME -->` and `<!-- end -->`.
 
     Raises ValueError where the page lacks a part's marks.

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from saccade.compare.comparison import Arm, Comparison, SiteUse
+from saccade.compare.comparison import ArmResult, Comparison, SiteUse
 from saccade.compare.summary import Summary, differences, summarise
 from saccade.metrics.intervals import Interval
 from saccade.ui import plots
@@ -46,7 +46,7 @@ def page(comparison: Comparison) -> str:
     )
 
 
-def named(arm: Arm, index: int) -> str:
+def named(arm: ArmResult, index: int) -> str:
     """An arm's label with its colour mark."""
     mark = f'<span class="dot" style="background:var(--arm-{index % len(plots.ARMS)})"></span>'
     return f'<span class="arm">{mark}<span>{escape(arm.label)}</span></span>'
@@ -134,7 +134,7 @@ def _gap(x: Interval | None) -> str:
     return f"<td>{NONE if x is None else f'{x.mid:+.1f}'}<small>{bounds(x, '+.1f')}</small></td>"
 
 
-def _row(arm: Arm, index: int, found: tuple[Column, ...]) -> str:
+def _row(arm: ArmResult, index: int, found: tuple[Column, ...]) -> str:
     cells = (column.cells[index] for column in found)
     figures = "".join(f"<td>{escape(c.main)}{f'<small>{escape(c.sub)}</small>' if c.sub else ''}</td>" for c in cells)
     return f'<tr class="{arm.role}"><th>{named(arm, index)}</th>{figures}</tr>'
@@ -167,7 +167,7 @@ def _sites(comparison: Comparison) -> str:
     return f"<h2>Sites</h2><p>What ran at every attention module, by which kernel, and why.</p>{''.join(parts)}"
 
 
-def _arm_sites(arm: Arm, index: int) -> str:
+def _arm_sites(arm: ArmResult, index: int) -> str:
     heads = '<th>site</th><th class="left">kind</th><th class="left">systems</th><th>density</th>' \
         '<th class="left">kernel</th><th>calls</th><th>time</th><th class="left">reasons</th>'  # fmt: skip
     rows = "".join(_site(site) for site in arm.sites)

@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from saccade.compare.comparison import Arm, Comparison
+from saccade.compare.comparison import ArmResult, Comparison
 from saccade.ui.columns import Cell, columns, subtitle
 
 TONE = {"floor": "dim", "reference": "bold", "system": ""}
@@ -30,7 +30,7 @@ def remarks(comparison: Comparison) -> tuple[str, ...]:
     return (*(line for arm in comparison.arms for line in fallbacks(arm)), *comparison.remarks)
 
 
-def fallbacks(arm: Arm) -> tuple[str, ...]:
+def fallbacks(arm: ArmResult) -> tuple[str, ...]:
     """`clear(radius=8): ran sdpa; gather: ... (3 sites)`, each reason once."""
     reasons = [(reason, site.kernel) for site in arm.sites if site.calls for reason in site.reasons]
     counted = {pair: reasons.count(pair) for pair in dict.fromkeys(reasons)}

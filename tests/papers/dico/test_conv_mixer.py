@@ -13,7 +13,7 @@ from saccade.nn.feedforward import Mlp
 from saccade.nn.part import TokenPositions, to_map, to_tokens
 from saccade.papers.dico.channel_attention import GATES, CompactChannelAttention, make_gate, mean_over
 from saccade.papers.dico.conv_mixer import ConvMixer
-from saccade.papers.dico.text_conv import TextConv, convolve_each, filled
+from saccade.papers.dico.text_conv import TextConv, convolve_each, padded_words
 
 WIDTH = 6
 
@@ -161,9 +161,9 @@ def test_caption_writes_kernels_by_loops(words: int, h: int, w: int) -> None:
 
 def test_clip_captions_fill_nine_by_nine() -> None:
     words = torch.randn(1, 77, 3)
-    cells = filled(words, 81)
+    cells = padded_words(words, 81)
     assert torch.equal(cells[:, :77], words) and torch.equal(cells[:, 77:], words[:, -1:].expand(1, 4, 3))
-    assert torch.equal(filled(words, 77), words)
+    assert torch.equal(padded_words(words, 77), words)
 
 
 def test_bad_input() -> None:
@@ -179,6 +179,6 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="it cannot be causal"):
         mixer(x, TokenPositions(grid=(4, 5), causal=True))
     with pytest.raises(ValueError, match=r"words of shape \(1, 82, 3\) must be 1 to 81 to a caption"):
-        filled(torch.randn(1, 82, 3), 81)
+        padded_words(torch.randn(1, 82, 3), 81)
     with pytest.raises(ValueError, match=r"words of shape \(1, 0, 3\)"):
-        filled(torch.randn(1, 0, 3), 81)
+        padded_words(torch.randn(1, 0, 3), 81)

@@ -19,7 +19,7 @@ from saccade.models.checkpoint_names import Names
 from saccade.models.dit import BLOCK_NAMES, TOLD_NAMES, Parts, fresh_block, part
 from saccade.nn.block import FinalLayer
 from saccade.nn.embedders import LabelEmbedding, TimeEmbedding, unpatchify
-from saccade.nn.modulation import Kind, SharedModulation
+from saccade.nn.modulation import ModulationKind, SharedModulation
 from saccade.nn.part import TokenPositions, to_tokens
 from saccade.nn.routing import name_routers
 from saccade.papers.dc_dit.chunk_stage import ChunkStage, MainNetwork, StageOptions
@@ -56,7 +56,7 @@ class DCDiTConfig:
     classes: int = 1000
     mixer: Parts = "attention"
     ffn: Parts = "mlp"
-    modulation: Kind = "zero"
+    modulation: ModulationKind = "zero"
     learned_variance: bool = True
     time_scale: float = 1.0
     router: str = "predictability"

@@ -33,11 +33,11 @@ class TextConv(nn.Module):
 
     def kernels(self, words: Float[Tensor, "b m e"]) -> Float[Tensor, "b k k d"]:
         """One kernel for each caption and channel; word by word, row-major."""
-        cells = self.outer(F.gelu(self.inner(filled(words, self.kernel**2))))
+        cells = self.outer(F.gelu(self.inner(padded_words(words, self.kernel**2))))
         return cells.unflatten(1, (self.kernel, self.kernel))
 
 
-def filled(words: Float[Tensor, "b m e"], count: int) -> Float[Tensor, "b {count} e"]:
+def padded_words(words: Float[Tensor, "b m e"], count: int) -> Float[Tensor, "b {count} e"]:
     """`count` words: the last repeated.
 
     Raises ValueError where there are more, or none.

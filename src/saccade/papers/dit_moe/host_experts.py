@@ -18,7 +18,7 @@ from diffusers.models.attention import FeedForward
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.nn.experts import Kind
+from saccade.nn.experts import ExpertKind
 from saccade.nn.moe import MoE
 from saccade.nn.part import Losses, MixerOutput, TokenPositions, added
 from saccade.nn.routing import name_routers
@@ -84,8 +84,8 @@ def _mixture(name: str, dense: FeedForward, **options: Any) -> HostExperts:
     return HostExperts(moe).train(dense.training)
 
 
-def _weights(name: str, dense: FeedForward) -> tuple[Kind, dict[str, Tensor]]:
-    """Kind and weights of a diffusers feed-forward; its GEGLU holds up and gate in one layer, in this order."""
+def _weights(name: str, dense: FeedForward) -> tuple[ExpertKind, dict[str, Tensor]]:
+    """ExpertKind and weights of a diffusers feed-forward; its GEGLU holds up and gate in one layer, in this order."""
     first, last = dense.net[0], dense.net[2]
     down = {f"down.{key}": value for key, value in last.state_dict().items()}
     match first:

@@ -10,7 +10,7 @@ import torch
 
 from saccade.models.checkpoint_names import Names
 from saccade.models.dit import DiT, DiTConfig, Parts
-from saccade.nn.experts import GATED, Kind
+from saccade.nn.experts import GATED, ExpertKind
 from saccade.nn.moe import MoE
 from saccade.nn.registry import make_feedforward
 
@@ -31,7 +31,7 @@ class DiTMoEConfig(DiTConfig):
     top: int = 2
     shared: int = 2
     hidden: int | None = None
-    kind: Kind = "swiglu"
+    kind: ExpertKind = "swiglu"
     norm_topk: bool = False
     balance: float = 0.01
     per_image: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from saccade.models.dit import DiT
-from saccade.nn.experts import Experts, Kind
+from saccade.nn.experts import ExpertKind, Experts
 from saccade.nn.feedforward import Mlp, SwiGlu
 from saccade.nn.moe import MoE
 from saccade.papers.dit_moe.model import DiTMoE, DiTMoEConfig
@@ -41,7 +41,7 @@ def upcycle(parent: DiT, *, experts: int = 8, top: int = 2, norm_topk: bool = Tr
     return model
 
 
-def start_alike_(moe: MoE, kind: Kind, weights: dict[str, Tensor], name: str, *, shared: bool = False) -> None:
+def start_alike_(moe: MoE, kind: ExpertKind, weights: dict[str, Tensor], name: str, *, shared: bool = False) -> None:
     """Make every expert of `moe` the feed-forward of those weights, and draw its router anew; in place.
 
     The shared expert starts by adding 0, unless it is known already (`shared`).
@@ -61,8 +61,8 @@ def start_alike_(moe: MoE, kind: Kind, weights: dict[str, Tensor], name: str, *,
             nn.init.zeros_(weight)
 
 
-def _dense(ffn: nn.Module, name: str) -> tuple[Kind, dict[str, Tensor]]:
-    """Kind and weights of a feed-forward that experts can be copies of."""
+def _dense(ffn: nn.Module, name: str) -> tuple[ExpertKind, dict[str, Tensor]]:
+    """ExpertKind and weights of a feed-forward that experts can be copies of."""
     match ffn:
         case SwiGlu():
             return "swiglu", ffn.state_dict()

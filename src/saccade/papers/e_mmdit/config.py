@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from saccade.models.architecture import check_config
 from saccade.nn.attention import per_head
-from saccade.nn.modulation import Kind
+from saccade.nn.modulation import ModulationKind
 from saccade.papers.e_mmdit.compression import Grid, check_grid, compressed
 from saccade.papers.e_mmdit.subregions import ALTERNATING, FULL, Pattern, check_length, check_pattern
 
@@ -35,7 +35,7 @@ class EMMDiTConfig:
     patterns: tuple[Pattern, ...] = ALTERNATING
     compress: bool = True
     reinforce: bool = True
-    modulation: Kind = "affine"
+    modulation: ModulationKind = "affine"
     table: int = 96
     time_scale: float = 1000.0
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from saccade.nn.attention import per_head
 from saccade.nn.feedforward import Mlp
-from saccade.nn.modulation import Kind, block_modulation, modulate, norm
+from saccade.nn.modulation import ModulationKind, block_modulation, modulate, norm
 from saccade.nn.part import TokenPositions
 from saccade.papers.e_mmdit.subregions import check_length, check_pattern, join, split
 
@@ -85,7 +85,7 @@ class JointAttention(nn.Module):
 class Stream(nn.Module):
     """What one stream of a block has to itself: modulation, norms (only the first is learned) and feed-forward."""
 
-    def __init__(self, width: int, *, ratio: float, modulation: Kind) -> None:
+    def __init__(self, width: int, *, ratio: float, modulation: ModulationKind) -> None:
         super().__init__()
         self.modulation = block_modulation(modulation, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), norm(width)
@@ -111,7 +111,7 @@ class JointBlock(nn.Module):
         heads: int,
         *,
         ratio: float = 3.0,
-        modulation: Kind = "affine",
+        modulation: ModulationKind = "affine",
         regions: int = 1,
         run: int = 1,
         last: bool = False,

@@ -15,7 +15,7 @@ from saccade.ops.pattern import Pattern
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Schedule:
+class GatherSchedule:
     """rows: query blocks in working order; cols, which: for each in turn its key blocks and their tiles (0: open).
 
     batches (on the CPU): for each batch the number of rows, of key blocks a row, and of leading ones that are full.
@@ -33,7 +33,7 @@ class Schedule:
         return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
 
-def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> Schedule:
+def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> GatherSchedule:
     """Batches of up to `keys` gathered keys (always at least one row); rows that read nothing are left out."""
     kinds, tile_of = (
         x.expand(b, h, *x.shape[2:]).reshape(b * h * x.shape[2], -1) for x in (pattern.map, pattern.tile_of)
@@ -44,7 +44,7 @@ def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> Schedule:
     columns = torch.argsort(FULL - kinds[rows].to(torch.int16), dim=-1, stable=True)  # full, mixed, empty
     taken = torch.arange(kinds.shape[1], device=rows.device) < count[rows, None]
     number = (_key_head(rows, h, hk, pattern.map.shape[2]) * kinds.shape[1])[:, None] + columns
-    return Schedule(
+    return GatherSchedule(
         rows=rows,
         cols=number[taken],
         which=tile_of[rows].gather(1, columns)[taken].to(torch.int64),
