@@ -154,7 +154,8 @@ class DiCo(Architecture):
 
     def from_official(self, state: State) -> State:
         """The official weights, their 1 x 1 kernels as our matrices."""
-        return {name: value.flatten(1) if POINTWISE.fullmatch(name) else value for name, value in state.items()}
+        kernels = {name for name, value in state.items() if value.ndim > 2 and POINTWISE.fullmatch(name)}
+        return {name: value.flatten(1) if name in kernels else value for name, value in state.items()}
 
     def official_state(self) -> State:
         """The weights under the official checkpoint's names and shapes."""

@@ -128,7 +128,7 @@ class EMMDiT(Architecture):
         """
         weights = dict(state)
         theirs, ours = weights.pop(TABLE, None), self._table()
-        if theirs is not None and not (theirs.shape == ours.shape and torch.allclose(theirs.to(ours), ours, atol=1e-4)):
+        if theirs is not None and not _alike(theirs, ours):
             raise ValueError(
                 f"{TABLE} of shape {tuple(theirs.shape)} is not that of {self.config}; change side or table"
             )
@@ -161,6 +161,12 @@ def position_table(config: EMMDiTConfig) -> Float[Tensor, "h w d"]:
     scale = tokens / config.table / max(1, tokens // 16)
     table = grid_table((config.table, config.table), config.width, scale=scale)
     return table.unflatten(0, (config.table, config.table))
+
+
+def _alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether two tables are one, up to the rounding of the type in which theirs is stored."""
+    near = max(1e-4, torch.finfo(theirs.dtype).eps)
+    return theirs.shape == ours.shape and torch.allclose(theirs.to(ours), ours, atol=near)
 
 
 def _through(blocks: Any, x: Tensor, words: Any, c: Tensor, keep: Tensor | None) -> tuple[Tensor, Any]:
