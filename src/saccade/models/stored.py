@@ -1,12 +1,14 @@
 """Reading what a model's folder holds, with errors that name the file: a configuration, and weights."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,19 +20,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises FileNotFoundError where there is none, ValueError for one that is cut or of another format.
     """
+    with _told(path):
+        return load_file(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file tells beside its tensors; raises as `read_weights` does."""
+    with _told(path), safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of reading, told by file, cause and mend."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no {path.name}; give a folder with a whole model")
     with path.open("rb") as file:
-        start = file.read(len(POINTER))
-    if start == POINTER:
-        raise ValueError(f"{path} is a Git LFS pointer, not the weights; fetch them by git lfs pull")
+        if file.read(len(POINTER)) == POINTER:
+            raise ValueError(f"{path} is a Git LFS pointer, not the weights; fetch them by git lfs pull")
     try:
-        return load_file(path)
+        yield
     except (SafetensorError, ValueError) as error:
-        size = path.stat().st_size
         raise ValueError(
-            f"{path} ({size} bytes) is no whole safetensors file: {error}; it was cut or is of another format, "
-            "store or copy it again"
+            f"{path} ({path.stat().st_size} bytes) is no whole safetensors file: {error}; it was cut or is of another "
+            "format, store or copy it again"
         ) from None
 
 
