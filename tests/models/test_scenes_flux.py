@@ -61,7 +61,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ScenesFlux(hidden=100)
 
 
-def test_an_unknown_model_lists_the_shipped_ones() -> None:
+def test_an_unknown_model_lists_the_bundled_ones() -> None:
     with pytest.raises(ValueError, match="name='flux' is no bundled model; choose one of scenes-flux, shakespeare-lm"):
         path("flux")
 

@@ -1,6 +1,7 @@
 """The chain against the algebra it stands for."""
 
-from math import log
+from collections.abc import Callable
+from math import log, pi
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from saccade.models.architecture import Prediction
 from saccade.runs.gaussian import Chain, byte_nll, divergence, linear_betas
+from saccade.train.objectives import Ddpm
 
 CHAIN = Chain()
 SHAPE = (2, 3, 4, 4)
@@ -132,3 +135,59 @@ def test_times_must_be_as_many_as_betas() -> None:
         Chain(betas=linear_betas(10))
     with pytest.raises(ValueError, match="steps=1 must be between 2 and 1000"):
         CHAIN.respaced(1)
+
+
+def released(x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """-log probability as the code of Ho et al., and of DiT and all that follow it, writes it."""
+
+    def cdf(y: Tensor) -> Tensor:
+        return 0.5 * (1.0 + torch.tanh((2.0 / pi) ** 0.5 * (y + 0.044715 * y.pow(3))))
+
+    inverse = (-log_scales).exp()
+    plus, minus = cdf(inverse * (x - means + 1.0 / 255.0)), cdf(inverse * (x - means - 1.0 / 255.0))
+    ends = torch.where(x > 0.999, 1.0 - minus, plus - minus)
+    return -torch.where(x < -0.999, plus, ends).clamp(min=1e-12).log()
+
+
+@settings(deadline=None)
+@given(st.floats(-1.2, 1.2), st.floats(-10, 2))
+def test_the_official_cost_is_that_of_the_released_code(mean: float, log_variance: float) -> None:
+    ends = [-1.5, -0.9991, -0.9989, -0.997, -0.995, 0.995, 0.997, 0.9989, 0.9991, 1.5]
+    for dtype in (torch.float64, torch.float32):
+        values = torch.cat((torch.arange(256) / 127.5 - 1, torch.tensor(ends))).to(dtype)
+        law = torch.full_like(values, mean), torch.full_like(values, log_variance)
+        found = byte_nll(values, *law, compat="official")
+        torch.testing.assert_close(found, released(values, law[0], 0.5 * law[1]))
+
+
+def test_the_official_cost_differs_by_its_approximation_and_by_its_end_bins() -> None:
+    """Near the mean a byte costs the same; 0.998 is of the last byte here, which owns all beyond, not there."""
+    values = torch.tensor([-1.0, 109 / 127.5, 1.0, 0.998], dtype=torch.float64)
+    law = torch.full_like(values, 0.9), torch.full_like(values, -5.0)
+    ours, theirs = byte_nll(values, *law), byte_nll(values, *law, compat="official")
+    assert (ours[1:3] - theirs[1:3]).abs().max() < 0.02 and not torch.equal(ours, theirs)
+    assert theirs[3] > ours[3] + 1
+
+
+def test_the_chain_hands_the_official_form_on() -> None:
+    x, noise, eps, v, k = normal(0) / 3, normal(1), normal(2), normal(3), steps(0, 17)
+    z = CHAIN.noised(x, noise, k)
+    exact, official = (Chain(compat=compat).bound(x, z, eps, v, k) for compat in (None, "official"))
+    assert exact[0] != official[0] and exact[1] == official[1]
+    assert Chain(compat="official").respaced(10).compat == "official"
+
+
+@pytest.mark.parametrize("make", [lambda: Chain(compat="paper"), lambda: Ddpm(compat="paper")])  # type: ignore[arg-type]
+def test_a_form_there_is_not_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="compat='paper' must be 'official' or None"):
+        make()
+
+
+def test_the_objective_takes_the_official_form() -> None:
+    x, noise, t = normal(0).float() / 3, normal(1).float(), torch.zeros(2)
+
+    def model(z: Tensor, t: Tensor, condition: None) -> Prediction:
+        return Prediction(torch.cat((z, z), dim=1), {})
+
+    exact, official = (Ddpm(compat=compat).loss(model, x, None, t, noise) for compat in (None, "official"))
+    assert exact["mse"] == official["mse"] and exact["bound"] != official["bound"]

@@ -85,6 +85,8 @@ def test_options_of_the_source_are_read_as_what_they_spell() -> None:
         ("flow.weights=balance", "flow.weights=balance cannot be read; give Mapping"),
         ("options=label", "options=label cannot be read; give Mapping"),
         ("objective=noise", "objective=noise cannot be read; give flow or ddpm"),
+        ("ddpm.compat=paper", "ddpm.compat=paper cannot be read; give official"),
+        ("train.fit.minutes=long", "train.fit.minutes=long cannot be read; give float"),
     ],
 )
 def test_a_wrong_setting_is_answered_with_the_right_ones(setting: str, message: str) -> None:

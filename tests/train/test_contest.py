@@ -39,10 +39,12 @@ def test_all_arms_get_results_that_are_not_made_twice(tmp_path: Path) -> None:
     path = tmp_path / "linear-0" / "result.json"
     path.write_text(json.dumps(found[1] | {"loss": -1}))
     assert TINY.run(tmp_path)[1]["loss"] == -1
-    with pytest.raises(ValueError, match=r"holds runs of other settings \(batch\); name another folder"):
+    with pytest.raises(ValueError, match=r"holds runs of other settings \(batch: 4 there, 8 here\); name another"):
         replace(TINY, batch=8).run(tmp_path)
-    with pytest.raises(ValueError, match=r"holds DiT\(mixer=\"linear\"\), not DiT; name the arm otherwise"):
+    with pytest.raises(ValueError, match=r"holds model=DiT\(mixer=\"linear\"\), not DiT; name the arm otherwise"):
         replace(TINY, arms=(Arm(name="linear"),)).run(tmp_path)
+    with pytest.raises(ValueError, match="holds option=width, not depth; name the arm otherwise"):
+        replace(TINY, arms=(replace(TINY.arms[1], scaled="depth", step=1),)).run(tmp_path)
     path.unlink()
     again = TINY.run(tmp_path)[1]  # judged again from the weights, not trained again
     assert again == found[1]

@@ -78,7 +78,8 @@ def information(counts: Int[Tensor, "*l g e"]) -> Float[Tensor, "*l"]:
     joint = counts.double() / counts.sum((-2, -1), keepdim=True)
     total = _entropy(joint.sum(-2))
     shared = total + _entropy(joint.sum(-1)) - _entropy(joint.flatten(-2))
-    return torch.where(total > 0, shared / total.clamp(min=1e-300), 0.0).clamp(0, 1)
+    settled = total > 1e-12  # of one expert the entropy is zero but for rounding
+    return torch.where(settled, shared / total.clamp(min=1e-12), 0.0).clamp(0, 1)
 
 
 def stretched(counts: Int[Tensor, "*l g e"]) -> Float[Tensor, "*l g e"]:

@@ -55,7 +55,7 @@ def _run(name: str, out: Path, stages: list[str], settings: list[str], threads: 
 
 
 def _is_main() -> bool:
-    from saccade.train.loop import process
+    from saccade.train.launching import process
 
     return process().is_main_process
 

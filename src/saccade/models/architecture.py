@@ -1,6 +1,7 @@
 """What all architectures share: a configuration with published sizes, storage, official names, parameter counts."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saccade.core.catalogue import modules
-from saccade.models.checkpoint_names import Names, Report, State, export, load
+from saccade.models.checkpoint_names import SAME, LoadError, Names, Report, export, load
 from saccade.models.macs import macs
+from saccade.models.stored import make_config, read_config, read_weights
+from saccade.models.unwrapping import State
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -74,27 +77,52 @@ class Architecture(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Read what `save_pretrained` wrote; on `Architecture` itself, a model of any kind.
 
-        Raises FileNotFoundError for a folder without a model, ValueError for one of another class.
+        Raises FileNotFoundError for a folder without a model or its weights; ValueError for one of another class, for
+        files that are cut or of another format, and for options or weights that are not the model's.
         """
         folder = Path(folder)
-        if not (folder / CONFIG).exists():
+        if not (folder / CONFIG).is_file():
             raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder that save_pretrained wrote")
-        told = json.loads((folder / CONFIG).read_text())
+        told, kinds = read_config(folder / CONFIG), Architecture.kinds()
         name = told.pop("_class_name", None)
-        kind = Architecture.kinds().get(name)
-        if kind is None or not issubclass(kind, cls):
+        if not isinstance(name, str) or name not in kinds:
+            known = ", ".join(kinds)
+            raise ValueError(
+                f"{folder / CONFIG} says _class_name={json.dumps(name)}, no architecture; choose from {known}"
+            )
+        if not issubclass(kind := kinds[name], cls):
             raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by that class")
-        model = kind(kind.config_class(**{key: _frozen(value) for key, value in told.items()}))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        config = make_config(kind.config_class, told, folder / CONFIG)
+        try:
+            model = kind(config)
+            load(model, read_weights(folder / WEIGHTS), (SAME,))
+        except LoadError as error:
+            raise ValueError(f"{folder / WEIGHTS} is not of the model in {CONFIG}: {error.report}") from None
         return model  # type: ignore[return-value]
 
-    def load_official(self, state: State) -> Report:
-        """Copy weights that bear the official checkpoint's names; the report tells what did not match."""
-        return load(self, state, self.names)
+    @property
+    def namings(self) -> tuple[Names, ...]:
+        """Those that official checkpoints may follow; the first is the one that `official_state` writes."""
+        return (self.names,)
+
+    def load_official(self, state: Mapping[str, Any], *, strict: bool = True) -> Report:
+        """Copy weights that bear the official checkpoint's names, wrapped as training programs store them or not.
+
+        Raises LoadError with all names that do not match, and copies nothing; `strict=False` copies what fits, and the
+        report tells what did not. Raises ValueError for a state that is no dictionary of tensors.
+        """
+        return load(self, state, self.namings, strict=strict, adapt=self.from_official)
+
+    def from_official(self, state: State) -> State:
+        """The official weights in our shapes."""
+        return state
 
     def official_state(self) -> State:
-        """The weights under the official checkpoint's names."""
-        return export(self, self.names)
+        """The weights under the official checkpoint's names.
+
+        Raises ValueError where some have none, since the official code knows no such configuration.
+        """
+        return export(self, self.namings[0])
 
     def macs(self, *inputs: Any) -> int:
         """Multiply-adds of a forward of these inputs; a model whose cost varies by picture counts what it aims at."""
@@ -122,8 +150,3 @@ def check_picture(x: Float[Tensor, "b c h w"], config: Any) -> None:
     if tuple(x.shape[1:]) != wanted:
         told = ", ".join(map(str, wanted))
         raise ValueError(f"x of shape {tuple(x.shape)} must be (batch, {told}), as the config says")
-
-
-def _frozen(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

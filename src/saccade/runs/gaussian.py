@@ -5,21 +5,30 @@
 beta            linear from 1e-4 to 2e-2 over 1000 steps
 btilde          variance of q(x_{k-1} | x_k, x_0)
 f = (v + 1)/2   learned-range variance: log var = f log beta + (1 - f) log btilde; btilde_0 is 0, btilde_1 stands in
-Differs: the normal distribution function is exact where the first implementations approximate it by a tanh.
+The cost of bytes at k = 0, where the released code of DDPM, and of DiT and all that follow it, does otherwise:
+
+normal CDF      exact here; there (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
+end bins        here they begin half-way to the next byte, at 1 - 1/255 = 0.99608; there at 0.999: the same for bytes,
+                not for what lies between, such as latents
+
+Both are right here by default; `compat="official"` restores theirs.
 
 Sources: Ho et al., "Denoising diffusion probabilistic models" (2020); Nichol & Dhariwal, "Improved DDPM" (2021).
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log
-from typing import Self
+from math import log, pi
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+Compat = Literal["official"]
+
 LEVELS = 255  # a pixel is one of 256 bytes
+OFFICIAL_END = 0.999  # where the first and the last byte begin in released code
 LEAST = 1e-12  # probability of a byte, so that its logarithm stays finite
 
 
@@ -32,17 +41,20 @@ def linear_betas(steps: int = 1000, low: float = 1e-4, high: float = 2e-2) -> Fl
 class Chain:
     """`betas`: variance of every step; `times`: what the net is told at each, the steps of the chain it learned on.
 
+    `compat`: "official" for the bytes' cost as released code has it; see the module.
     Methods take `k` (b), the step of each row. Tables are float64, results have the dtype of the pictures.
     """
 
     betas: Float64[Tensor, " s"] = field(default_factory=linear_betas)
     times: Int[Tensor, " s"] = field(default_factory=lambda: torch.arange(1000))
+    compat: Compat | None = None
 
     def __post_init__(self) -> None:
         if len(self.betas) < 2 or not bool(((self.betas > 0) & (self.betas < 1)).all()):
             raise ValueError(f"betas of {len(self.betas)} steps must be two or more, all between 0 and 1")
         if len(self.times) != len(self.betas):
             raise ValueError(f"times has {len(self.times)} entries for {len(self.betas)} betas; give one for each")
+        check_compat(self.compat)
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -70,7 +82,7 @@ class Chain:
         chosen = torch.tensor([round(k * (len(self) - 1) / (steps - 1)) for k in range(steps)])
         kept = self.kept[chosen]
         before = torch.cat((kept.new_ones(1), kept[:-1]))
-        return type(self)(betas=1 - kept / before, times=self.times[chosen])
+        return type(self)(betas=1 - kept / before, times=self.times[chosen], compat=self.compat)
 
     def noised(self, x: Float[Tensor, "b c *d"], noise: Float[Tensor, "b c *d"], k: Int[Tensor, " b"]) -> Tensor:
         """A draw of q(x_k | x_0)."""
@@ -106,7 +118,7 @@ class Chain:
         mean, log_variance = self.posterior_mean(self.clean(z, eps, k), z, k), self.log_variance(v, k)
         true, true_variance = self.posterior_mean(x, z, k), _at(self.log_posterior, k, x)
         apart = divergence(true, true_variance, mean, log_variance).flatten(1).mean(1)
-        cost = byte_nll(x, mean, log_variance).flatten(1).mean(1)
+        cost = byte_nll(x, mean, log_variance, compat=self.compat).flatten(1).mean(1)
         return torch.where(k == 0, cost, apart) / log(2)
 
 
@@ -119,18 +131,39 @@ def divergence(
 
 
 def byte_nll(
-    x: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_variance: Float[Tensor, "..."]
+    x: Float[Tensor, "..."],
+    mean: Float[Tensor, "..."],
+    log_variance: Float[Tensor, "..."],
+    *,
+    compat: Compat | None = None,
 ) -> Float[Tensor, "..."]:
     """-log probability of the bytes `x`, scaled to [-1, 1], under a normal law, in nats.
 
-    A byte owns the interval half-way to its neighbours; the first and the last own all that lies beyond.
+    A byte owns the interval half-way to its neighbours; the first and the last own all that lies beyond. `compat`:
+    "official" approximates the law, and takes for first and last only what lies beyond -0.999 and 0.999.
     """
+    check_compat(compat)
     scale = (-0.5 * log_variance).exp()
     above, below = (scale * (x - mean + edge) for edge in (1 / LEVELS, -1 / LEVELS))
-    middle = torch.special.ndtr(above) - torch.special.ndtr(below)
-    first, last = torch.special.ndtr(above), torch.special.ndtr(-below)
-    share = torch.where(x < -1 + 1 / LEVELS, first, torch.where(x > 1 - 1 / LEVELS, last, middle))
+    if compat == "official":
+        first, not_last, end = tanh_cdf(above), tanh_cdf(below), OFFICIAL_END
+        middle, last = first - not_last, 1 - not_last
+    else:
+        first, last, end = torch.special.ndtr(above), torch.special.ndtr(-below), 1 - 1 / LEVELS
+        middle = first - torch.special.ndtr(below)
+    share = torch.where(x < -end, first, torch.where(x > end, last, middle))
     return -share.clamp(min=LEAST).log()
+
+
+def tanh_cdf(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The normal distribution function as released code approximates it, at most 0.0002 off."""
+    return 0.5 * (1 + torch.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+def check_compat(compat: str | None) -> None:
+    """Raise ValueError for a form there is not."""
+    if compat not in (None, "official"):
+        raise ValueError(f"compat='{compat}' must be 'official' or None")
 
 
 def _at(table: Float64[Tensor, " s"], k: Int[Tensor, " b"], like: Float[Tensor, "b c *d"]) -> Float[Tensor, "b ..."]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
@@ -17,9 +17,11 @@ from saccade.models.dit import DiTConfig
 from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.denoising import ArchitectureLoss, ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate, sample_sheet
-from saccade.train.loop import fit, process
+from saccade.train.launching import process
+from saccade.train.loop import finished, fit
 from saccade.train.objectives import Ddpm, Objective, RectifiedFlow
 from saccade.train.plots import save_picture
+from saccade.train.settings import check_run, flat
 
 Stage = Literal["train", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -50,6 +52,8 @@ class ArchitectureRecipe:
     train: ArchitectureStage = field(default_factory=ArchitectureStage)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
+    free: ClassVar[tuple[str, ...]] = ("size", "evaluation")
+
     def __post_init__(self) -> None:
         known = Architecture.kinds()
         if self.architecture not in known:
@@ -73,11 +77,12 @@ class ArchitectureRecipe:
 
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the model's folder."""
+        check_run(folder / "train", self.settings)
         source: Source = open_source(self.source, self.side, **self.options)
         objective: Objective = getattr(self, self.objective)
-        if "train" in stages and not (folder / "train" / "average.safetensors").exists():
+        if "train" in stages and not finished(self.train.fit, folder / "train"):
             task = ArchitectureTask(self.fresh(source), objective, source, self.train, self.evaluation)
-            fit(task, self.train.fit, folder / "train")
+            fit(task, self.train.fit, folder / "train", settings=self.settings)
         if not process().is_main_process:
             return folder / "model"
         if "export" in stages:
@@ -87,6 +92,12 @@ class ArchitectureRecipe:
         if "evaluate" in stages:
             self._evaluate(folder / "model", objective, source)
         return folder / "model"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result: all but where pictures are cached and the objective that is not taught."""
+        free = "ddpm." if self.objective == "flow" else "flow.", "options.cache"
+        return {path: value for path, value in flat(self).items() if not path.startswith(free)}
 
     def fresh(self, source: Source) -> Architecture:
         """The untrained model, made to fit the source."""

@@ -4,6 +4,7 @@ loss = L1 + MSE + kl_weight * KL(q(z | x) || N(0, 1))        means over pixels a
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import pictures, scenes, to_bytes, to_tensor
 from saccade.train.plots import tile
+from saccade.train.settings import flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,11 @@ class AutoencoderTask:
         vae.encoder.requires_grad_(not stage.decoder_only)
         self.stage = stage
         self.pool = pictures(scenes(stage.pool, seed=stage.fit.seed, counts=(1, 2, 3)), stage.size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
 
     def batch(self, rng: np.random.Generator) -> Float[Tensor, "b 3 h w"]:
         """Pictures at random, each shifted by up to three pixels round the edge so that no grid phase is special."""

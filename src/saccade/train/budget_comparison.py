@@ -18,6 +18,7 @@ from saccade.data.labelled import Label, Source
 from saccade.metrics.quality import quality
 from saccade.models.classifier import Classifier
 from saccade.models.sizing import Arm, Budget, build, check_budget, parameters, sized
+from saccade.models.stored import read_config
 from saccade.nn.eval_mode import eval_mode
 from saccade.train.checkpoint import write_atomically
 from saccade.train.checks import check_positive
@@ -30,6 +31,7 @@ from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import to_bytes
 from saccade.train.plots import save_picture, tile
+from saccade.train.settings import keep_settings
 
 Told = Callable[[int, int, str], None]
 SHOWN = 32
@@ -101,13 +103,7 @@ class BudgetComparison:
 
         Raises ValueError where the folder holds runs of other settings, which would not compare.
         """
-        told, own = folder / "contest.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,)))
-        text = json.dumps(own, indent=1) + "\n"
-        if told.exists() and told.read_text() != text:
-            old = json.loads(told.read_text())
-            differ = ", ".join(name for name, value in json.loads(text).items() if old.get(name) != value)
-            raise ValueError(f"folder='{folder}' holds runs of other settings ({differ}); name another folder")
-        write_atomically(told, lambda path: path.write_text(text))
+        keep_settings(folder / "contest.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,))))
 
     def base(self, source: Source) -> dict[str, Any]:
         """Options that every architecture gets, where it has them."""
@@ -159,17 +155,25 @@ class ArmRun:
             model = self.trained(folder)
             text = json.dumps(self.result(model, folder, classifier), indent=1) + "\n"
             write_atomically(path, lambda partial: partial.write_text(text))
-        found = json.loads(path.read_text())
-        if found["model"] != self.arm.model:
-            raise ValueError(f"folder='{folder}' holds {found['model']}, not {self.arm.model}; name the arm otherwise")
+        found = read_config(path)
+        for name, own in self.made.items():
+            if found.get(name) != own:
+                raise ValueError(f"folder='{folder}' holds {name}={found.get(name)}, not {own}; name the arm otherwise")
         return found
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How the arm came to its budget."""
+        return {"model": self.arm.model, "option": self.arm.scaled, "scaled": self.options[self.arm.scaled]}
 
     def trained(self, folder: Path) -> nn.Module:
         """The model after its steps, with averaged weights."""
         torch.manual_seed(self.seed)
         model = build(self.arm.model, **self.options)
         stage = ArchitectureStage(fit=replace(self.comparison.fit, seed=self.seed), batch=self.comparison.batch)
-        fit(ArchitectureTask(model, RectifiedFlow(), self.source, stage), stage.fit, folder)
+        task = ArchitectureTask(model, RectifiedFlow(), self.source, stage)
+        settings = {"fit": stage.fit, **task.settings, "model": {**self.options, **self.made}}
+        fit(task, stage.fit, folder, settings=settings)
         return model
 
     def result(self, model: nn.Module, folder: Path, classifier: Classifier) -> dict[str, Any]:
@@ -181,8 +185,7 @@ class ArmRun:
         lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
         judged_as = quality(classifier, real, labels, drawn, wanted)
         return {
-            "arm": self.arm.name, "model": self.arm.model, "seed": self.seed,
-            "option": self.arm.scaled, "scaled": self.options[self.arm.scaled],
+            "arm": self.arm.name, "seed": self.seed, **self.made,
             "parameters": parameters(model), "macs": multiply_adds(model, self.options),
             "kept_bytes": kept_by(model, self.options),
             "loss": evaluate(model, flow, self.source, pictures=comparison.pictures)["mse"],

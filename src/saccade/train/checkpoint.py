@@ -2,13 +2,19 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from saccade.models.stored import read_metadata, read_weights
+
+CHECKPOINT, RESULT = "checkpoint.pt", "average.safetensors"
+STATE = ("module", "average", "optimisers", "step", "seconds")  # what a checkpoint holds
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -27,15 +33,55 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """The stored checkpoint on the CPU, or None where there is none yet."""
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    """The stored checkpoint on the CPU, or None where there is none yet.
+
+    Raises ValueError for a file that is cut or no checkpoint.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, UnpicklingError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(_spoilt(path, str(error).partition("\n")[0] or "it ends too early")) from None
+    if not isinstance(state, dict) or any(name not in state for name in STATE):
+        raise ValueError(_spoilt(path, f"it must hold {', '.join(STATE)}"))
+    return state
+
+
+def _spoilt(path: Path, why: str) -> str:
+    return (
+        f"{path} ({path.stat().st_size} bytes) is no whole checkpoint: {why}; "
+        "put a whole copy there, or remove it to begin anew"
+    )
+
+
+def save_result(folder: Path, average: dict[str, Tensor], *, step: int, seconds: float) -> None:
+    """Store the averaged weights of a finished training, with its length."""
+    length = {"step": str(step), "seconds": str(seconds)}
+    write_atomically(folder / RESULT, lambda path: save_file(average, path, metadata=length))
+
+
+def result_length(folder: Path) -> tuple[int, float] | None:
+    """Steps and seconds of the finished training in `folder`; None where there is none.
+
+    Raises ValueError for a result that is cut or does not tell.
+    """
+    if not (folder / RESULT).exists():
+        return None
+    told: Mapping[str, Any] = read_metadata(folder / RESULT) or load_state(folder / CHECKPOINT) or {}
+    if not {"step", "seconds"} <= told.keys():
+        raise ValueError(f"{folder / RESULT} does not tell how long it was trained; remove it to train anew")
+    return int(told["step"]), float(told["seconds"])
 
 
 def trained(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of a finished training, or of its newest checkpoint."""
-    if (folder / "average.safetensors").exists():
-        return load_file(folder / "average.safetensors")
-    if (state := load_state(folder / "checkpoint.pt")) is None:
+    """The averaged weights of a finished training, or of its newest checkpoint.
+
+    Raises FileNotFoundError where there is neither, ValueError for files that are not whole.
+    """
+    if (folder / RESULT).exists():
+        return read_weights(folder / RESULT)
+    if (state := load_state(folder / CHECKPOINT)) is None:
         raise FileNotFoundError(f"{folder} holds no training; run the stage 'train' first")
     return state["average"]
 
@@ -50,5 +96,5 @@ def keep_lines_until(path: Path, step: int) -> None:
 def _is_until(line: str, step: int) -> bool:
     try:
         return json.loads(line)["step"] <= step
-    except json.JSONDecodeError:
+    except (ValueError, LookupError, TypeError):
         return False

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from saccade.metrics.intervals import share
 from saccade.models.classifier import Classifier
 from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.checks import check_positive
-from saccade.train.loop import Fit, fit
+from saccade.train.loop import Fit, finished, fit
 from saccade.train.optimisers import Optim
+from saccade.train.settings import check_run, flat, keep_settings
 
 Stage = Literal["train", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -64,6 +65,11 @@ class ClassifierTask:
     def __init__(self, model: Classifier, source: Source, stage: ClassifierStage) -> None:
         self.module, self.source, self.stage = ClassifierLoss(model), source, stage
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
+
     def batch(self, rng: np.random.Generator) -> Batch:
         x, labels = self.source.batch(rng, self.stage.batch)
         return {"x": moved(x, rng, self.stage.shift, self.stage.flip), "labels": labels}
@@ -95,17 +101,20 @@ class ClassifierRecipe:
     held: int = 4096
     train: ClassifierStage = field(default_factory=ClassifierStage)
 
+    free: ClassVar[tuple[str, ...]] = ("cache", "judged")
+
     def __post_init__(self) -> None:
         check_positive(judged=self.judged)
 
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the model's folder."""
+        check_run(folder / "train", self)
         torch.manual_seed(self.seed)
         source = self.open()
         model = Classifier(side=self.side, channels=source.channels, classes=source.classes, width=self.width)
         task = ClassifierTask(model, source, self.train)
-        if "train" in stages and not (folder / "train" / "average.safetensors").exists():
-            fit(task, self.train.fit, folder / "train")
+        if "train" in stages and not finished(self.train.fit, folder / "train"):
+            fit(task, self.train.fit, folder / "train", settings=flat(self))
         if "export" in stages:
             task.module.load_state_dict(trained(folder / "train"))
             model.save_pretrained(folder / "model")
@@ -118,10 +127,7 @@ class ClassifierRecipe:
 
         Raises ValueError where the folder holds one of another recipe.
         """
-        told, own = folder / "recipe.json", json.dumps(asdict(self), indent=1) + "\n"
-        if told.exists() and told.read_text() != own:
-            raise ValueError(f"folder='{folder}' holds the classifier of another recipe; remove it or name another")
-        write_atomically(told, lambda path: path.write_text(own))
+        keep_settings(folder / "recipe.json", asdict(self))  # its length and what it is judged on, too
         if not (folder / "model" / "measured.json").exists():
             self.run(folder)
         return Classifier.from_pretrained(folder / "model").eval()

@@ -48,9 +48,9 @@ def _set(config: T, path: list[str], text: str, whole: str) -> T:
 
 def _read(text: str, kind: Any, path: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if text == "none" else _read(text, next(arg for arg in args if arg is not NoneType), path)
     try:
-        if origin in (Union, UnionType):
-            return None if text == "none" else _read(text, next(arg for arg in args if arg is not NoneType), path)
         if origin is Literal:
             return {str(arg): arg for arg in args}[text]
         if origin is tuple:

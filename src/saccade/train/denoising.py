@@ -15,6 +15,7 @@ from saccade.train.judging import Evaluation, null_condition, sample_sheet
 from saccade.train.loop import Fit
 from saccade.train.objectives import Objective
 from saccade.train.optimisers import Optim
+from saccade.train.settings import named
 
 SLOW = ("modulation", "router", "norm", "label", "time", "told")  # parts of blocks whose matrices AdamW trains
 
@@ -57,6 +58,13 @@ class ArchitectureTask:
         self.module = ArchitectureLoss(model, objective)
         self.model, self.objective, self.source = model, objective, source
         self.stage, self.evaluation = stage or ArchitectureStage(), evaluation or Evaluation()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the options of the loop."""
+        source = {name: getattr(self.source, name) for name in ("side", "channels", "classes")}
+        stage = {"batch": self.stage.batch, "drop": self.stage.drop}
+        return {"model": named(self.model, "config"), "objective": named(self.objective), "source": source} | stage
 
     def batch(self, rng: np.random.Generator) -> dict[str, Any]:
         n = self.stage.batch

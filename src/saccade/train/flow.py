@@ -12,6 +12,7 @@ Source: Liu et al., rectified flow (2022); Esser et al., SD3 (2024), logit-norma
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from saccade.train.latent_cache import LatentCache, make_latent_cache
 from saccade.train.loop import Fit
 from saccade.train.plots import tile
 from saccade.train.sampling import draw
+from saccade.train.settings import flat
 from saccade.train.text import WIDTH, clip_ids, t5_ids
 
 PADDED = (WIDTH, 32, 48, 64, 77, 128, 256, 512)  # lengths to which users have captions padded
@@ -48,6 +50,8 @@ class FlowStage:
     mean: float = 0.3
     std: float = 1.2
     compile: bool = True
+
+    free: ClassVar[tuple[str, ...]] = ("compile",)
 
     def __post_init__(self) -> None:
         check_share(drop=self.drop)
@@ -92,9 +96,14 @@ class FlowTask:
         self.module = FlowLoss(pipe.transformer, compiled=stage.compile)
         seed = stage.fit.seed
         self.pools = {
-            side: make_latent_cache(pipe.vae, folder / f"latents-{side}-{n}.npy", n, side=side, seed=seed + side)
+            side: make_latent_cache(pipe.vae, folder, n, side=side, seed=seed + side)
             for side, n in zip(stage.sides, stage.pools, strict=True)
         }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         kind = rng.choice(len(self.stage.sides), p=np.array(self.stage.shares) / sum(self.stage.shares))

@@ -1,6 +1,7 @@
 """Latents of many scenes, made once and kept on disk, so that no autoencoder runs in the training loop."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,28 @@ class LatentCache:
     latents: Float16[np.ndarray, "s n c"]
 
 
-def make_latent_cache(vae: AutoencoderKL, file: Path, n: int, *, side: int, seed: int) -> LatentCache:
-    """Draw, render at `side` pixels and encode `n` scenes, or read the latents from `file` if it holds them."""
+def make_latent_cache(vae: AutoencoderKL, folder: Path, n: int, *, side: int, seed: int) -> LatentCache:
+    """Draw, render at `side` pixels and encode `n` scenes, or read the latents that `folder` has of just these.
+
+    Raises ValueError for a file of latents that is cut.
+    """
     drawn = scenes(n, seed=seed, counts=COUNTS)
+    file = folder / f"latents-{side}-{n}-{seed}-{digest(vae)}.npy"
     if not file.exists():
         write_atomically(file, lambda partial: _write(partial, encode(vae, drawn, side)))
-    return LatentCache(drawn, np.load(file, mmap_mode="r"))
+    try:
+        return LatentCache(drawn, np.load(file, mmap_mode="r"))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is no whole array: {error}; remove it, it is made again") from None
+
+
+def digest(vae: AutoencoderKL) -> str:
+    """Of what turns pictures into latents: another autoencoder has another."""
+    found = sha256(repr([vae.config["shift_factor"], vae.config["scaling_factor"]]).encode())
+    for name, value in vae.state_dict().items():
+        if not name.startswith("decoder"):
+            found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]
 
 
 @torch.no_grad()

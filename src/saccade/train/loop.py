@@ -7,25 +7,25 @@ Several processes draw the same batch and take their rows of it: their weights a
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, send_to_device
-from safetensors.torch import save_file
+from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
 from saccade.train.averaging import Average
-from saccade.train.checkpoint import load_state, save_state, write_atomically
+from saccade.train.checkpoint import CHECKPOINT, RESULT, load_state, result_length, save_result, save_state
 from saccade.train.checks import check_positive
+from saccade.train.launching import accelerator
 from saccade.train.optimisers import Optim, optimisers, rate_at, set_rate
 from saccade.train.plots import plot_losses, save_picture
 from saccade.train.records import Records, bar
+from saccade.train.settings import SETTINGS, check_run, write_settings
 from saccade.train.shards import FSDPModule, gathered, shard_, spread, spread_optimiser, whole
 from saccade.train.split_batch import split_batch
 from saccade.train.task import Batch
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How long and how to train; the run ends at `steps` or `minutes`, whichever comes first.
+
+    Who goes on with a run must have its settings, but for those in `free`. Its length is one of these: a run goes on to
+    a greater one, even if it was finished, its learning rate by the share of the new length that is done.
 
     decay        of the average
     accumulate   parts in which a batch is worked through, one after the other, to save memory
@@ -62,6 +65,11 @@ class Fit:
     tensorboard: bool = False
     optim: Optim = field(default_factory=Optim)
 
+    free: ClassVar[tuple[str, ...]] = (
+        *("steps", "minutes", "log_every", "save_every", "sheet_every", "tensorboard"),
+        *("shard", "find_unused", "compile"),  # the same weights up to rounding
+    )
+
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, minutes=self.minutes, log_every=self.log_every, save_every=self.save_every)
         check_positive(sheet_every=self.sheet_every, accumulate=self.accumulate)
@@ -77,30 +85,43 @@ class Fit:
         return min(1.0, max(by_step, by_time))
 
 
-def fit(task: Task, config: Fit, folder: Path, *, cpu: bool = False) -> dict[str, Tensor]:
-    """Train `task.module`, or go on where a killed run stopped; returns the averaged weights.
+def fit(
+    task: Task, config: Fit, folder: Path, *, cpu: bool = False, settings: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Train `task.module`, or go on where a killed or shorter run stopped; returns the averaged weights.
 
     Several processes, as `accelerate launch` starts them, draw the same batches and take a share of the rows each.
     Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`.
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
+    `settings`: all that decides the result, `config` included; None: `config` and what the task tells in its own
+    attribute `settings`. They are kept in `settings.json`.
+    Raises ValueError for a folder with a run of other settings or of another model, or with files that are not whole.
     """
-    return _Run(task, config, folder, cpu).train()
+    told = {"fit": config, **getattr(task, "settings", {})} if settings is None else settings
+    return _Run(task, config, folder, cpu, told).train()
 
 
-def process(*, cpu: bool = False) -> PartialState:
-    """Which of the launched processes this is, on which device; without an accelerator they too find each other."""
-    return PartialState(cpu=cpu or not torch.accelerator.is_available())
+def finished(config: Fit, folder: Path) -> bool:
+    """Whether the training in `folder` has its result and is as long as `config` asks.
+
+    Raises ValueError for a result that is not whole.
+    """
+    if (length := result_length(folder)) is None:
+        return False
+    if config.progress(*length) < 1:
+        log.info("%s: finished at step %d, goes on to a greater length", folder.name, length[0])
+        return False
+    log.info("%s: finished at step %d, nothing left to train", folder.name, length[0])
+    return True
 
 
 class _Run:
-    def __init__(self, task: Task, config: Fit, folder: Path, cpu: bool) -> None:
+    def __init__(self, task: Task, config: Fit, folder: Path, cpu: bool, settings: Mapping[str, Any]) -> None:
         self.task, self.config, self.folder = task, config, folder
+        self.settings = settings
         folder.mkdir(parents=True, exist_ok=True)
-        unused = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused)
-        if AcceleratorState._shared_state.get("_mixed_precision") not in (None, config.precision):
-            AcceleratorState._reset_state()  # an earlier run of this process chose another
-        process(cpu=cpu)  # the first to be asked decides, for the accelerator too
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision, kwargs_handlers=[unused])
+        check_run(folder, settings)
+        self.accelerator = accelerator(config, cpu=cpu)
         self.module, self.optimisers = self._prepare()
         self.plain: nn.Module = self.accelerator.unwrap_model(self.module)
         self.average = Average(self.plain, config.decay)
@@ -122,6 +143,8 @@ class _Run:
         return module, made
 
     def train(self) -> dict[str, Tensor]:
+        if self.config.progress(self.step, self.seconds) < 1 and self.accelerator.is_main_process:
+            (self.folder / RESULT).unlink(missing_ok=True)  # of a shorter run, all of which is in the checkpoint
         with bar(self.folder.name) as show:
             while (progress := self.config.progress(self.step, self.seconds)) < 1:
                 started = time.perf_counter()
@@ -192,18 +215,33 @@ class _Run:
             "seconds": self.seconds,
         }
         if self.accelerator.is_main_process:
-            save_state(self.folder / "checkpoint.pt", state)
+            write_settings(self.folder / SETTINGS, self.settings)
+            save_state(self.folder / CHECKPOINT, state)
 
     def _resume(self) -> None:
-        state = load_state(self.folder / "checkpoint.pt")
+        state = load_state(self.folder / CHECKPOINT)
+        if state is None and (self.folder / RESULT).exists():
+            raise ValueError(
+                f"{self.folder} holds {RESULT} without {CHECKPOINT}, from which alone a training goes on; "
+                "name another folder, or remove the result to begin anew"
+            )
         if state is not None:
+            self._take(state)
+            log.info("%s: going on at step %d", self.folder.name, self.step)
+
+    def _take(self, state: dict[str, Any]) -> None:
+        try:
             like = self.plain.state_dict()
             self.plain.load_state_dict(spread(state["module"], like))
             self.average.load(spread(send_to_device(state["average"], self.accelerator.device), like))
             for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(spread_optimiser(stored, optimiser))
             self.step, self.seconds = state["step"], state["seconds"]
-            log.info("%s: going on at step %d", self.folder.name, self.step)
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.folder / CHECKPOINT} is not of this {type(self.task.module).__name__} and its optimisers: "
+                f"{' '.join(str(error).split())}; name another folder"
+            ) from None
 
     def _draw(self) -> None:
         main = self.accelerator.is_main_process
@@ -226,7 +264,7 @@ class _Run:
         self._draw()
         final = {name: value.cpu().contiguous() for name, value in whole(self.average.state).items()}
         if self.accelerator.is_main_process:
-            write_atomically(self.folder / "average.safetensors", lambda path: save_file(final, path))
+            save_result(self.folder, final, step=self.step, seconds=self.seconds)
         self.plain.load_state_dict(self.average.state)
         self.records.close()
         self.accelerator.wait_for_everyone()

@@ -10,6 +10,7 @@ Source: Nie et al., "Large language diffusion models" (2025), Eq. 3 and Eq. 6.
 """
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from saccade.metrics.language import draw_masked
 from saccade.train.checks import check_positive, check_share
 from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
+from saccade.train.settings import flat
 
 Batch = dict[str, Tensor]
 
@@ -37,6 +39,8 @@ class MaskedStage:
     tokens: int = 4096
     prompted: float = 0.3
     compile: bool = True
+
+    free: ClassVar[tuple[str, ...]] = ("compile",)
 
     def __post_init__(self) -> None:
         check_share(prompted=self.prompted)
@@ -67,6 +71,11 @@ class MaskedTask:
         if len(ids) < max(stage.lengths):
             raise ValueError(f"ids holds {len(ids)} tokens, fewer than the longest of lengths={stage.lengths}")
         self.module, self.ids, self.stage = MaskedLoss(model, mask_id, compiled=stage.compile), ids, stage
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
 
     def batch(self, rng: np.random.Generator) -> Batch:
         length = int(rng.choice(self.stage.lengths))

@@ -4,7 +4,8 @@ Ddpm            z = sqrt(abar_t) x + sqrt(1 - abar_t) n     loss = mean |eps - n
 RectifiedFlow   z = (1 - t) x + t n                         loss = mean |v - (n - x)|^2,  logit(t) ~ N(mean, std)
 
 A net of 2c channels tells DDPM its variance by the second half, which the bound alone trains; without it there is no
-bound. A flow discards that half. What a model adds of its own (balance of experts and such) is added to the loss.
+bound. Its term at t = 0 differs from the released code's, see `runs.gaussian`. A flow discards that half. What a model
+adds of its own (balance of experts and such) is added to the loss.
 
 Sources: Ho et al. (2020), Nichol & Dhariwal (2021), as in DiT; Liu et al. (2022), Esser et al. (2024).
 """
@@ -21,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.runs.denoising import Condition, ddpm, guided, rectified_flow
-from saccade.runs.gaussian import Chain, linear_betas
+from saccade.runs.gaussian import Chain, Compat, check_compat, linear_betas
 from saccade.train.checks import check_positive
 
 Model = Callable[[Tensor, Tensor, Any], Any]
@@ -64,7 +65,7 @@ class Objective(Protocol):
 class Ddpm:
     """`steps`, `low`, `high`: of the linear betas. `guided_channels`: those that guidance changes, None for all (the
     original DiT guides 3 of 4). `clip` bounds guesses of the picture in sampling. `weights`: of a model's own losses,
-    1 unless named.
+    1 unless named. `compat`: "official" for the bound's last term as the released code has it, see `runs.gaussian`.
     """
 
     steps: int = 1000
@@ -73,11 +74,16 @@ class Ddpm:
     guided_channels: int | None = None
     clip: float | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    compat: Compat | None = None
+
+    def __post_init__(self) -> None:
+        check_compat(self.compat)
 
     @cached_property
     def chain(self) -> Chain:
         """The steps that are undone."""
-        return Chain(betas=linear_betas(self.steps, self.low, self.high), times=torch.arange(self.steps))
+        betas = linear_betas(self.steps, self.low, self.high)
+        return Chain(betas=betas, times=torch.arange(self.steps), compat=self.compat)
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[Tensor, " n"]:
         return torch.from_numpy(rng.integers(self.steps, size=n)).float()

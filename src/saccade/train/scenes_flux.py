@@ -10,28 +10,34 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
-from safetensors.torch import load_file
 from torch import nn
 
 from saccade.models.scenes_flux import ScenesFlux, pin_pads_
 from saccade.train.autoencoder import AutoencoderLoss, AutoencoderStage, AutoencoderTask, standardise_
-from saccade.train.checkpoint import load_state, write_atomically
+from saccade.train.checkpoint import CHECKPOINT, RESULT, trained, write_atomically
 from saccade.train.evaluation import evaluate, sample_sheet
 from saccade.train.flow import FlowLoss, FlowStage, FlowTask
-from saccade.train.loop import Fit, Task, fit
+from saccade.train.loop import Fit, Task, finished, fit
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import pictures, scenes
 from saccade.train.plots import save_picture
+from saccade.train.settings import check_run, flat
 from saccade.train.text import TextLoss, TextStage, TextTask
 
 log = logging.getLogger(__name__)
 
 Stage = Literal["autoencoder", "text", "flow", "decoder", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+NEEDS: dict[Stage, tuple[Stage, ...]] = {  # the stages that are trained, and whose results they train on
+    "autoencoder": (),
+    "text": (),
+    "flow": ("autoencoder", "text"),
+    "decoder": ("autoencoder",),
+}
 _PARTS = ("vae", "transformer", "text_encoder", "text_encoder_2")
 _TEXT_PARTS = _PARTS[2:]
 
@@ -74,17 +80,27 @@ class ScenesFluxRecipe:
 
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the pipeline's folder."""
+        for name in NEEDS:
+            check_run(folder / name, self.settings(name))
         torch.manual_seed(self.seed)
         pipe = FluxPipeline.from_pretrained(self.start) if self.start else self.model.pipeline()
         for name, part in self._parts(pipe, folder).items():
             log.info("stage %s", name)
-            if part.complete(folder / name, train=name in stages):
+            if part.complete(folder / name, self.settings(name), train=name in stages):
                 part.finish()
         if "export" in stages:
             export(pipe, folder / "pipeline")
         if "evaluate" in stages:
             self._evaluate(folder / "pipeline")
         return folder / "pipeline"
+
+    def settings(self, stage: Stage) -> dict[str, Any]:
+        """What decides the result of a stage: its own options, and those it sets out from with their lengths."""
+        found = flat({name: getattr(self, name) for name in ("seed", "start", "model", stage, *NEEDS[stage])})
+        for name in NEEDS[stage]:
+            length: Fit = getattr(self, name).fit
+            found |= {f"{name}.fit.steps": length.steps, f"{name}.fit.minutes": length.minutes}
+        return found
 
     def _parts(self, pipe: FluxPipeline, folder: Path) -> dict[Stage, "_Part"]:
         vae, t5, clip = pipe.vae, pipe.text_encoder_2, pipe.text_encoder
@@ -143,16 +159,15 @@ class _Part:
     fit: Fit
     finish: Callable[[], None] = lambda: None
 
-    def complete(self, folder: Path, *, train: bool) -> bool:
+    def complete(self, folder: Path, settings: dict[str, Any], *, train: bool) -> bool:
         """Train, or take what `folder` has: the result, else the averages of the newest checkpoint, else nothing."""
-        result = folder / "average.safetensors"
-        if train and not result.exists():
-            fit(self.task(), self.fit, folder)
+        if train and not finished(self.fit, folder):
+            fit(self.task(), self.fit, folder, settings=settings)
             return True
-        state = load_file(result) if result.exists() else (load_state(folder / "checkpoint.pt") or {}).get("average")
-        if state:
-            self.module.load_state_dict(state)
-        return bool(state)
+        if not (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
+            return False
+        self.module.load_state_dict(trained(folder))
+        return True
 
 
 def stochastic(pipe: FluxPipeline, shift: float = 2.0) -> FluxPipeline:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -22,8 +22,9 @@ from saccade.models.shakespeare_lm import MASK, ShakespeareLM, character_tokeniz
 from saccade.runs import generate
 from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.checks import check_positive
-from saccade.train.loop import fit
+from saccade.train.loop import finished, fit
 from saccade.train.masked import MaskedLoss, MaskedStage, MaskedTask
+from saccade.train.settings import check_run, flat
 
 Stage = Literal["train", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -61,12 +62,15 @@ class ShakespeareRecipe:
     train: MaskedStage = field(default_factory=MaskedStage)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
+    free: ClassVar[tuple[str, ...]] = ("evaluation",)
+
     def run(self, folder: Path, stages: Sequence[Stage] = STAGES) -> Path:
         """Run `stages` in order, each taking over what earlier ones left in `folder`; returns the model's folder."""
         torch.manual_seed(self.seed)
-        if "train" in stages and not (folder / "train" / "average.safetensors").exists():
+        check_run(folder / "train", self)
+        if "train" in stages and not finished(self.train.fit, folder / "train"):
             task = MaskedTask(self.model.model(), self._ids("train"), MASK, self.train)
-            fit(task, self.train.fit, folder / "train")
+            fit(task, self.train.fit, folder / "train", settings=flat(self))
         if "export" in stages:
             model = self.model.model()
             MaskedLoss(model, MASK, compiled=False).load_state_dict(trained(folder / "train"))

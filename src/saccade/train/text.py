@@ -7,6 +7,7 @@ stands to the others, and from CLIP's pooled embedding what the whole picture is
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from saccade.data.scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES,
 from saccade.models.scenes_flux import BEGIN, END, PAD, UNKNOWN, pin_pads_, word_ids
 from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
+from saccade.train.settings import flat
 
 WIDTH = 25  # tokens of a caption in training: the longest, and at least one pad
 _INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -63,6 +65,11 @@ class TextTask:
 
     def __init__(self, t5: T5EncoderModel, clip: CLIPTextModel, stage: TextStage) -> None:
         self.module, self.stage = TextLoss(t5, clip), stage
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return targets([describe(sample(rng), rng) for _ in range(self.stage.batch)])

@@ -303,6 +303,8 @@ def test_bad_input() -> None:
         model(x, t, labels, rho=torch.zeros(2))
     with pytest.raises(ValueError, match=r"must be \(batch, 3, 8, 8\)"):
         model(x[..., :4], t, labels)
-    with pytest.raises(ValueError, match="a batch of 3 rows cannot be parted into groups of group=2"):
+    with pytest.raises(ValueError, match="a batch of 3 rows cannot be parted into groups of ratio_group=2; train on"):
         DCDiT(TINY, ratio_group=2).train()(x, t, labels)
     assert "ratio" in DCDiT(TINY, ratio_group=2).eval()(x, t, labels).losses
+    with pytest.raises(ValueError, match=r"a batch of 3 rows .* groups of ratio_group=16; .* set ratio_group=None"):
+        DCDiT(TINY, ratio_group=DCDiTConfig().ratio_group).train()(x, t, labels)

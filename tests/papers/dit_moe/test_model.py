@@ -122,7 +122,9 @@ def test_official_names_round_trip() -> None:
     assert other.load_official(state).complete
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     del state["blocks.1.moe.experts.3.up_proj.weight"]
-    assert other.load_official(state).missing == ("blocks.1.ffn.experts.up.weight",)
+    report = other.load_official(state, strict=False)
+    assert report.missing == ("blocks.1.ffn.experts.up.weight",) and report.unexpected == ()
+    assert report.official == {"blocks.1.ffn.experts.up.weight": ("blocks.1.moe.experts.3.up_proj.weight",)}
 
 
 PARENTS = {

@@ -22,7 +22,7 @@ def test_stored_and_read(tmp_path) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="factors=0 must be at least 1"):
+    with pytest.raises(ValueError, match="choices=0 of a router must be at least 1"):
         DyDiLiT.of("S/2", mixer="dydila(factors=0)")
     with pytest.raises(ValueError, match="size='H/2' of DyDiLiT is unknown; choose one of S/2"):
         DyDiLiT.of("H/2")

@@ -47,7 +47,7 @@ def operands(n: int = JOINT.n) -> list[Tensor]:
 
 def test_it_is_registered_with_its_citation() -> None:
     entry = lookup("flashbias")
-    assert entry.make is FlashBias and isinstance(FlashBias(), System)
+    assert entry.load() is FlashBias and isinstance(FlashBias(), System)
     assert "wu2025flashbias" in PAPER.bibtex and PAPER.arxiv == "2505.12044" and PAPER.claims and PAPER.deviations
 
 

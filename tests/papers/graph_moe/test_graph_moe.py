@@ -24,7 +24,7 @@ def test_options_reach_every_block(text: str, kind: type) -> None:
     ("ffn", "message"),
     [
         ("similar_moe(top=9)", "top=9 must be between 1 and experts=8"),
-        ("similar_moe(tau=0)", "tau=0 must be above 0"),
+        ("similar_moe(tau=0)", "tau=0 and rank=None must be above 0"),
         ("attention_moe(sigma=0)", "sigma=0 must be above 0"),
     ],
 )

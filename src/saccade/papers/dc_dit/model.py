@@ -217,6 +217,7 @@ class DCDiT(Architecture):
         ratio  that the ratio loss aims at now; None: that of the config
         """
         check_picture(x, self.config)
+        self._check_rows(len(x))
         c, budget = (
             self.time(t) + self.label(labels),
             Budget(rho=rho, ratio=self.config.ratio if ratio is None else ratio),
@@ -224,6 +225,15 @@ class DCDiT(Architecture):
         cells = torch.arange(self.grid[0] * self.grid[1], device=x.device).expand(len(x), -1)
         out, losses, _ = self.stage(to_tokens(self.pixels(x)), c, TokenPositions(grid=self.grid), cells, budget)
         return Prediction(unpatchify(self.final(out, c), self.grid, 1), losses)
+
+    def _check_rows(self, rows: int) -> None:
+        """The ratio loss of training averages over whole groups of rows."""
+        group = self.config.ratio_group
+        if self.training and group is not None and rows % group:
+            raise ValueError(
+                f"a batch of {rows} rows cannot be parted into groups of ratio_group={group}; train on multiples of it "
+                f"(of what one process works through at once), or set ratio_group=None to average over all rows"
+            )
 
 
 def lite_guided(

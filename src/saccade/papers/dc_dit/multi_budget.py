@@ -70,6 +70,11 @@ class BudgetTask(ArchitectureTask):
         self.module = BudgetLoss(self.model, self.objective)
         self.budget, self.ramp = budget or MultiBudget(), ramp
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the options of the loop."""
+        return super().settings | {"budget": self.budget, "ramp": self.ramp}
+
     def batch(self, rng: np.random.Generator) -> dict[str, Any]:
         batch, step = super().batch(rng), step_of(rng)
         aimed = {} if self.ramp is None else {"ratio": self.ramp.ratio(step)}

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.models.architecture import Architecture, Prediction, check_config
-from saccade.models.checkpoint_names import Names, Report, State
+from saccade.models.checkpoint_names import Names
+from saccade.models.unwrapping import State
 from saccade.nn.block import DiTBlock, xavier_
 from saccade.nn.embedders import LabelEmbedding, TimeEmbedding
 from saccade.nn.modulation import ZeroModulation, modulate, norm
@@ -151,11 +152,10 @@ class DiCo(Architecture):
         last = walk("decoder1", joined(self.join1, F.pixel_shuffle(self.up1(back), 2), first))
         return Prediction(self.final(last, walk.told[1]), added(walk.losses))
 
-    def load_official(self, state: State) -> Report:
-        """Copy official weights; their 1 x 1 kernels are our matrices."""
-        return super().load_official(
-            {name: value.flatten(1) if POINTWISE.fullmatch(name) else value for name, value in state.items()}
-        )
+    def from_official(self, state: State) -> State:
+        """The official weights, their 1 x 1 kernels as our matrices."""
+        kernels = {name for name, value in state.items() if value.ndim > 2 and POINTWISE.fullmatch(name)}
+        return {name: value.flatten(1) if name in kernels else value for name, value in state.items()}
 
     def official_state(self) -> State:
         """The weights under the official checkpoint's names and shapes."""

@@ -48,6 +48,8 @@ PAPER = Paper(
         "told otherwise, so that the model begins as its parent",
         "a shared expert that an upcycled parent lacks starts by adding 0, not at random",
         "the balance is 0.01 by default, as in the code; the paper's is 0.005",
+        "at t = 0 DDPM's loss has the exact normal CDF and end bins from 0.99608 on; the code has a tanh and 0.999: "
+        "Ddpm(compat='official')",
     ),
 )
 OFFERS = Offers(

@@ -66,6 +66,12 @@ SIZES = {
 }
 
 
+FUSED: Names = (  # attention in the code's fused path, which always norms q and k: that of XL and G
+    ("blocks.{}.mixer.qkv.", "blocks.{}.attn.Wqkv."),
+    ("blocks.{}.mixer.out.", "blocks.{}.attn.out_proj."),
+)
+
+
 class DiTMoE(DiT):
     """A class-conditional diffusion transformer of experts; outputs zero at initialisation (adaLN-Zero)."""
 
@@ -81,6 +87,13 @@ class DiTMoE(DiT):
         ),
         *DiT.names,
     )
+
+    @property
+    def namings(self) -> tuple[Names, ...]:
+        """Attention as `attn.qkv` and `attn.proj`, or, where q and k are normed, as `attn.Wqkv` and `attn.out_proj`."""
+        fused = (*FUSED, *self.names)
+        normed = any(".mixer.norm_q." in name for name, _ in self.named_parameters())
+        return (fused, self.names) if normed else (self.names, fused)
 
     @classmethod
     def activated(cls, config: DiTMoEConfig) -> int:

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction
-from saccade.models.checkpoint_names import Names, Report, State
+from saccade.models.checkpoint_names import Names
+from saccade.models.unwrapping import State
 from saccade.nn.block import norm
 from saccade.nn.embedders import Patchify, TimeEmbedding, unpatchify
 from saccade.nn.modulation import SharedModulation
@@ -120,18 +121,18 @@ class EMMDiT(Architecture):
         top, left = ((self.config.table - side) // 2 for side in grid)
         return self.positions[top : top + grid[0], left : left + grid[1]].flatten(0, 1)
 
-    def load_official(self, state: State) -> Report:
-        """Copy weights that bear the official names. The table of positions is compared, since ours is not stored.
+    def from_official(self, state: State) -> State:
+        """The official weights without the table of positions, which is compared: ours is not stored.
 
         Raises ValueError where it differs: the checkpoint was made for another size.
         """
         weights = dict(state)
         theirs, ours = weights.pop(TABLE, None), self._table()
-        if theirs is not None and not (theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=1e-4)):
+        if theirs is not None and not _alike(theirs, ours):
             raise ValueError(
                 f"{TABLE} of shape {tuple(theirs.shape)} is not that of {self.config}; change side or table"
             )
-        return super().load_official(weights)
+        return weights
 
     def official_state(self) -> State:
         """The weights under the official names, with the table of positions."""
@@ -160,6 +161,12 @@ def position_table(config: EMMDiTConfig) -> Float[Tensor, "h w d"]:
     scale = tokens / config.table / max(1, tokens // 16)
     table = grid_table((config.table, config.table), config.width, scale=scale)
     return table.unflatten(0, (config.table, config.table))
+
+
+def _alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether two tables are one, up to the rounding of the type in which theirs is stored."""
+    near = max(1e-4, torch.finfo(theirs.dtype).eps)
+    return theirs.shape == ours.shape and torch.allclose(theirs.to(ours), ours, atol=near)
 
 
 def _through(blocks: Any, x: Tensor, words: Any, c: Tensor, keep: Tensor | None) -> tuple[Tensor, Any]:
