@@ -30,6 +30,7 @@ test-slow: .venv/ready compiler
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python scripts/check_words.py
 
 types: .venv/ready
 	$(BIN)/pyright --pythonpath $(BIN)/python

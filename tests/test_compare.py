@@ -13,7 +13,7 @@ from saccade.compare.arms import Setup, candidates, to_spec, turned, visits
 from saccade.compare.comparison import Comparison
 from saccade.compare.export import to_json
 from saccade.compare.summary import differences, summarise
-from saccade.core.errors import Missing, SaccadeError
+from saccade.core.errors import MissingError, SaccadeError
 from saccade.data.scenes import prompts
 from saccade.papers.clear import Clear
 from saccade.papers.flashbias import FlashBias
@@ -31,7 +31,7 @@ class Impossible:
     name: str = "impossible"
 
     def plan(self, site: Any, clock: Any) -> tuple[Any, ...]:
-        raise Missing(host="any", site=site.name, item="moon", mend="wait for the night")
+        raise MissingError(host="any", site=site.name, item="moon", mend="wait for the night")
 
 
 @pytest.fixture(scope="module")

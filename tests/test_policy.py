@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import saccade
+import saccade.core.errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -46,6 +47,11 @@ def _packages() -> Iterator[str]:
     for module in pkgutil.walk_packages(saccade.__path__, "saccade."):
         if module.ispkg:
             yield module.name
+
+
+@pytest.mark.parametrize("package", list(_packages()))
+def test_every_package_says_what_is_public(package: str) -> None:
+    assert isinstance(getattr(importlib.import_module(package), "__all__", None), list)
 
 
 @pytest.mark.parametrize("package", list(_packages()))
@@ -163,3 +169,49 @@ def test_constraints_pin_every_tested_requirement_within_its_range() -> None:
     tested = [ask for ask in asked if ask.name not in ("saccade", "timm")]  # timm brings a torchvision built for CUDA
     assert [str(ask) for ask in tested if not ask.specifier.contains(pinned[canonicalize_name(ask.name)])] == []
     assert not [name for name in pinned if name.startswith(("nvidia", "cuda", "triton", "torchvision"))]
+
+
+def test_exceptions_form_one_tree_with_one_suffix() -> None:
+    for path in SOURCES:
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.ClassDef) and any("Error" in ast.unparse(base) for base in node.bases):
+                bases = {ast.unparse(base) for base in node.bases}
+                assert node.name.endswith("Error") and ("SaccadeError" in bases or node.name == "SaccadeError"), path
+                tree = saccade.core.errors.__doc__ or ""
+                assert node.name in tree, f"{node.name} is missing from the tree in core.errors"
+
+
+def _raised(function: ast.FunctionDef) -> set[str]:
+    """Exceptions a function raises itself, not those of functions within it."""
+    found: set[str] = set()
+    open_nodes: list[ast.AST] = list(function.body)
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, FUNCTION):
+            continue
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            name = ast.unparse(node.exc.func if isinstance(node.exc, ast.Call) else node.exc).rpartition(".")[2]
+            found |= {name} if name[:1].isupper() and name.endswith("Error") else set()
+        open_nodes.extend(ast.iter_child_nodes(node))
+    return found - {"NotImplementedError"}
+
+
+def _public_functions(body: list[ast.stmt], about: str = "") -> Iterator[tuple[ast.FunctionDef, str]]:
+    """Public functions and methods, each with the text that documents it; a constructor's is its class's too."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _public_functions(node.body, ast.get_docstring(node) or "")
+        if isinstance(node, ast.FunctionDef):
+            makes = node.name in ("__init__", "__post_init__")
+            if makes or not node.name.startswith("_"):
+                yield node, (ast.get_docstring(node) or "") + (about if makes else "")
+
+
+def test_public_docstrings_say_what_is_raised() -> None:
+    silent = [
+        f"{_where(path, function)} {function.name}: {', '.join(sorted(_raised(function)))}"
+        for path in SOURCES
+        for function, about in _public_functions(TREES[path].body)
+        if not all(name in about for name in _raised(function))
+    ]
+    assert silent == []

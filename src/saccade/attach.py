@@ -33,8 +33,8 @@ def attach(
     rows      what the batch rows are, where the host cannot tell; those of one branch where it stacks its branches
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
-    Raises SelectorError (nothing chosen), Missing (the host lacks something), SilentSite (a site cannot be reached),
-    SaccadeError (attached already, or compiled in place). After any error the model is as it was.
+    Raises SelectorError (nothing chosen), MissingError (the host lacks something), SilentSiteError (a site cannot be
+    reached), SaccadeError (attached already, or compiled in place). After any error the model is as it was.
     """
     run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
     try:

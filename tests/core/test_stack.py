@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saccade.core.biases import Bias, BiasRule, PerKey
 from saccade.core.call import AttentionCall, plain_call
-from saccade.core.errors import Conflict
+from saccade.core.errors import ConflictError
 from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout, Segment
 from saccade.core.mechanism import Appended, Mechanism, Pairs, PlanItem
@@ -136,19 +136,19 @@ def test_appended_keys_are_seen_by_image_queries_only() -> None:
 
 
 def test_two_systems_on_one_operand_are_a_conflict_naming_both() -> None:
-    with pytest.raises(Conflict, match="'one' and 'two' both change scale at site 'blocks.0.attn'"):
+    with pytest.raises(ConflictError, match="'one' and 'two' both change scale at site 'blocks.0.attn'"):
         run(one=(Sharpen(2.0),), two=(Sharpen(3.0),))
 
 
 def test_two_segments_of_one_name_are_a_conflict_naming_both() -> None:
-    with pytest.raises(Conflict, match="'one' and 'two' both bring a segment 'memory'"):
+    with pytest.raises(ConflictError, match="'one' and 'two' both bring a segment 'memory'"):
         run(one=(Remember(),), two=(Remember(),))
-    with pytest.raises(Conflict, match="'the host' and 'one' both bring a segment 'text'"):
+    with pytest.raises(ConflictError, match="'the host' and 'one' both bring a segment 'text'"):
         run(one=(Remember("text"),))
 
 
 def test_two_groupings_are_a_conflict() -> None:
-    with pytest.raises(Conflict, match="'two' sets key groups another system has set"):
+    with pytest.raises(ConflictError, match="'two' sets key groups another system has set"):
         run(one=(Group(),), two=(Group(),))
 
 
@@ -163,9 +163,9 @@ def test_a_verb_may_only_touch_what_is_its_own() -> None:
         def keys(self, call: AttentionCall, mem: Memory) -> AttentionCall:
             return call.replace(scale=1.0 + call.scale)
 
-    with pytest.raises(Conflict, match="changed layout or mask in `operands`"):
+    with pytest.raises(ConflictError, match="changed layout or mask in `operands`"):
         run(bad=(MaskInOperands(),))
-    with pytest.raises(Conflict, match="changed q or scale in `keys`"):
+    with pytest.raises(ConflictError, match="changed q or scale in `keys`"):
         run(bad=(ScaleInKeys(),))
 
 

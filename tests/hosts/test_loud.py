@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.attach import attach
-from saccade.core.errors import Missing, SaccadeError, SelectorError, SilentSite, StateError
+from saccade.core.errors import MissingError, SaccadeError, SelectorError, SilentSiteError, StateError
 from saccade.core.layout import Layout
 from saccade.core.site import at
 from tests.hosts.stand_ins import Masked, Same, looking
@@ -91,7 +91,7 @@ def test_fused_projections_are_seen_when_fused_before_and_refused_after() -> Non
         torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
     with attach(late, Same()):
         late.fuse_qkv_projections()
-        with pytest.raises(SilentSite, match=r"got another processor \(FusedAttnProcessor2_0\) after attach"):
+        with pytest.raises(SilentSiteError, match=r"got another processor \(FusedAttnProcessor2_0\) after attach"):
             output(late, inputs)
 
 
@@ -101,7 +101,7 @@ def test_a_processor_that_never_calls_a_routed_function_is_refused() -> None:
     model, inputs = BY_NAME["pixart"].build()
     model.set_attn_processor(AttnProcessor())
     before = output(model, inputs)
-    with pytest.raises(SilentSite, match="0.attn1' cannot be reached: the code of AttnProcessor calls none"):
+    with pytest.raises(SilentSiteError, match="0.attn1' cannot be reached: the code of AttnProcessor calls none"):
         attach(model, Same())
     assert torch.equal(output(model, inputs), before)
 
@@ -112,7 +112,7 @@ def test_a_planned_site_that_does_not_run_is_an_error_at_the_end_of_the_forward(
     block.forward = lambda hidden_states, encoder_hidden_states, **rest: (encoder_hidden_states, hidden_states)
     with (
         attach(model, Same()),
-        pytest.raises(SilentSite, match="'transformer_blocks.1.attn' had a plan .same."),
+        pytest.raises(SilentSiteError, match="'transformer_blocks.1.attn' had a plan .same."),
     ):
         output(model, inputs)
 
@@ -135,10 +135,10 @@ def test_a_selector_that_matches_nothing_lists_the_sites() -> None:
 def test_a_need_the_host_cannot_meet_is_refused_at_attach() -> None:
     model, inputs = BY_NAME["sd3"].build()
     before = output(model, inputs)
-    with pytest.raises(Missing, match="SD3 offers no 'rotary' at site '.*0.attn'; its positions are added"):
+    with pytest.raises(MissingError, match="SD3 offers no 'rotary' at site '.*0.attn'; its positions are added"):
         attach(model, looking(lambda call: None, "host.rotary"))
     with attach(model, looking(lambda call: None, "rows.source")):
-        with pytest.raises(Missing, match=r"no 'rows.source' .* the rows are unknown; pass rows=Rows.of"):
+        with pytest.raises(MissingError, match=r"no 'rows.source' .* the rows are unknown; pass rows=Rows.of"):
             output(model, inputs)
     assert torch.equal(output(model, inputs), before)
 

@@ -8,7 +8,7 @@ import torch
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Missing, StateError
+from saccade.core.errors import MissingError, StateError
 from saccade.core.site import at
 from saccade.families import FAMILIES
 from saccade.seam.rotary import Rotary
@@ -180,7 +180,7 @@ def test_what_the_table_promises_is_there_and_what_it_denies_is_missing(name: st
             needs -= {f"host.{i}" for i in family.unsupported}
             assert all(isinstance(x, torch.Tensor) for x in calls_of(name, *needs, look=look).values())
         else:
-            with pytest.raises(Missing, match=rf"{family.name} offers no '{item}' at site '.*'; \w+"):
+            with pytest.raises(MissingError, match=rf"{family.name} offers no '{item}' at site '.*'; \w+"):
                 calls_of(name, f"host.{item}")
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
-from saccade.core.errors import SelectorError, SilentSite
+from saccade.core.errors import SelectorError, SilentSiteError
 from saccade.core.layout import Layout
 from saccade.core.site import at
 from saccade.papers.clear import Clear
@@ -83,7 +83,7 @@ def test_attention_by_hand_is_refused_with_the_switch_to_set(name: str) -> None:
     model.blocks[1].attn.fused_attn = False
     before = output(model, inputs)
     with pytest.raises(
-        SilentSite, match=r"'blocks\.1\.attn' cannot be reached: fused_attn=False.*set fused_attn = True"
+        SilentSiteError, match=r"'blocks\.1\.attn' cannot be reached: fused_attn=False.*set fused_attn = True"
     ):
         attach(model, Same())
     assert torch.equal(output(model, inputs), before)
@@ -91,7 +91,9 @@ def test_attention_by_hand_is_refused_with_the_switch_to_set(name: str) -> None:
     with attach(model, Same()):
         output(model, inputs)
         model.blocks[0].attn.fused_attn = False
-        with pytest.raises(SilentSite, match=r"'blocks\.0\.attn' are not seen: .*timm\.layers\.set_fused_attn\(\)"):
+        with pytest.raises(
+            SilentSiteError, match=r"'blocks\.0\.attn' are not seen: .*timm\.layers\.set_fused_attn\(\)"
+        ):
             output(model, inputs)
 
 
@@ -102,7 +104,7 @@ def test_the_mend_that_is_named_works() -> None:
         switched_off = create("vit_tiny_patch16_224")
     finally:
         layers.set_fused_attn()
-    with pytest.raises(SilentSite, match="fused_attn=False"):
+    with pytest.raises(SilentSiteError, match="fused_attn=False"):
         attach(switched_off, Same())
     with attach(create("vit_tiny_patch16_224").eval(), Same()) as run:
         output(run.target, {"x": torch.randn(1, 3, 32, 32)})
@@ -118,7 +120,7 @@ def test_methods_that_pass_by_the_forward_are_refused_while_systems_are_attached
     with attach(model, Same()):
         output(model, inputs)
         for method in (model.forward_features, model.forward_intermediates):
-            with pytest.raises(SilentSite, match=r"\.forward_\w+\(\) passes by .*; call the model itself"):
+            with pytest.raises(SilentSiteError, match=r"\.forward_\w+\(\) passes by .*; call the model itself"):
                 method(inputs["x"])
         output(model, inputs)
     assert vars(model) == kept and torch.equal(model.forward_features(inputs["x"]), features)
@@ -142,7 +144,7 @@ class Switched(nn.Module):
 
 
 def test_the_switch_is_known_in_plain_modules_too() -> None:
-    with pytest.raises(SilentSite, match="'self' cannot be reached: fused_attn=False"):
+    with pytest.raises(SilentSiteError, match="'self' cannot be reached: fused_attn=False"):
         attach(Switched(), Same(), layout=PLAIN)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Refused
+from saccade.core.errors import RefusedError
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, lower
 from saccade.core.places import Disc
@@ -62,7 +62,7 @@ def test_an_unknown_kernel_is_an_error() -> None:
 @pytest.mark.bad_input
 def test_if_all_refuse_the_call_and_every_reason_are_shown() -> None:
     q, k, v = operands(1, 3, 2, N, N)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         choose(call(q, k, v.double(), padding(1, N), DenseBias(torch.zeros(1, 1, N, N))), want_lse=True)
     text = str(refused.value)
     assert "no kernel takes q (1, 3, 1280, 16), k (1, 2, 1280, 16), v (1, 2, 1280, 16), float32, cpu" in text

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saccade.core.biases import DenseBias, LowRank, PerKey
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Refused
+from saccade.core.errors import RefusedError
 from saccade.core.layout import Layout
 from saccade.core.masks import Mask, Table, lower
 from saccade.core.partial import Partial, merge
@@ -182,7 +182,7 @@ def test_a_query_without_a_key_is_named() -> None:
     mask.allow[1, 2, 4] = False
     at = call(*operands(2, 3, 3, 100, 100), mask)
     with pytest.raises(
-        Refused, match="query 40 of batch row 1, head 2 has no key; let every query see at least itself"
+        RefusedError, match="query 40 of batch row 1, head 2 has no key; let every query see at least itself"
     ):
         attend(at)
 

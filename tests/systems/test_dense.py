@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saccade.core.clock import Clock
-from saccade.core.errors import Conflict
+from saccade.core.errors import ConflictError
 from saccade.core.layout import Layout
 from saccade.core.mechanism import KernelChoice
 from saccade.core.site import Site, at
@@ -39,7 +39,9 @@ def test_a_kernel_chosen_by_one_system_runs_the_whole_stack() -> None:
 
 def test_two_kernels_at_one_site_are_a_conflict() -> None:
     assert planned(a=Dense(kernel="sdpa"), b=Dense(kernel="sdpa")).kernel == "sdpa"
-    with pytest.raises(Conflict, match="'a' wants kernel 'sdpa' and 'b' kernel 'reference' at site 'blocks.0.attn'"):
+    with pytest.raises(
+        ConflictError, match="'a' wants kernel 'sdpa' and 'b' kernel 'reference' at site 'blocks.0.attn'"
+    ):
         planned(a=Dense(kernel="sdpa"), b=Dense(kernel="reference"))
 
 

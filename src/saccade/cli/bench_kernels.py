@@ -22,7 +22,7 @@ from torch import Tensor
 
 from saccade.cli.printing import console
 from saccade.core.call import AttentionCall, plain_call
-from saccade.core.errors import Refused
+from saccade.core.errors import RefusedError
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, Table, lower
 from saccade.core.places import Disc
@@ -155,7 +155,7 @@ def _sparse(
             WARM[name](call)
             prepare(call, kernel=name)
             arms[name] = partial(attend, call, kernel=name)
-        except (ValueError, native.BuildError, Refused) as refused:
+        except (ValueError, native.BuildError, RefusedError) as refused:
             notes.append(f"{name}: {refused}")
     return arms, notes
 

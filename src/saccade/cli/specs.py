@@ -9,14 +9,14 @@ of its own.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from saccade.core.catalogue import lookup
 from saccade.core.mechanism import System
 from saccade.core.site import at
+from saccade.core.text_calls import TextCall, as_call, check_options
 
 Stack = tuple[System, ...]
 
@@ -75,30 +75,24 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def _system(node: ast.expr, text: str) -> System:
-    name, keywords = _named(node, text)
-    entry = lookup(name)
+    call = _named(node, text)
+    name, entry = call.name, lookup(call.name)
     if not entry.attaches:
         raise ValueError(f"'{name}' is an architecture: it is built and trained, not attached; see saccade show {name}")
-    return _build(entry.load(), name, keywords, text)
+    return _build(entry.load(), name, call.options, text)
 
 
-def _named(node: ast.expr, text: str) -> tuple[str, list[ast.keyword]]:
-    call = node if isinstance(node, ast.Call) else None
-    name = call.func if call else node
-    if not isinstance(name, ast.Name) or (call and call.args):
+def _named(node: ast.expr, text: str) -> TextCall:
+    if (call := as_call(node)) is None:
         raise ValueError(f"'{ast.unparse(node)}' in '{text}' must be a name with options by name, as clear(radius=8)")
-    return name.id, call.keywords if call else []
+    return call
 
 
-def _build(make: Any, name: str, keywords: list[ast.keyword], text: str) -> Any:
+def _build(make: Any, name: str, options: Mapping[str, ast.expr], text: str) -> Any:
     known = {f.name: f for f in fields(make) if f.init}
+    check_options(f"'{name}'", options, list(known))
     hints = get_type_hints(make)
-    given = {}
-    for keyword in keywords:
-        option = str(keyword.arg)
-        if option not in known:
-            raise ValueError(_unknown(option, name, list(known)))
-        given[option] = _value(keyword.value, hints[option], f"{name}.{option}", text)
+    given = {option: _value(value, hints[option], f"{name}.{option}", text) for option, value in options.items()}
     needed = (n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING)
     if missing := [n for n in needed if n not in given]:
         raise ValueError(f"'{name}' needs {', '.join(missing)}; write {name}({missing[0]}=...)")
@@ -122,14 +116,15 @@ def _value(node: ast.expr, hint: Any, option: str, text: str) -> Any:
 
 def _object(node: ast.Call | ast.Name, hint: Any, option: str, text: str) -> Any:
     choices = option_classes(hint)
-    name, keywords = _named(node, text)
+    call = _named(node, text)
+    name = call.name
     matching = {cls_name.lower(): cls for cls_name, cls in choices.items()}
     if name.lower() not in matching:
         if isinstance(node, ast.Name) and _takes_text(hint):
             return node.id  # a bare word: kernel=sdpa
         allowed = f"one of {', '.join(sorted(choices))}" if choices else "a plain value"
         raise ValueError(f"{option}={ast.unparse(node)} must be {allowed}")
-    return _build(matching[name.lower()], name, keywords, text)
+    return _build(matching[name.lower()], name, call.options, text)
 
 
 def _literal(node: ast.expr, option: str) -> Any:
@@ -155,9 +150,3 @@ def _subclasses(cls: type) -> Iterator[type]:
         if sub.__module__.startswith("saccade"):
             yield sub
             yield from _subclasses(sub)
-
-
-def _unknown(option: str, name: str, known: list[str]) -> str:
-    near = get_close_matches(option, known, n=1)
-    guess = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"'{name}' has no option '{option}'{guess}; it has {', '.join(known) or 'none'}"

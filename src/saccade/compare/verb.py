@@ -21,7 +21,7 @@ from saccade.data.scenes import Prompt, judge, parse
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.output import pictures
-from saccade.pipelines.no_progress_bar import quiet
+from saccade.pipelines.no_progress_bar import no_progress_bar
 
 Progress = Callable[[int, int, str], None]  # (runs done, runs in all, what runs now)
 WARM_STEPS = 4
@@ -63,7 +63,7 @@ def compare(
     plan = visits(len(prompts), setup)
     arms = candidates(systems, setup.floor)
     told = _Told(progress, len(arms) * (len(plan) + 1))
-    with quiet(pipe):
+    with no_progress_bar(pipe):
         arms, remarks = _warm(pipe, arms, texts, plan[0], setup, told)
         told.total = told.done + len(arms) * len(plan)
         taken = {arm.label: Taken() for arm in arms}

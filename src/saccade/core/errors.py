@@ -1,12 +1,15 @@
 """Everything saccade raises on purpose.
 
 SaccadeError
-├── Conflict        two systems claim the same thing at one site (both are named)
-├── Missing         a mechanism needs what its host does not offer (host, site and mend are named)
-├── Refused         no kernel takes a call (every reason of every kernel is listed)
-├── SelectorError   a selector matches no site
-├── SilentSite      an attached site ran without its call being seen
-└── StateError      state read before it was written, or reused with another shape
+├── BuildError        the compiled kernel could not be built (`saccade.ops.native_build`)
+├── ConflictError     two systems claim the same thing at one site (both are named)
+├── DivergedError     a training's loss became NaN or infinite (`saccade.train.records`)
+├── LoadError         a checkpoint's names do not match the model's (`saccade.models.checkpoint_names`)
+├── MissingError      a mechanism needs what its host does not offer (host, site and mend are named)
+├── RefusedError      no kernel takes a call (every reason of every kernel is listed)
+├── SelectorError     a selector matches no site
+├── SilentSiteError   an attached site ran without its call being seen
+└── StateError        state read before it was written, or reused with another shape
 """
 
 
@@ -14,11 +17,11 @@ class SaccadeError(Exception):
     """Base of all errors below; plain bad arguments stay `ValueError`."""
 
 
-class Conflict(SaccadeError):
+class ConflictError(SaccadeError):
     """Two systems change the same operand, or append a segment of one name, at one site."""
 
 
-class Missing(SaccadeError):
+class MissingError(SaccadeError):
     """A host does not offer what a mechanism needs."""
 
     def __init__(self, *, host: str, site: str, item: str, mend: str) -> None:
@@ -26,7 +29,7 @@ class Missing(SaccadeError):
         self.item = item
 
 
-class Refused(SaccadeError):
+class RefusedError(SaccadeError):
     """No kernel accepts the call; `reasons` maps each kernel's name to why."""
 
     def __init__(self, what: str, reasons: dict[str, list[str]]) -> None:
@@ -39,7 +42,7 @@ class SelectorError(SaccadeError):
     """A selector matches nothing."""
 
 
-class SilentSite(SaccadeError):
+class SilentSiteError(SaccadeError):
     """A site ran, or should have run, without its attention call passing through saccade."""
 
 

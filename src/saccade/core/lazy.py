@@ -17,6 +17,8 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
 
     def load(name: str) -> Any:
         names = public_names(package)
+        if name == "__all__":  # asked by `from package import *`
+            return sorted(names)
         if name not in names:
             raise AttributeError(f"module '{package}' has no attribute {name!r}; it has {', '.join(sorted(names))}")
         module, attribute = names[name]

@@ -12,7 +12,7 @@ import torch
 
 from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Conflict
+from saccade.core.errors import ConflictError
 from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, forbid, lower
@@ -109,7 +109,7 @@ def _operands(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -
             if getattr(call, field) is not getattr(before, field):
                 _claim(changed_by, field, name, plan.site)
         if call.layout_k is not before.layout_k or call.mask is not before.mask:
-            raise Conflict(
+            raise ConflictError(
                 f"'{name}' changed layout or mask in `operands` at '{plan.site.name}'; use `keys` or `pairs` for that"
             )
     return call
@@ -119,7 +119,7 @@ def _keys(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> At
     for name, mechanism in plan.keys:
         before, call = call, mechanism.keys(call, memories[name])
         if call.q is not before.q or call.scale is not before.scale:
-            raise Conflict(f"'{name}' changed q or scale in `keys` at '{plan.site.name}'; use `operands` for that")
+            raise ConflictError(f"'{name}' changed q or scale in `keys` at '{plan.site.name}'; use `operands` for that")
     if call.k.shape[2] != plan.layout_k.n:
         raise ValueError(
             f"keys at '{plan.site.name}' hold {call.k.shape[2]} tokens, the plan says {plan.layout_k.n}; "
@@ -130,7 +130,7 @@ def _keys(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> At
 
 def _claim(changed_by: dict[str, str], field: str, name: str, site: Site) -> None:
     if field in changed_by and changed_by[field] != name:
-        raise Conflict(
+        raise ConflictError(
             f"'{changed_by[field]}' and '{name}' both change {field} at site '{site.name}'; "
             "give them different sites or drop one"
         )
@@ -141,7 +141,7 @@ def _kernel(named: list[tuple[str, PlanItem]], site: Site) -> str | None:
     chosen = {item.kernel: name for name, item in named if isinstance(item, KernelChoice)}
     if len(chosen) > 1:
         (a, first), (b, second), *_ = chosen.items()
-        raise Conflict(
+        raise ConflictError(
             f"'{first}' wants kernel '{a}' and '{second}' kernel '{b}' at site '{site.name}'; drop one of them"
         )
     return next(iter(chosen), None)
@@ -155,7 +155,7 @@ def _appended(acts: list[Act], layout: Layout) -> tuple[Appended, ...]:
             segment = appended.segment.name
             if segment in owners or any(segment == s.name for s in layout.segments):
                 other = owners.get(segment, "the host")
-                raise Conflict(f"'{other}' and '{name}' both bring a segment '{segment}'; rename one of them")
+                raise ConflictError(f"'{other}' and '{name}' both bring a segment '{segment}'; rename one of them")
             owners[segment] = name
             found.append(appended)
     return tuple(found)
@@ -186,7 +186,7 @@ def _plus(a: Bias | None, b: Bias | None) -> Bias | None:
 
 def _single(old: KeyGroups | None, new: KeyGroups | None, name: str) -> KeyGroups | None:
     if old is not None and new is not None:
-        raise Conflict(
+        raise ConflictError(
             f"'{name}' sets key groups another system has set already; only one system may group keys at a site"
         )
     return old if new is None else new

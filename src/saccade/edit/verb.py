@@ -25,7 +25,7 @@ from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures
 from saccade.papers.consistedit import ConsistEdit, Region, check_strength
 from saccade.pipelines.flow import Flow
-from saccade.pipelines.no_progress_bar import quiet
+from saccade.pipelines.no_progress_bar import no_progress_bar
 from saccade.pipelines.words import word_tokens
 from saccade.runs.inversion import invert_uni
 from saccade.systems.operand_recorder import OperandRecorder
@@ -123,7 +123,7 @@ def edit(
     flow = _flow(pipe, source, height, width, text_tokens)
     given = None if mask is None else flow.on_tokens(torch.as_tensor(mask))
     run = _Passes(flow=flow, steps=steps, guidance=guidance, watch=watch, where=where, progress=progress)
-    with quiet(pipe):
+    with no_progress_bar(pipe):
         origin = _origin(run, source, prompt, words, seed)
         masks = [edit_mask(heat, threshold) for heat in origin.heat.values()] if given is None else [given]
         tape = Tape() if keep else None

@@ -33,7 +33,7 @@ def mends() -> str:
             items = ", ".join(item for item in ITEMS if family.unsupported.get(item) == mend)
             said.setdefault((items, mend), []).append(family.name)
     return _table(
-        ("unsupported", "families", "instead"), *((items, ", ".join(f), mend) for (items, mend), f in said.items())
+        ("missing", "families", "instead"), *((items, ", ".join(f), mend) for (items, mend), f in said.items())
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from saccade.core.text_calls import check_options, read_call
 from saccade.models.architecture import Architecture
 from saccade.models.labelled import LabelWords
-from saccade.nn.registry import read_call
 
 Budget = Literal["macs", "parameters"]
 Cost = Callable[[nn.Module], float]
@@ -42,8 +42,7 @@ def build(text: str, **base: Any) -> nn.Module:
         raise ValueError(f"model '{name}' is unknown; choose one of {', '.join(kinds)}")
     cls = kinds[name]
     known = [field.name for field in fields(cls.config_class)]
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"model '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")
+    check_options(f"model '{name}'", options, known)
     model = cls(**{key: value for key, value in base.items() if key in known} | options)
     return model if "classes" in known else LabelWords(model, base["classes"], width=model.config.words_width)
 

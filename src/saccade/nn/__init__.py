@@ -3,3 +3,48 @@
 A block is a token mixer and a feed-forward around a residual stream. Both answer one call,
 `part(x, place) -> MixerOutput`, and are named by text in a configuration: `mixer="attention(qk_norm=True)"`.
 """
+
+from typing import TYPE_CHECKING
+
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.nn.attention import SelfAttention as SelfAttention
+    from saccade.nn.block import DiTBlock as DiTBlock
+    from saccade.nn.eval_mode import eval_mode as eval_mode
+    from saccade.nn.linear_attention import LinearAttention as LinearAttention
+    from saccade.nn.moe import MoE as MoE
+    from saccade.nn.part import AttentionTrace as AttentionTrace
+    from saccade.nn.part import MixerOutput as MixerOutput
+    from saccade.nn.part import TokenPositions as TokenPositions
+    from saccade.nn.registry import feedforward as feedforward
+    from saccade.nn.registry import feedforwards as feedforwards
+    from saccade.nn.registry import make_feedforward as make_feedforward
+    from saccade.nn.registry import make_mixer as make_mixer
+    from saccade.nn.registry import mixer as mixer
+    from saccade.nn.registry import mixers as mixers
+    from saccade.nn.routing import Router as Router
+    from saccade.nn.routing import Routing as Routing
+    from saccade.nn.routing import record_routing as record_routing
+
+__all__ = [
+    "AttentionTrace",
+    "DiTBlock",
+    "LinearAttention",
+    "MixerOutput",
+    "MoE",
+    "Router",
+    "Routing",
+    "SelfAttention",
+    "TokenPositions",
+    "eval_mode",
+    "feedforward",
+    "feedforwards",
+    "make_feedforward",
+    "make_mixer",
+    "mixer",
+    "mixers",
+    "record_routing",
+]
+
+__getattr__, __dir__ = lazily(__name__)

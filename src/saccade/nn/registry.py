@@ -1,18 +1,14 @@
-"""Parts by name: `mixer="moh(shared=2, routed=2)"` in a configuration, `@mixer("moh")` above the class.
+"""Parts by name: `mixer="moh(shared=2, routed=2)"` in a configuration, `@mixer("moh")` above the class."""
 
-Such text is read, never evaluated: a name, and options that are plain values.
-"""
-
-import ast
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
 from torch import nn
 
 from saccade.core.catalogue import modules
+from saccade.core.text_calls import check_options, read_call
 
 T = TypeVar("T", bound=type)
 Parts = dict[str, type]
@@ -74,9 +70,7 @@ def _read(parts: Parts, text: str, kind: str) -> tuple[type, dict[str, Any]]:
     name, options = read_call(text, kind)
     if name not in parts:
         raise ValueError(f"no {kind} is named '{name}'; there are {', '.join(sorted(parts))}")
-    known = _known_options(parts[name])
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"{kind} '{name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+    check_options(f"{kind} '{name}'", options, _known_options(parts[name]))
     return parts[name], options
 
 
@@ -85,22 +79,3 @@ def _known_options(cls: type) -> list[str]:
     found = inspect.signature(cls).parameters.values()
     own = [each.name for each in found if each.kind is not each.VAR_KEYWORD and each.name != "width"]
     return own if len(own) + 1 == len(found) else own + _known_options(cls.__mro__[1])
-
-
-def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
-    """Name and options of `name` or `name(option=value)`; nothing is evaluated.
-
-    Raises ValueError, naming the kind of thing that was to be read, for any other text.
-    """
-    with suppress(SyntaxError, ValueError):
-        match ast.parse(text, mode="eval").body:
-            case ast.Name(id=name):
-                return name, {}
-            case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
-                return name, dict(_options(keywords))
-    raise ValueError(f"{kind} '{text}' cannot be read; write a name, or name(option=value) with plain values")
-
-
-def _options(keywords: list[ast.keyword]) -> Iterator[tuple[str, Any]]:
-    for keyword in keywords:
-        yield str(keyword.arg), ast.literal_eval(keyword.value)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Refused
+from saccade.core.errors import RefusedError
 from saccade.core.partial import Partial
 from saccade.ops import flex, gather, native, reference, sdpa
 from saccade.ops.split_mask import split_mask
@@ -56,7 +56,7 @@ def attend(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fals
 def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Choice:
     """The kernel for a call, and why not the others.
 
-    Raises Refused, with every kernel's reasons, where none takes it, and ValueError for an unknown name.
+    Raises RefusedError, with every kernel's reasons, where none takes it, and ValueError for an unknown name.
     """
     if kernel is not None and kernel not in KERNELS:
         raise ValueError(f"kernel='{kernel}' must be one of {tuple(KERNELS)}")
@@ -118,7 +118,7 @@ def _chosen(call: AttentionCall, kernel: str | None, want_lse: bool, density: fl
         if not why:
             return Choice(name, reasons, density)
         reasons[name] = why
-    raise Refused(describe(call, want_lse), reasons)
+    raise RefusedError(describe(call, want_lse), reasons)
 
 
 def describe(call: AttentionCall, want_lse: bool = False) -> str:

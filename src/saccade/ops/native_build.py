@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from saccade.core.errors import SaccadeError
+
 SOURCE = Path(__file__).with_name("native.cpp")
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 FLAGS = (
@@ -31,7 +33,7 @@ FLAGS = (
 LIBRARIES = Path(torch.__file__).parent / "lib"
 
 
-class BuildError(RuntimeError):
+class BuildError(SaccadeError, RuntimeError):
     """The kernel could not be compiled or loaded; the message says why."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Refused
+from saccade.core.errors import RefusedError
 from saccade.core.layout import Layout
 from saccade.core.masks import And, KeyPadding, Lowered, Mask, lower
 
@@ -50,7 +50,7 @@ class MaskParts:
 def split_mask(call: AttentionCall) -> MaskParts:
     """Split the call's mask; outside a graph all but padding is lowered, with the last masks kept.
 
-    Raises Refused where the fixed part leaves a query without a key, naming batch row, head and query.
+    Raises RefusedError where the fixed part leaves a query without a key, naming batch row, head and query.
     """
     if call.mask is None:
         return MaskParts()
@@ -121,7 +121,7 @@ def _check_rows(bound: Bound) -> None:
     if lone is not None:
         batch, head, query = lone
         reason = f"query {query} of batch row {batch}, head {head} has no key; let every query see at least itself"
-        raise Refused("this mask", {"every kernel": [reason]})
+        raise RefusedError("this mask", {"every kernel": [reason]})
 
 
 @lru_cache(maxsize=32)

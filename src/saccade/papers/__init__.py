@@ -10,6 +10,8 @@ from saccade.core.lazy import public_names
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
     if name in (found := _names()):
         return getattr(found[name], name)
     raise AttributeError(f"module 'saccade.papers' has no attribute {name!r}; it has {', '.join(sorted(found))}")

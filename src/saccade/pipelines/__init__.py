@@ -1,1 +1,20 @@
 """Pipelines of diffusers: opened by name, taken apart for inversion, their words found among their tokens."""
+
+from typing import TYPE_CHECKING
+
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.pipelines.flow import Flow as Flow
+    from saccade.pipelines.loading import load_pipeline as load_pipeline
+    from saccade.pipelines.no_progress_bar import no_progress_bar as no_progress_bar
+    from saccade.pipelines.words import word_tokens as word_tokens
+
+__all__ = [
+    "Flow",
+    "load_pipeline",
+    "no_progress_bar",
+    "word_tokens",
+]
+
+__getattr__, __dir__ = lazily(__name__)

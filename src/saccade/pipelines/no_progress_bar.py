@@ -6,7 +6,7 @@ from typing import Any
 
 
 @contextmanager
-def quiet(pipe: Any) -> Iterator[None]:
+def no_progress_bar(pipe: Any) -> Iterator[None]:
     """The pipeline's own progress bars off; put back as they were."""
     before = dict(getattr(pipe, "_progress_bar_config", {}))
     pipe.set_progress_bar_config(**{**before, "disable": True})

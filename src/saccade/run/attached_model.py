@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saccade.core.errors import SaccadeError, SelectorError, SilentSite
+from saccade.core.errors import SaccadeError, SelectorError, SilentSiteError
 from saccade.core.layout import Layout
 from saccade.core.site import Site, SiteKind, Where
 from saccade.families.library import FAMILIES
@@ -155,7 +155,7 @@ def _bind(
         raise SelectorError(f"heads={bad} do not exist at site '{site.name}', which has {site.heads}")
     family = attached.family
     if why := family.unseen(module):
-        raise SilentSite(f"site '{site.name}' cannot be reached: {why}")
+        raise SilentSiteError(f"site '{site.name}' cannot be reached: {why}")
     view = HostView(family, site, module, _parent(attached.model, module))
     interceptor = SiteInterceptor(
         site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner
@@ -163,7 +163,7 @@ def _bind(
     try:
         (_bind_interface if family.bind == "interface" else _shadow)(attached, module, interceptor)
     except ValueError as error:
-        raise SilentSite(
+        raise SilentSiteError(
             f"site '{site.name}' cannot be reached: {error}; put the host's default processor back "
             "(set_attn_processor) and attach again"
         ) from None

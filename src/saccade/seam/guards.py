@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from saccade.core.errors import Missing, SaccadeError, SilentSite
+from saccade.core.errors import MissingError, SaccadeError, SilentSiteError
 from saccade.core.rows import Rows
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls
@@ -37,7 +37,9 @@ def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling() and not running():
-            raise SilentSite(f"{type(model).__name__}.{name}() passes by the forward, where tokens are read; {mend}")
+            raise SilentSiteError(
+                f"{type(model).__name__}.{name}() passes by the forward, where tokens are read; {mend}"
+            )
         return own(*args, **kwargs)
 
     object.__setattr__(model, name, guarded)
@@ -48,12 +50,12 @@ def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> Non
     """The site is still ours, and nothing else was chosen to compute its attention."""
     _check_torch()
     if replaced:
-        raise SilentSite(
+        raise SilentSiteError(
             f"site '{interceptor.site.name}' got {replaced} after attach, so its calls are not seen; "
             "choose the attention, choose or fuse processors first, then attach"
         )
     if why := interceptor.view.family.unseen(interceptor.view.module):
-        raise SilentSite(f"calls of site '{interceptor.site.name}' are not seen: {why}")
+        raise SilentSiteError(f"calls of site '{interceptor.site.name}' are not seen: {why}")
     processor = getattr(interceptor.view.module, "processor", None)
     if processor is None:
         return
@@ -95,11 +97,11 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
     family, site = interceptor.view.family, interceptor.site
     source, _, item = need.partition(".")
     if source == "host" and (mend := family.missing(item, site.kind)):
-        raise Missing(host=family.name, site=site.name, item=item, mend=mend)
+        raise MissingError(host=family.name, site=site.name, item=item, mend=mend)
     if source == "rows" and (rows is None or item not in (*rows.roles, *rows.branches)):
         known = rows.roles if rows else "unknown"
         mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or use a run that has such rows"
-        raise Missing(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
+        raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
 
 
 def check_start(rows: Rows | None, sample: Tensor) -> None:
@@ -118,7 +120,7 @@ def check_seen(interceptor: SiteInterceptor) -> None:
     """A planned site whose attention module ran let its call pass through us."""
     if interceptor.plan is None or interceptor.seen:
         return
-    raise SilentSite(
+    raise SilentSiteError(
         f"site '{interceptor.site.name}' had a plan ({', '.join(interceptor.plan.systems)}) and its call was not seen "
         "in this forward: its block was skipped, or its code took another way to attention; run the default processor, "
         "or leave the site out with where=at(...)"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.core.errors import Missing, StateError
+from saccade.core.errors import MissingError, StateError
 from saccade.core.site import Site
 from saccade.seam.family import Family
 from saccade.seam.rotary import Rotary
@@ -99,7 +99,7 @@ class HostView:
 
     def _offer(self, item: str) -> None:
         if mend := self.family.missing(item, self.site.kind):
-            raise Missing(host=self.family.name, site=self.site.name, item=item, mend=mend)
+            raise MissingError(host=self.family.name, site=self.site.name, item=item, mend=mend)
 
     def _caught(self, item: str, value: Any) -> Any:
         if value is None:

@@ -11,7 +11,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
-from saccade.core.errors import Missing, SaccadeError, SilentSite
+from saccade.core.errors import MissingError, SaccadeError, SilentSiteError
 from saccade.core.site import at
 from saccade.seam import interface
 from saccade.seam.kernel_choice import key_heads
@@ -130,7 +130,7 @@ def test_stream_and_projection_lead_to_the_values_of_the_call(name: str) -> None
 @pytest.mark.parametrize("name", ["llama", "modern_bert", "qwen2_vl"])
 def test_rotary_tables_are_missing_with_the_mend(name: str) -> None:
     model, _ = BY_NAME[name].build()
-    with pytest.raises(Missing, match="offers no 'rotary' at site '.*'; .*edit q and k as they come, rotated"):
+    with pytest.raises(MissingError, match="offers no 'rotary' at site '.*'; .*edit q and k as they come, rotated"):
         attach(model, looking(lambda call: None, "host.rotary"))
 
 
@@ -139,7 +139,7 @@ def test_attention_chosen_after_attach_is_an_error() -> None:
     plain = output(model, inputs)
     with attach(model, Same()):
         model.set_attn_implementation("eager")
-        with pytest.raises(SilentSite, match=r"0.self_attn' got another attention \(eager\) after attach"):
+        with pytest.raises(SilentSiteError, match=r"0.self_attn' got another attention \(eager\) after attach"):
             output(model, inputs)
         model.set_attn_implementation("sdpa")
         torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
@@ -170,7 +170,7 @@ def test_a_module_that_asks_no_interface_cannot_be_reached() -> None:
     model, _ = BY_NAME["llama"].build()
     model.model.layers[1].self_attn = Deaf()
     with pytest.raises(
-        SilentSite, match="1.self_attn' cannot be reached: the code of Deaf asks no attention interface"
+        SilentSiteError, match="1.self_attn' cannot be reached: the code of Deaf asks no attention interface"
     ):
         attach(model, Same())
     assert all(text.endswith("sdpa") for _, text in configs(model))

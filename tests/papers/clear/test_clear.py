@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall, plain_call
 from saccade.core.clock import Clock
-from saccade.core.errors import Conflict
+from saccade.core.errors import ConflictError
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.partial import Parts, whole
 from saccade.core.site import Site, at
@@ -231,7 +231,7 @@ def test_one_phase_gives_the_same_objects() -> None:
 def test_two_pooled_stacks_at_one_site_are_a_conflict() -> None:
     clear = Clear(radius=2, pool=2)
     layout = Layout.joint(text=2, grid=(1, 4, 4))
-    with pytest.raises(Conflict, match="'clear' and 'clear#2' both bring a segment 'pooled'"):
+    with pytest.raises(ConflictError, match="'clear' and 'clear#2' both bring a segment 'pooled'"):
         make_plan({"clear": clear.plan(SITE, Clock()), "clear#2": clear.plan(SITE, Clock())}, SITE, layout, layout, CPU)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from saccade.attach import attach
 from saccade.core.clock import Clock
-from saccade.core.errors import Missing
+from saccade.core.errors import MissingError
 from saccade.core.layout import Grid, Layout
 from saccade.core.masks import Table
 from saccade.core.mechanism import PlanItem
@@ -206,7 +206,7 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
         run_clear(model, {**inputs, "img_shapes": [[(1, 4, 5)], [(1, 2, 10)]]}, Clear(radius=2))
     with pytest.raises(ValueError, match=r"grid 4 x 5 is not divisible by size=2; resize the image or change size"):
         run_clear(model, inputs, Clear(radius=2, pool=2))
-    with pytest.raises(Missing, match=r"offers no '(host\.)?rotary' at site 'transformer_blocks.0"):
+    with pytest.raises(MissingError, match=r"offers no '(host\.)?rotary' at site 'transformer_blocks.0"):
         run_clear(*built("sd3")[:2], Clear(radius=2, ntk=10))
     with pytest.raises(ValueError, match=r"dropout_p=0.1 at site .*; call eval\(\) on the model, or set dropout to 0"):
         run_clear(Dropping(), {"x": torch.randn(1, 16, 4)}, Clear(radius=2), layout=Layout.image_only((1, 4, 4)))

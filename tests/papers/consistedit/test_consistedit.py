@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall, plain_call
 from saccade.core.clock import Clock
-from saccade.core.errors import Conflict, StateError
+from saccade.core.errors import ConflictError, StateError
 from saccade.core.layout import Layout
 from saccade.core.partial import Parts, whole
 from saccade.core.rows import Rows
@@ -225,7 +225,7 @@ def test_another_system_that_changes_q_is_a_conflict() -> None:
         "other": (SharedOperands(weights={"q": 1}),),
     }
     plan = make_plan(items, SITE, LAYOUT, LAYOUT, torch.device("cpu"))
-    with pytest.raises(Conflict, match="'consistedit' and 'other' both change q at site 'blocks.0.attn'"):
+    with pytest.raises(ConflictError, match="'consistedit' and 'other' both change q at site 'blocks.0.attn'"):
         run_plan(plan, pair(), dict.fromkeys(items, Memory()), lambda *_: pytest.fail("must not run"))
     assert make_plan({**items, "other": Clear(radius=2).plan(SITE, Clock())}, SITE, LAYOUT, LAYOUT, torch.device("cpu"))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from saccade.attach import attach
-from saccade.core.errors import Conflict, Missing, SelectorError
+from saccade.core.errors import ConflictError, MissingError, SelectorError
 from saccade.core.rows import Rows
 from saccade.core.site import at
 from saccade.core.state import Tape
@@ -249,7 +249,7 @@ def test_a_tape_is_recorded_and_read_in_one_graph() -> None:
 @pytest.mark.bad_input
 def test_what_cannot_be_done_is_refused_by_name() -> None:
     model, inputs = built("wan")
-    with pytest.raises(Missing, match=r"no 'rows.target' .*pass rows=Rows.of"), attach(model, ConsistEdit()):
+    with pytest.raises(MissingError, match=r"no 'rows.target' .*pass rows=Rows.of"), attach(model, ConsistEdit()):
         output(model, inputs)
     with (
         pytest.raises(
@@ -271,7 +271,9 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
 def test_a_system_that_changes_q_or_k_too_is_refused() -> None:
     model, inputs = built("flux")
     with attach(model, Clear(radius=2, ntk=10), ConsistEdit(), rows=PAIR):
-        with pytest.raises(Conflict, match=r"'clear' and 'consistedit' both change [qk] at site 'single_transformer"):
+        with pytest.raises(
+            ConflictError, match=r"'clear' and 'consistedit' both change [qk] at site 'single_transformer"
+        ):
             output(model, inputs)
     with attach(model, Clear(radius=2), ConsistEdit(), Same(), rows=PAIR):
         assert output(model, inputs).isfinite().all()
