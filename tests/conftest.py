@@ -13,15 +13,19 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import config as runtime_checks
 
+from shape_checks import decorate
+
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // WORKERS))
 settings.register_profile("saccade", deadline=None, derandomize=True, max_examples=30, print_blob=True)
 settings.load_profile("saccade")
+jaxtyping.jaxtyped = decorate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
