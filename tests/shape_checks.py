@@ -10,7 +10,6 @@ from typing import Any
 import jaxtyping
 from beartype import beartype
 
-
 _CHECKS: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 
