@@ -137,6 +137,7 @@ def test_a_mask_unknown_before_the_graph_runs_dense_inside_it() -> None:
 
 @pytest.mark.compile
 @pytest.mark.inductor
+@pytest.mark.slow
 def test_flex_is_exact_serves_its_bucket_and_compiles_nothing_there() -> None:
     torch._dynamo.reset()
     with torch.inference_mode():
