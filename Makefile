@@ -7,25 +7,33 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
-ALONE := compile or timing  # torch.compile cannot trace runtime shape checks; a clock tolerates no neighbour
+CHECKED := --jaxtyping-packages=saccade,shape_checks.check
+
+# The tests of one tier, in three passes: torch.compile cannot trace run-time shape checks, and a clock tolerates no
+# neighbour. A pass that finds no test (status 5) is fine. $(call tests,which of them,how they are shared out)
+define tests
+status=0; run() { $(PYTEST) "$$@" || [ $$? -eq 5 ] || status=1; }; \
+run -m "$(1) and not compile and not timing" -n $(WORKERS) $(2) $(CHECKED); \
+run -m "$(1) and compile and not timing" -n $(WORKERS) $(2) $$(grep -rl --include='*.py' 'mark\.compile' tests); \
+run -m "$(1) and timing" $$(grep -rl --include='*.py' 'mark\.timing' tests); \
+exit $$status
+endef
 
 help:
 	@echo "make demo   compare attention systems on the bundled model: a table and report.html"
-	@echo "make test   run every test that needs no GPU"
-	@echo "Both create .venv first if it is missing. For CI: make lint types contracts docs; to mend style: make format."
+	@echo "make test   run the quick tests: minutes on two cores, no GPU needed; make test-slow runs the others"
+	@echo "All create .venv first if it is missing. For CI: make lint types contracts docs; to mend style: make format."
 	@echo "For a release: make package builds it, installs the wheel alone and runs it; make check-tag TAG=v0.1.0."
 
 demo: .venv/ready compiler
 	$(BIN)/saccade compare --output report.html
 
 test: .venv/ready compiler
-	@status=0; \
-	$(PYTEST) -m "$(strip $(ALONE))" || status=$$?; \
-	$(PYTEST) -m "not ($(strip $(ALONE)))" -n $(WORKERS) --jaxtyping-packages=saccade,shape_checks.check || status=$$?; \
-	exit $$status
+	@$(call tests,not slow)
 
+# File by file, since what several of these tests share takes longest to make
 test-slow: .venv/ready compiler
-	$(PYTEST) -m slow
+	@$(call tests,slow,--dist loadfile)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -40,7 +48,6 @@ contracts: .venv/ready
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(PYTEST) tests/test_docs.py -q
 
 # The wheel alone, with what pip gives a user today, does the package's main job where nothing of this folder is at hand.
 # For the versions that the tests ran on: PIP_CONSTRAINT=$PWD/constraints.txt make package.
@@ -87,5 +94,5 @@ python:
 	@test -n "$(PYTHON)" || { echo "saccade needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
 
 compiler:
-	@command -v "$${CXX:-g++}" >/dev/null || command -v clang++ >/dev/null || \
+	@for compiler in $${CXX:-g++ clang++ c++}; do command -v "$$compiler" >/dev/null && exit; done; \
 		echo "no C++ compiler found: compiled kernels are off, the eager ones run"

@@ -7,27 +7,32 @@ tests run without the fill, since it makes torch pick other code there.
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import config as runtime_checks
 
+from shape_checks import decorate
+
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // WORKERS))
 settings.register_profile("saccade", deadline=None, derandomize=True, max_examples=30, print_blob=True)
 settings.load_profile("saccade")
+jaxtyping.jaxtyped = decorate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
-        "compile": None if _has_compiler() else "needs a C++ compiler (g++ or clang++)",
+        "inductor": None if compiler() else "needs the C++ compiler of torch.compile ($CXX, or g++)",
     }
     for item in items:
         for marker, reason in missing.items():
@@ -66,5 +71,6 @@ def data_root() -> Path:
     return Path(root)
 
 
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+def compiler() -> str | None:
+    """The one that torch.compile looks for."""
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))

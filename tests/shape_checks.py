@@ -4,14 +4,39 @@ Plain types are pyright's business, and constructors are left out so that tests 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jaxtyping
 from beartype import beartype
+
+_CHECKS: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 
 def check(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Enforce the annotations of `fn` that name array shapes; used as jaxtyping's type checker."""
-    if fn.__qualname__.endswith("__init__"):
-        return fn
-    fn.__annotations__ = {k: hint if "jaxtyping" in repr(hint) else Any for k, hint in fn.__annotations__.items()}
-    return beartype(fn)
+    """Enforce the annotations of `fn` that name array shapes; used as jaxtyping's type checker.
+
+    It gets functions without a body, made from a signature, so those of one signature share their check: a function
+    defined inside another is wrapped anew at each call of that, which takes milliseconds.
+    """
+    hints = {name: hint if _names_shapes(hint) else Any for name, hint in fn.__annotations__.items()}
+    signature = (fn.__module__, fn.__qualname__, fn.__code__.co_varnames, repr(hints))
+    if signature not in _CHECKS:
+        fn.__annotations__ = hints
+        _CHECKS[signature] = beartype(fn)
+    return _CHECKS[signature]
+
+
+def decorate(fn: Any = None, *, typechecker: Any, jaxtyped: Any = jaxtyping.jaxtyped) -> Any:
+    """In the place of `jaxtyping.jaxtyped`, which the import hook writes above every class and every function: wraps
+    those alone that name a shape.
+    """
+    if fn is None:
+        return partial(decorate, typechecker=typechecker)
+    is_constructor = isinstance(fn, type) or fn.__name__ == "__init__"
+    checked = not is_constructor and any(map(_names_shapes, fn.__annotations__.values()))
+    return jaxtyped(fn, typechecker=typechecker) if checked else fn
+
+
+def _names_shapes(hint: Any) -> bool:
+    return "jaxtyping" in repr(hint)

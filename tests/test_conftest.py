@@ -6,6 +6,8 @@ import jaxtyping
 import pytest
 import torch
 
+from saccade.core.partial import identity
+
 
 def test_unwritten_memory_reads_as_nan() -> None:
     like = torch.ones(3, dtype=torch.bfloat16)
@@ -16,6 +18,14 @@ def test_unwritten_memory_reads_as_nan() -> None:
 @pytest.mark.timing
 def test_timed_tests_run_without_the_fill() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64)], ids=["shape", "dtype"])
+def test_a_wrong_tensor_is_caught_where_shapes_are_named(request: pytest.FixtureRequest, wrong: torch.Tensor) -> None:
+    if not request.config.getoption("--jaxtyping-packages"):
+        pytest.skip("run-time shape checks are off; make test turns them on")
+    with pytest.raises(jaxtyping.TypeCheckError, match="like"):
+        identity(wrong)
 
 
 def test_data_root_is_a_folder(data_root: Path) -> None:

@@ -58,8 +58,8 @@ def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
-    shown = {word for e in _examples(page) if e.language == "bash" for word in re.findall(r"\bmake (\w+)", e.code)}
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    shown = {word for e in _examples(page) if e.language == "bash" for word in re.findall(r"\bmake ([\w-]+)", e.code)}
     assert shown - targets == set()
 
 

@@ -21,6 +21,7 @@ def pipe() -> Any:
     return bench_clear._pipeline("scenes-flux")
 
 
+@pytest.mark.slow
 def test_counts_are_the_papers() -> None:
     rows = {(row["side"], row["variant"]): row for row in clear_counts.counts((1024, 8192))}
     assert rows[1024, "r=8, d=4"]["pairs"] == 6_215_076
@@ -28,6 +29,7 @@ def test_counts_are_the_papers() -> None:
     assert 100 * rows[8192, "r=32"]["share"] == pytest.approx(1.544, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_tiles_touch_fewer_blocks_than_the_raster() -> None:
     small, large = clear_counts.touched((1024, 2048), (8,))
     assert (small["pairs"], small["raster"]) == pytest.approx((0.243, 0.417), abs=5e-4)
@@ -36,6 +38,7 @@ def test_tiles_touch_fewer_blocks_than_the_raster() -> None:
     assert large["pairs"] < large["tiles"] < 0.75 * large["raster"]
 
 
+@pytest.mark.slow
 def test_times_are_positive_and_have_a_slope_from_4096_tokens_on() -> None:
     found = clear_counts.times((8, 64), heads=1, repeats=1)
     assert [row["image_tokens"] for row in found["rows"]] == [64, 4096]
@@ -86,6 +89,7 @@ def test_pictures_of_the_dense_arm_are_the_reference(pipe: Any) -> None:
     assert all(0 <= row["kept"]["mid"] <= 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_figure(tmp_path: Path) -> None:
     row = {"arm": "disc r=3", "family": "disc", "reach": 3, "scaled": False, "pairs": 0.25}
     loss = {"flow_loss": 0.5, "teacher_mse": 0.1234, "relative_teacher_mse": 0.2,

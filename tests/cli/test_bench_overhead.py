@@ -11,6 +11,7 @@ from saccade.cli import app, bench_overhead
 pytestmark = pytest.mark.host
 
 
+@pytest.mark.timing
 def test_each_size_is_a_row_of_paired_times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = {"text": 4, "height": 2, "width": 2, "heads": 1, "layers": 1}
     monkeypatch.setattr(bench_overhead, "SIZES", {"small": (small, 2)})

@@ -101,6 +101,7 @@ def test_cifar10_at_half_size_averages_two_by_two(monkeypatch: pytest.MonkeyPatc
     assert np.abs(4 * small - sums).max() <= 4  # half a byte for each of two roundings
 
 
+@pytest.mark.slow
 def test_the_real_cifar10_has_ten_even_classes(data_root: Path, tmp_path: Path) -> None:
     source = open_source("cifar10", 16, cache=tmp_path)
     _, labels = source.held_out(10000)

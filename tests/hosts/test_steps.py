@@ -1,6 +1,6 @@
 """The step of every forward is found, whatever a pipeline does to the timestep on its way to the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -19,7 +19,8 @@ from tests.hosts.tiny import BY_NAME
 from tests.tiny_flux import tiny_flux
 
 pytestmark = pytest.mark.host
-COUNTS = range(1, 101)
+EVERY = range(1, 101)
+SOME = (*range(1, 13), 28, 50, 100)
 LOW, DTYPES = (torch.bfloat16, torch.float16), (torch.bfloat16, torch.float32)
 NO_TEXT = {"text_encoder": None, "tokenizer": None, "vae": None}
 SMALL = {"height": 32, "width": 32, "output_type": "latent"}
@@ -74,9 +75,10 @@ PIPELINES: dict[str, Callable[[Any, torch.dtype], tuple[Any, dict[str, Any]]]] =
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # Qwen-Image's scheduler at one step
+@pytest.mark.parametrize("counts", [SOME, pytest.param(EVERY, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_pipeline_is_followed_at_every_number_of_steps(name: str, dtype: torch.dtype) -> None:
+def test_a_pipeline_is_followed_at_every_number_of_steps(name: str, dtype: torch.dtype, counts: Sequence[int]) -> None:
     """The transformer's own forward would only take time: what it receives is what counts."""
     transformer, _ = BY_NAME[name].build()
     transformer.to(dtype)
@@ -89,7 +91,7 @@ def test_a_pipeline_is_followed_at_every_number_of_steps(name: str, dtype: torch
     pipe, inputs = PIPELINES[name](transformer, dtype)
     pipe.set_progress_bar_config(disable=True)
     with attach(pipe, clocks := Clocks()):
-        for count in COUNTS:
+        for count in counts:
             clocks.seen.clear()
             pipe(num_inference_steps=count, **inputs)
             assert list(dict.fromkeys(clock.step for clock in clocks.seen)) == list(range(count)), count

@@ -39,6 +39,14 @@ class Host:
                 parameter.add_(0.05 * torch.randn_like(parameter))
         return model.eval(), inputs
 
+    def shallow(self) -> tuple[Any, dict[str, Any]]:
+        """The same with one block of each kind, since tracing a graph takes as long as the model is deep."""
+        model, inputs = self.build()
+        for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
+            if len({type(block) for block in blocks}) == 1:
+                del blocks[1:]
+        return model, inputs
+
 
 class PlainAttention(nn.Module):
     """Attention as people write it by hand."""

@@ -10,6 +10,7 @@ from saccade.metrics import measure
 MEGABYTE = 2**20
 
 
+@pytest.mark.timing
 def test_the_result_comes_back_with_its_time() -> None:
     got = measure(lambda: time.sleep(0.02) or "done")
     assert got.result == "done"

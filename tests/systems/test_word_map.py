@@ -167,7 +167,7 @@ def test_memory_follows_the_words_and_not_the_map() -> None:
 def test_compiled_agrees_with_eager() -> None:
     torch._dynamo.reset()
     counters.clear()
-    model, inputs = BY_NAME["flux"].build()
+    model, inputs = BY_NAME["flux"].shallow()
     words = WordMap(tokens=WORDS)
     heats = []
     for outer in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):

@@ -140,6 +140,8 @@ def test_tensorboard_that_is_not_installed_is_named(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.compile
+@pytest.mark.inductor
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
     config = replace(FIT, steps=10)
     plain = fit(DoubleTask(), config, tmp_path / "plain", cpu=True)

@@ -5,7 +5,7 @@ serves a bucket of shapes (lengths and the number of tiles rounded up), `warm` c
 `compiling_not_allowed()` nothing is compiled: the kernel refuses instead. On the CPU it never compiles unasked.
 """
 
-import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +21,7 @@ from saccade.core.blocks import FULL, MIXED
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops.gather import chosen_pattern, operand_heads
+from saccade.ops.native_build import compiler, no_compiler
 from saccade.ops.operands import has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size
 from saccade.ops.split_mask import Fixed, split_mask
@@ -32,6 +33,7 @@ MIN_TOKENS = 1024
 UNIT = {"cpu": {torch.float32: 3.0, torch.bfloat16: 2.0}, "cuda": {}}
 SLOWER = 1.25  # on devices and types not measured
 WORTH = 0.9  # of the dense time
+COMPILER = "clang++" if sys.platform == "darwin" else "g++"  # the one that torch.compile looks for
 Bucket = tuple[object, ...]
 Lists = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # mixed, full: counts and places; tile numbers; tiles
 
@@ -141,19 +143,14 @@ def _lacks(call: AttentionCall, want_lse: bool) -> list[str]:
         "FlexAttention has no backward on the CPU": on_cpu and _trains(call),
         f"{call.q.dtype} is not a type it takes": call.q.dtype == torch.float64,
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
-        "padding told at the call; its blocks are compiled for fixed masks": split_mask(call).keep is not None,
-        "no C++ compiler found (g++ or clang++)": on_cpu and not _has_compiler(),
+        "padding given at the call; its blocks are compiled for fixed masks": split_mask(call).keep is not None,
+        no_compiler(COMPILER): on_cpu and compiler(COMPILER) is None,
     }
     return [reason for reason, holds in checks.items() if holds]
 
 
 def _trains(call: AttentionCall) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
-
-
-@cache
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def _fixed(call: AttentionCall) -> Fixed:

@@ -2,7 +2,9 @@
 
 It works from the same pattern and schedule as `gather` without copying keys per query block: every key block is packed
 once, each thread takes query blocks from a shared counter, the softmax is online. float32 and bfloat16. Compiling takes
-a few seconds and happens only in `warm`; until then the kernel refuses.
+a few seconds and happens only in `warm`; until then the kernel refuses. It also refuses, and `gather` takes its calls,
+without a C++ compiler ($CXX, or g++, clang++ or c++ on the path), without AVX-512, which torch's matrix products need
+(`ATEN_CPU_CAPABILITY=avx2` makes torch pretend), and where the environment says `SACCADE_NATIVE=off`.
 """
 
 import ctypes
@@ -15,7 +17,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops import gather
 from saccade.ops.gather_schedule import GatherSchedule
-from saccade.ops.native_build import BuildError, library
+from saccade.ops.native_build import BuildError, library, obstacle
 from saccade.ops.operands import has_dense, operands, padded, width
 
 NAME = "native"
@@ -31,8 +33,14 @@ _state: dict[str, str | bool] = {"warm": False, "reason": COLD}
 
 
 def warm() -> None:
-    """Compile the kernel, or load it compiled, and try it on a small case. Raises BuildError where that fails."""
+    """Compile the kernel, or load it compiled, and try it on a small case.
+
+    Raises BuildError where that fails, the machine cannot run it or it is switched off, and ValueError where
+    SACCADE_NATIVE is neither on nor off.
+    """
     try:
+        if reason := obstacle():
+            raise BuildError(reason)
         for dtype in TYPES:
             _try(dtype)
     except BuildError as error:

@@ -1,7 +1,8 @@
 """Compile `native.cpp` once for a machine, and load it.
 
 The library is kept in the user's cache under a name made of source, torch version, compiler and processor, so a change
-of any of them compiles anew. It needs no headers but the compiler's own, and takes a few seconds.
+of any of them compiles anew. It needs no headers but the compiler's own, and takes a few seconds. What a machine lacks
+is known before anything is compiled.
 """
 
 import ctypes
@@ -19,7 +20,8 @@ import torch
 from saccade.core.errors import SaccadeError
 
 SOURCE = Path(__file__).with_name("native.cpp")
-WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+X86 = platform.machine() in ("x86_64", "AMD64")
+WIDE = ("-mprefer-vector-width=512",) if X86 else ()
 FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC"),
     *(
@@ -30,6 +32,7 @@ FLAGS = (
         *WIDE,
     ),  # so that loops become vectors
 )
+COMPILERS = ("g++", "clang++", "c++")
 LIBRARIES = Path(torch.__file__).parent / "lib"
 
 
@@ -37,17 +40,37 @@ class BuildError(SaccadeError, RuntimeError):
     """The kernel could not be compiled or loaded; the message says why."""
 
 
-def compiler() -> str | None:
-    """The C++ compiler: $CXX, g++, clang++ or c++."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "c++"))), None)
+def obstacle() -> str | None:
+    """Why the kernel cannot run here: switched off, a processor or a compiler that is missing; None where it can."""
+    switch = os.environ.get("SACCADE_NATIVE") or "on"
+    if switch not in ("on", "off"):
+        raise ValueError(f"SACCADE_NATIVE={switch} must be on or off")
+    if switch == "off":
+        return "SACCADE_NATIVE=off switches it off"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if X86 and capability != "AVX512":
+        return f"torch's matrix products need AVX-512, and torch finds {capability} on this processor"
+    return None if compiler(*COMPILERS) else no_compiler(*COMPILERS)
+
+
+def compiler(*names: str) -> str | None:
+    """The C++ compiler: $CXX where that is set, as for torch.compile, else the first of these names on the path."""
+    chosen = os.environ.get("CXX")
+    return next(filter(None, map(shutil.which, [chosen] if chosen else names)), None)
+
+
+def no_compiler(*names: str) -> str:
+    """Says that `compiler` found none."""
+    chosen = os.environ.get("CXX")
+    return f"no C++ compiler found ({f'CXX={chosen}' if chosen else ' or '.join(names)})"
 
 
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library, compiled first if the cache has none. Raises BuildError."""
-    found = compiler()
+    found = compiler(*COMPILERS)
     if found is None:
-        raise BuildError("no C++ compiler found (g++ or clang++)")
+        raise BuildError(no_compiler(*COMPILERS))
     path = cache_folder() / f"native-{_mark(found)}.so"
     if not path.is_file():
         _compile(found, path)

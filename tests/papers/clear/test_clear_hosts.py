@@ -159,7 +159,7 @@ def test_another_resolution_gets_another_mask() -> None:
 @pytest.mark.compile
 def test_compiled_agrees_with_eager() -> None:
     torch._dynamo.reset()
-    model, inputs, _ = built("flux")
+    model, inputs = BY_NAME["flux"].shallow()
     clear = Clear(radius=1.5, pool=2, proportional=True, trained_tokens=12, ntk=3)
     with attach(model, clear):
         eager = output(model, inputs)

@@ -142,7 +142,7 @@ def test_text_where_a_place_is_needed_is_refused() -> None:
     "prior", [prior_of(BY_NAME["flux"]), LearnedDistance(weight=torch.full((16,), 0.5))], ids=["fixed", "learned"]
 )
 def test_compiled_agrees_with_eager(prior: Any) -> None:
-    model, inputs = BY_NAME["flux"].build()
+    model, inputs = BY_NAME["flux"].shallow()
     with attach(model, FlashBias(prior=prior)):
         eager = output(model, inputs)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
