@@ -26,7 +26,7 @@ from saccade.cli.options import (
 from saccade.cli.printing import console, print_json
 
 if TYPE_CHECKING:
-    from saccade.cli.dry_run import Foreseen
+    from saccade.run.site_plan import SitePlan
 
 STEPS = 28
 COLUMNS = ("sites", "steps", "keys", "what holds", "density", "kernel", "why not others")
@@ -59,25 +59,25 @@ def explain(
         console().print(sheet(found))
 
 
-def sheet(found: "list[Foreseen]") -> Table:
+def sheet(found: "list[SitePlan]") -> Table:
     """Neighbouring sites of which the same is told share a row."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in COLUMNS:
         table.add_column(title, overflow="fold", justify="right" if title == "density" else "left")
-    for _, entries in groupby(_by_phase(found), key=_told):
+    for _, entries in groupby(_by_phase(found), key=_same):
         table.add_row(*map(Text, _row(list(entries))))
     return table
 
 
-def _by_phase(found: "list[Foreseen]") -> "list[Foreseen]":
+def _by_phase(found: "list[SitePlan]") -> "list[SitePlan]":
     return sorted(found, key=lambda entry: entry.first)
 
 
-def _told(entry: "Foreseen") -> tuple[object, ...]:
+def _same(entry: "SitePlan") -> tuple[object, ...]:
     return entry.kind, entry.first, entry.last, entry.tokens, entry.does, entry.density, entry.kernel, entry.reasons
 
 
-def _row(entries: "list[Foreseen]") -> tuple[str, ...]:
+def _row(entries: "list[SitePlan]") -> tuple[str, ...]:
     one, names = entries[0], [entry.site for entry in entries]
     sites = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)})"
     density = "by content" if one.density is None else f"{one.density:.3f}"

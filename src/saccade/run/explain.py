@@ -1,24 +1,17 @@
 """What a stack would do, before it runs: systems asked at every site and step."""
 
 from collections.abc import Iterable
+from itertools import groupby
 
-from saccade.core.clock import Clock
 from saccade.core.errors import StateError
-from saccade.core.mechanism import Mechanism, PlanItem
+from saccade.core.mechanism import Mechanism
 from saccade.core.site import Site
 from saccade.run.planner import Items, Planner
+from saccade.run.site_plan import SitePlan, clocks, site_plans
 from saccade.seam.guards import check_need
 from saccade.seam.interceptor import SiteInterceptor
 
 PROBES = 5  # steps looked at when a stack is attached
-
-
-def clocks(num_steps: int) -> list[Clock]:
-    """The clocks of an even schedule, noise falling from 1."""
-    return [
-        Clock(step=i, num_steps=num_steps, sigma=1 - i / num_steps, timestep=1000 * (1 - i / num_steps))
-        for i in range(num_steps)
-    ]
 
 
 def probe(planner: Planner, interceptors: Iterable[SiteInterceptor]) -> None:
@@ -35,43 +28,35 @@ def probe(planner: Planner, interceptors: Iterable[SiteInterceptor]) -> None:
 
 
 def explain(planner: Planner, sites: Iterable[Site], num_steps: int) -> str:
-    """One line per run of steps and sites that share a plan; errors a plan would raise later are raised now."""
+    """One line per run of steps and sites that share a plan.
+
+    Raises what a plan would raise later, StateError where a step reads what no step before it puts.
+    """
     lines: dict[str, list[str]] = {}
     for site in sites:
-        steps = [planner.items(site, clock) for clock in clocks(num_steps)]
-        _check_memory(site, steps)
-        phases = _phases([_describe(items) for items in steps])
-        lines.setdefault("\n".join(phases), []).append(site.name)
+        found = list(site_plans(planner, site, num_steps))
+        _check_memory(site, found, num_steps)
+        lines.setdefault(_phases([plan for plan, _ in found]), []).append(site.name)
     return "\n".join(f"{_span(names)}\n{phases}" for phases, names in lines.items())
 
 
-def _check_memory(site: Site, steps: list[Items]) -> None:
-    """StateError where a step reads what no step before it puts."""
+def _check_memory(site: Site, found: list[tuple[SitePlan, Items]], num_steps: int) -> None:
     put: set[tuple[str, str]] = set()
-    for step, items in enumerate(steps):
+    for plan, items in found:
         acts = [(name, item) for name, chosen in items.items() for item in chosen if isinstance(item, Mechanism)]
         for name, mechanism in acts:
             if missing := sorted(key for key in mechanism.gets if (name, key) not in put):
                 raise StateError(
-                    f"'{name}' reads '{missing[0]}' in step {step} of {len(steps)} at '{site.name}' and no step before "
-                    "puts it; let `where` and `during` cover the step that does"
+                    f"'{name}' reads '{missing[0]}' in step {plan.first} of {num_steps} at '{site.name}' and no step "
+                    "before puts it; let `where` and `during` cover the step that does"
                 )
         put |= {(name, key) for name, mechanism in acts for key in mechanism.puts}
 
 
-def _phases(steps: list[str]) -> list[str]:
-    starts = [i for i in range(len(steps)) if i == 0 or steps[i] != steps[i - 1]]
-    ends = [*starts[1:], len(steps)]
-    return [f"  steps {a}-{b - 1}: {steps[a]}" for a, b in zip(starts, ends, strict=True)]
-
-
-def _describe(items: Items) -> str:
-    return " | ".join(f"{name}: {', '.join(map(_item, chosen))}" for name, chosen in items.items()) or "dense"
-
-
-def _item(item: PlanItem) -> str:
-    text = repr(item)
-    return text if len(text) <= 120 and "tensor(" not in text else type(item).__name__
+def _phases(plans: list[SitePlan]) -> str:
+    """A line for each run of steps that reads alike."""
+    alike = [list(group) for _, group in groupby(plans, key=lambda plan: plan.does)]
+    return "\n".join(f"  steps {g[0].first}-{g[-1].last}: {' | '.join(g[0].does) or 'dense'}" for g in alike)
 
 
 def _span(names: list[str]) -> str:

@@ -52,7 +52,7 @@ class Planner:
         """The prepared plan, None where it comes to nothing (all masks open, no mechanism)."""
         if not items:
             return None
-        key = (_key(items), layout_q, layout_k, str(device), site.heads)
+        key = (key_of(items), layout_q, layout_k, str(device), site.heads)
         if key not in self.shared:
             self.shared[key] = make_plan(items, site, layout_q, layout_k, device)
         self.used[key] = self.forwards
@@ -94,7 +94,8 @@ def named(systems: tuple[System, ...]) -> Systems:
     return found
 
 
-def _key(items: Items) -> Any:
+def key_of(items: Items) -> Any:
+    """What tells equal answers: the items themselves, by identity where they cannot be hashed."""
     answer = tuple(items.items())
     try:
         hash(answer)
