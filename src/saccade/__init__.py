@@ -73,9 +73,8 @@ class _Package(ModuleType):
     """Keeps `saccade.attach` the function when someone imports the module of that name."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _VERBS and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+        if not (name in _VERBS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package

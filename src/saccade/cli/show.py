@@ -41,7 +41,9 @@ def full_record(entry: Entry) -> dict[str, Any]:
 
 def options(make: Any) -> list[dict[str, Any]]:
     """Each option's name, type, default (None where it must be given) and what the class's docstring says of it."""
-    about = described(inspect.getdoc(make) or "")
+    about: dict[str, str] = {}
+    for cls in reversed(make.__mro__):
+        about |= described(inspect.cleandoc(cls.__doc__ or ""))
     return [
         {"name": f.name, "type": _type(f.type), "default": _default(f), "about": about.get(f.name, "")}
         for f in fields(make)
@@ -50,16 +52,17 @@ def options(make: Any) -> list[dict[str, Any]]:
 
 
 def described(doc: str) -> dict[str, str]:
-    """What a docstring says of each name in lines of the form `name   text`, continued by deeper lines."""
+    """What a docstring says of each name in lines of the form `name   text`, or `one, two   text`, and deeper ones."""
     found: dict[str, str] = {}
-    last = ""
+    last: tuple[str, ...] = ()
     for line in doc.splitlines():
-        if start := re.match(r"(\w+) {2,}(\S.*)", line):
-            last, found[start[1]] = start[1], start[2]
+        if start := re.match(r"(\w+(?:, \w+)*) {2,}(\S.*)", line):
+            last = tuple(start[1].split(", "))
+            found |= dict.fromkeys(last, start[2])
         elif last and line.startswith("   ") and line.strip():
-            found[last] += " " + line.strip()
+            found |= {name: f"{found[name]} {line.strip()}" for name in last}
         else:
-            last = ""
+            last = ()
     return found
 
 

@@ -28,9 +28,14 @@ Parts = str | tuple[str, ...]
 class DiTConfig:
     """Sizes and parts.
 
+    depth, width, heads   blocks, channels of a token, heads of a mixer
+    patch        side of a token, in pixels
+    channels     of the picture or latent
+    classes      of the labels
     mixer, ffn   one text for all blocks, or one for each: `"moh(shared=2, routed=2)"`
     side         of the picture or latent, in pixels; the position table is made for it
-    learned_variance   twice the channels out: the second half tells the variance to DDPM
+    modulation   by the condition: "zero" (adaLN-Zero), "single" or "affine"
+    learned_variance   twice the channels out: the second half is DDPM's variance
     time_scale   multiplies the time before its embedding
     positions    a fixed table; or none, for mixers that bring their own
     """

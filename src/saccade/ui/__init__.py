@@ -1,6 +1,14 @@
-"""What people see: a comparison as a table and as a report in the browser."""
+"""What people see: a comparison as a table and as a report in the browser, Markdown, progress."""
 
-from saccade.ui.report import write_report as write_report
-from saccade.ui.table import table as table
+from typing import TYPE_CHECKING
 
-__all__ = ["table", "write_report"]
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.ui.progress import progress_bar as progress_bar
+    from saccade.ui.report import write_report as write_report
+    from saccade.ui.table import table as table
+
+__all__ = ["progress_bar", "table", "write_report"]
+
+__getattr__, __dir__ = lazily(__name__)

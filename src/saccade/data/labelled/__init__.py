@@ -18,3 +18,17 @@ from saccade.data.labelled.source import Labelled as Labelled
 from saccade.data.labelled.source import Pictures as Pictures
 from saccade.data.labelled.source import Source as Source
 from saccade.data.labelled.source import as_pictures as as_pictures
+
+__all__ = [
+    "Label",
+    "Labelled",
+    "Pictures",
+    "SceneSource",
+    "Source",
+    "as_pictures",
+    "from_dataset",
+    "open_cifar10",
+    "open_folder",
+    "open_scenes",
+    "open_source",
+]

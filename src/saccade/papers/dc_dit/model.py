@@ -37,13 +37,20 @@ class DCDiTConfig:
 
     layout          ("c2", ("D12",), "c2"): 2 convolution blocks, 12 DiT blocks on the kept tokens, 2 convolution
                     blocks; what stands in the middle may be such a layout itself
+    width, heads    of the DiT blocks
+    channels        of the picture or latent
+    classes         of the labels
     narrow          width of the outer convolutions; 0: a quarter of `width`
     mixer, ffn      one text for all DiT blocks, or one for each
     side            of the picture or latent, in pixels
     router          predictability, neighbours or sequence
-    dechunk, sigma  smooth, nearest or ema; width of the Gaussian in cells (2 for latents of 64)
-    ratio           tokens for each kept one that `ratio_weight` times the ratio loss aims at, in groups of
-                    `ratio_group` rows (None: all rows)
+    dechunk         smooth, nearest or ema
+    sigma           width of the Gaussian in cells (2 for latents of 64)
+    modulation, learned_variance, time_scale   as in `DiTConfig`
+    ratio           tokens for each kept one that the ratio loss aims at
+    ratio_weight    of that loss
+    ratio_group     rows over which it takes the mean; None: all rows
+    zero_residual   the branch beside the main network starts at zero
     condition_norm  LayerNorm on what the convolutions are told, for a model made from another's blocks
     """
 

@@ -56,7 +56,7 @@ class DiCoConfig:
     ratio    of the feed-forwards
     heads    of the first level's mixers, more in wider ones; the Conv Module has none
     mixer    of all blocks
-    learned_variance, time_scale   as in `DiTConfig`
+    channels, classes, learned_variance, time_scale   as in `DiTConfig`
     """
 
     width: int = 128

@@ -13,6 +13,7 @@ from saccade.papers.e_mmdit.subregions import ALTERNATING, FULL, Pattern, check_
 class EMMDiTConfig:
     """Sizes and parts; the defaults are the 512 px model.
 
+    width, heads, patch, channels, modulation   as in `DiTConfig`
     groups       blocks before, at and after the compression
     patterns     (regions, run) of the attention, block after block in turn; `FULL` for full attention
     compress     the middle group works on a quarter and a sixteenth of the tokens

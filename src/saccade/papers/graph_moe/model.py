@@ -19,7 +19,12 @@ from saccade.nn.registry import make_feedforward, make_mixer
 
 @dataclass(frozen=True, kw_only=True)
 class RoutedLMConfig:
-    """Sizes and parts; `words`: how many there are."""
+    """Sizes and parts.
+
+    words   size of the vocabulary
+    depth, width, heads   blocks, channels of a token, heads of the attention
+    mixer, ffn   of every block, as text
+    """
 
     words: int = 65
     depth: int = 4

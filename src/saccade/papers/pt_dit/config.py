@@ -20,11 +20,13 @@ SIZED_SIDE = 128  # latents of this side are told the picture's resolution and a
 class PTDiTConfig:
     """Sizes and parts.
 
+    depth, width, heads, patch, channels   as in `DiTConfig`
     side, frames   of the latents that positions are stored for, to be given; others get positions of their own
     words_width    channels of the words' embeddings
     learned_variance   twice the channels out, as released
     window, inner, choice, order, seed   see `proxies.Proxies`; sides in tokens (frames, height, width)
     inject         see `proxy_attention.ProxyInjection`
+    ffn            of every block, as text
     steps          of a block, see `proxy_block.PTDiTBlock`
     proxies_modulated   time changes the proxies' attention, as drawn in the paper
     modulation     "single", the only one there is
