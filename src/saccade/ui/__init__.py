@@ -7,7 +7,7 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.ui.progress import progress_bar as progress_bar
     from saccade.ui.report import write_report as write_report
-    from saccade.ui.table import table as table
+    from saccade.ui.summary_table import table as table
 
 __all__ = ["progress_bar", "table", "write_report"]
 

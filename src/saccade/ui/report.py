@@ -12,7 +12,7 @@ from saccade.metrics.intervals import Interval
 from saccade.ui import plots
 from saccade.ui.columns import Column, columns, subtitle
 from saccade.ui.gallery import gallery
-from saccade.ui.table import remarks
+from saccade.ui.summary_table import remarks
 from saccade.ui.wording import NONE, bounds, duration, middle, share
 
 PLOTS = (
