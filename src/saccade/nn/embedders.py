@@ -23,6 +23,8 @@ def sinusoid(t: Float[Tensor, " b"]) -> Float[Tensor, "b 256"]:
 class TimeEmbedding(nn.Module):
     """Sinusoid, then two layers; `scale` multiplies the time first (1000 puts [0, 1] on DDPM's scale)."""
 
+    steering: bool = True  # AdamW trains its matrices
+
     def __init__(self, width: int, *, scale: float = 1.0) -> None:
         super().__init__()
         self.scale = scale
@@ -38,6 +40,8 @@ class TimeEmbedding(nn.Module):
 
 class LabelEmbedding(nn.Module):
     """One row a class, and a last one, number `classes`, for "no class"."""
+
+    steering: bool = True  # AdamW trains its matrices
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()

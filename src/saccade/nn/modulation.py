@@ -31,6 +31,8 @@ def norm(width: int) -> nn.LayerNorm:
 class ZeroModulation(nn.Module):
     """`count` vectors from a condition, for each sample (b d) or each token (b n d); all zero at first."""
 
+    steering: bool = True  # AdamW trains its matrices
+
     def __init__(self, width: int, count: int = 6, *, condition: int | None = None) -> None:
         super().__init__()
         self.count = count
@@ -46,6 +48,8 @@ class ZeroModulation(nn.Module):
 class TableModulation(nn.Module):
     """`count` vectors from those that all blocks share, and a table; `affine` learns how far to follow them."""
 
+    steering: bool = True  # AdamW trains its matrices
+
     def __init__(self, width: int, count: int = 6, *, affine: bool = False) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.randn(count, width) / width**0.5)
@@ -59,6 +63,8 @@ class TableModulation(nn.Module):
 
 class SharedModulation(nn.Module):
     """What every `TableModulation` of a model starts from: SiLU and one linear layer."""
+
+    steering: bool = True  # AdamW trains its matrices
 
     def __init__(self, width: int, count: int = 6) -> None:
         super().__init__()

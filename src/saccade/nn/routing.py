@@ -20,6 +20,8 @@ class Routing(NamedTuple):
 class Router(nn.Module):
     """Base of all routers: `forward` returns a `Routing`. `name`: its place in the model, for messages."""
 
+    steering: bool = True  # AdamW trains its matrices
+
     name = "router"
 
 

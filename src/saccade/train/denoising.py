@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,13 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from saccade.data.labelled import Source
+from saccade.nn.steering import muon_names
 from saccade.train.checks import check_positive, check_share
 from saccade.train.judging import Evaluation, null_condition, sample_sheet
 from saccade.train.loop import Fit
 from saccade.train.objectives import Objective
 from saccade.train.optimisers import Optim
 from saccade.train.settings import named
-
-SLOW = ("modulation", "router", "norm", "label", "time", "told")  # parts of blocks whose matrices AdamW trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,11 @@ class ArchitectureTask:
 
     def uses_muon(self, name: str) -> bool:
         """Whether it lies in a row of blocks, and does not belong to what steers them."""
-        numbered = any(part.isdigit() for part in name.split("."))
-        return numbered and not any(word in name for word in SLOW)
+        return name in self._muon
+
+    @cached_property
+    def _muon(self) -> frozenset[str]:
+        return muon_names(self.module)
 
     def sheet(self) -> UInt8[np.ndarray, "h w 3"]:
         """Samples of classes spread over all, with guidance."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.nn.part import TokenPositions, sides, to_map, to_tokens
+from saccade.nn.steering import steers
 
 GROUPS = 32
 Axes = Literal[1, 2]
@@ -29,7 +30,7 @@ class ConvResidual(nn.Module):
         conv, inner = (nn.Conv1d, nn.Conv2d)[axes - 1], min(width, out)
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, inner)
         self.conv1, self.conv2 = conv(width, inner, 3, padding=1), conv(inner, out, 3, padding=1)
-        self.told = nn.Linear(condition, inner)
+        self.told = steers(nn.Linear(condition, inner))
         self.skip = conv(width, out, 1) if width != out else nn.Identity()
 
     def forward(

@@ -123,6 +123,7 @@ class DifferentialLinearAttention(nn.Module):
             self.redundant_q, self.redundant_k = (Projectors(width, projectors) for _ in range(2))
             self.measure_rq, self.measure_rk = (Measure(e, exponents, exponent) for _ in range(2))
             self.factor_q, self.factor_k = (TokenRouter(2 * e, factors) for _ in range(2))
+            self.factor_q.steering = self.factor_k.steering = False  # Muon's, as in the runs that are measured
             self.factors = nn.Parameter(torch.full((factors,), factor))
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:

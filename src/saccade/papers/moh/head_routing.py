@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from saccade.nn.routing import Router, Routing, balance, choose, softmax, straight_through
+from saccade.nn.steering import steers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,8 @@ class LearnedGates(nn.Module):
         super().__init__()
         self.counts = counts
         self.router: Router | None = HeadRouter(width, counts.candidates, counts.routed) if counts.routed else None
-        self.shared_router = nn.Linear(width, counts.shared, bias=False) if counts.shared > 1 else None
-        self.side_router = nn.Linear(width, 2, bias=False) if counts.shared and counts.routed else None
+        self.shared_router = steers(nn.Linear(width, counts.shared, bias=False)) if counts.shared > 1 else None
+        self.side_router = steers(nn.Linear(width, 2, bias=False)) if counts.shared and counts.routed else None
 
     def forward(self, x: Float[Tensor, "b n d"], q: Float[Tensor, "b h n e"]) -> Gates:
         check_heads(q, self.counts)
