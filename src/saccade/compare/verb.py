@@ -62,26 +62,26 @@ def compare(
     texts = tuple(p if isinstance(p, str) else p.text for p in prompts)
     plan = visits(len(prompts), setup)
     arms = candidates(systems, setup.floor)
-    told = _Told(progress, len(arms) * (len(plan) + 1))
+    step = _Progress(progress, len(arms) * (len(plan) + 1))
     with no_progress_bar(pipe):
-        arms, remarks = _warm(pipe, arms, texts, plan[0], setup, told)
-        told.total = told.done + len(arms) * len(plan)
+        arms, remarks = _warm(pipe, arms, texts, plan[0], setup, step)
+        step.total = step.done + len(arms) * len(plan)
         taken = {arm.label: Taken() for arm in arms}
         for number, visit in enumerate(plan):
             for arm in turned(arms, number):
-                told(arm.label)
+                step(arm.label)
                 _run(pipe, arm, texts, visit, setup, taken[arm.label], number)
     return _gather(pipe, arms, taken, prompts, setup, remarks, name)
 
 
 def _warm(
-    pipe: Any, arms: tuple[Candidate, ...], texts: tuple[str, ...], visit: Visit, setup: Setup, told: "_Told"
+    pipe: Any, arms: tuple[Candidate, ...], texts: tuple[str, ...], visit: Visit, setup: Setup, step: "_Progress"
 ) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
     """Run every arm once, unmeasured, so that kernels are compiled; leave out those that are refused."""
     few = replace(setup, steps=min(setup.steps or WARM_STEPS, WARM_STEPS))
     kept, remarks = [], []
     for arm in arms:
-        told(f"warm up {arm.label}")
+        step(f"warm up {arm.label}")
         try:
             with attach(pipe, *arm.stack):
                 draw(pipe, texts, visit, few)
@@ -220,7 +220,7 @@ def _plus(a: SiteUse, b: SiteUse) -> SiteUse:
 
 
 @dataclass(eq=False)
-class _Told:
+class _Progress:
     """Counts the runs for `progress`."""
 
     progress: Progress | None

@@ -23,7 +23,7 @@ SIDE = 64  # of the blocks in which pairs are counted
 class Bound:
     """`allows(b, h, q, k)` over index tensors that broadcast; it can serve as a flex `mask_mod` as it is.
 
-    n, m: queries and keys; batch, heads: how many rows and heads it tells apart (1: the same for all).
+    n, m: queries and keys; batch, heads: how many rows and heads it distinguishes (1: the same for all).
     coarse: verdicts on whole blocks; closed: the number of allowed pairs where the mask knows it in closed form.
     """
 
@@ -38,19 +38,19 @@ class Bound:
 
     @property
     def total(self) -> int:
-        """Pairs a dense map has, over the batch rows and heads told apart."""
+        """Pairs a dense map has, over the batch rows and heads it distinguishes."""
         return self.batch * self.heads * self.n * self.m
 
     def token(
         self, rows: Int[Tensor, " r"] | None = None, keys: Int[Tensor, " c"] | None = None
     ) -> Bool[Tensor, "b h r c"]:
-        """The map, or its rows `rows` and columns `keys`, for every batch row and head told apart."""
+        """The map, or its rows `rows` and columns `keys`, for every batch row and head it distinguishes."""
         q = self._arange(self.n) if rows is None else rows
         k = self._arange(self.m) if keys is None else keys
         return self._at(q[:, None], k[None])
 
     def pairs(self) -> int:
-        """Exact number of allowed pairs, over the batch rows and heads told apart."""
+        """Exact number of allowed pairs, over the batch rows and heads it distinguishes."""
         return self._counted if self.closed is None else self.closed
 
     def density(self) -> float:

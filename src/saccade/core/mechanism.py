@@ -51,7 +51,7 @@ class Mechanism:
     acts_on: ClassVar[Literal["attention", "output"]] = "attention"
 
     def appends(self, layout: Layout) -> tuple[Appended, ...]:
-        """The segments `keys` will append for these tokens; told beforehand so that masks can be prepared."""
+        """The segments `keys` will append for these tokens; known beforehand so that masks can be prepared."""
         return ()
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
@@ -62,7 +62,7 @@ class Mechanism:
         return call
 
     def keys(self, call: AttentionCall, mem: Memory) -> AttentionCall:
-        """Append the segments told by `appends`."""
+        """Append the segments named by `appends`."""
         return call
 
     def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:

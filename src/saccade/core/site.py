@@ -14,7 +14,7 @@ SiteStage = Literal["all", "last"]
 class Site:
     """One attention module of a host: `index` of `count` in order of execution.
 
-    `stage` of `stages` tells the model's stacks of blocks apart, as FLUX's double-stream and single-stream blocks.
+    `stage` of `stages` distinguishes the model's stacks of blocks, as FLUX's double-stream and single-stream blocks.
     """
 
     name: str

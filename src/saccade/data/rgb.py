@@ -92,7 +92,7 @@ def _flat(image: Image.Image, background: Background) -> Image.Image:
 def _shallow(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits in 8, its colour key as alpha; any other picture as it is."""
     if image.mode == "F":
-        raise ValueError("its grey is of floats, whose range nothing tells; save it with 8 or 16 bits")
+        raise ValueError("its grey is of floats, whose range is unknown; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     values, most = np.asarray(image).astype(np.int64), 2 ** min(_bits(image), DEEPEST) - 1
@@ -105,5 +105,5 @@ def _shallow(image: Image.Image) -> Image.Image:
 
 
 def _bits(image: Image.Image) -> int:
-    """Of one value, where the file tells fewer than its mode does, as TIFF may."""
+    """Of one value, where the file has fewer than its mode says, as TIFF may."""
     return int(getattr(image, "tag_v2", {}).get(258, (DEEPEST,))[0])

@@ -66,9 +66,9 @@ def _draw(rows: list[dict[str, Picture]], path: Path) -> None:
 def _page(edits: list[Edited], scores: list[EditScores]) -> str:
     style = (files("saccade.ui") / "page" / "page.css").read_text(encoding="utf-8")
     rows = "".join(f"<tr>{''.join(map(_cell, panels(edited).items()))}</tr>" for edited in edits)
-    told = "".join(f"<p>{escape(_told(number, score))}</p>" for number, score in enumerate(scores, start=1))
+    captions = "".join(f"<p>{escape(_caption(number, score))}</p>" for number, score in enumerate(scores, start=1))
     head = f'<meta charset="utf-8"><title>saccade edit</title><style>{style} td img {{ width: 16rem }}</style>'
-    body = f"<main><table>{rows}</table>{told}</main>"
+    body = f"<main><table>{rows}</table>{captions}</main>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
@@ -78,7 +78,7 @@ def _cell(panel: tuple[str, Picture]) -> str:
     return f"<td><figure>{image}<figcaption>{escape(caption)}</figcaption></figure></td>"
 
 
-def _told(number: int, score: EditScores) -> str:
+def _caption(number: int, score: EditScores) -> str:
     return f"round {number}: edges {score.canny_ssim:.3f}, outside the mask {score.kept_psnr:.1f} dB"
 
 

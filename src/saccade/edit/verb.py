@@ -108,7 +108,7 @@ def edit(
                  or material, about 0.3 for another object; without it 1, and 0.1 for pictures
     threshold    of a word's map, stretched to [0, 1]
     watch, where sites and steps that tell where a word is, and that share operands; the paper's by default
-    guidance     the pipeline's guidance_scale; pictures are inverted and, unless told otherwise, edited with 1
+    guidance     the pipeline's guidance_scale; pictures are inverted and, unless another is given, edited with 1
     text_tokens  the pipeline's max_sequence_length
     keep         tape the edit for another round: steps x sites x 3 x tokens x channels numbers
     Raises ValueError for a word that is not in the prompt, and for sizes, masks and strengths that do not fit.
@@ -170,14 +170,14 @@ class _Passes:
         """All prompts from the same latent."""
         flow, pipe = self.flow, self.flow.pipe
         sizes = {"height": flow.height, "width": flow.width, "num_inference_steps": self.steps}
-        told = {"guidance_scale": self.guidance, "max_sequence_length": flow.text_tokens}
+        options = {"guidance_scale": self.guidance, "max_sequence_length": flow.text_tokens}
         return pipe(
             prompt=prompts,
             latents=start.expand(len(prompts), *start.shape[1:]).clone(),
             output_type=output,
             callback_on_step_end=lambda pipe, step, time, tensors: self.tell(what) or tensors,
             **sizes,
-            **{name: value for name, value in told.items() if value is not None},
+            **{name: value for name, value in options.items() if value is not None},
         )
 
     def tell(self, what: str) -> None:
@@ -238,14 +238,14 @@ def _from_picture(run: _Passes, picture: Picture, prompt: str, words: tuple[str,
     levels = flow.levels(run.steps)
     velocity = flow.velocity([prompt], levels=levels)
 
-    def told(z: Tensor, sigma: float) -> Tensor:
+    def counted(z: Tensor, sigma: float) -> Tensor:
         v = velocity(z, sigma)
         run.tell("invert")
         return v
 
     stack: list[System] = [OperandRecorder(tape=tape, where=run.where), *watched]
     with attach(flow.pipe, *stack, rows=Rows.of("cond"), schedule=levels) as attached:
-        start = invert_uni(told, flow.encode(picture), flow.sigmas(run.steps))
+        start = invert_uni(counted, flow.encode(picture), flow.sigmas(run.steps))
         heat = _maps(attached, watched)
     return _Origin(prompt=prompt, start=start, heat=heat, tape=tape, picture=picture)
 

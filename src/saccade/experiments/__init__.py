@@ -1,4 +1,4 @@
-"""One harness for every experiment: declared once, run by seeds, resumed after a kill, told on a page with verdicts.
+"""One harness for every experiment: declared once, run by seeds, resumed after a kill, written to a page with verdicts.
 
 A paper's `experiment.py`, or a file of `saccade.studies`, holds one `EXPERIMENT`; `saccade reproduce NAME` runs it.
 """

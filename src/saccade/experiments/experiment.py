@@ -87,7 +87,7 @@ class Experiment(Generic[S]):
     def part(
         self, *, per_seed: bool = False, tables: bool = False, name: str = ""
     ) -> Callable[[Callable[[Bench[S]], Iterable[Row]]], Callable[[Bench[S]], Iterable[Row]]]:
-        """Declare a part: its function's name, unless told, is its table's."""
+        """Declare a part: its function's name, unless another is given, is its table's."""
 
         def declare(rows: Callable[[Bench[S]], Iterable[Row]]) -> Callable[[Bench[S]], Iterable[Row]]:
             made = Part(name=name or rows.__name__, rows=rows, per_seed=per_seed, tables=tables)

@@ -55,5 +55,5 @@ def made(sections: Mapping[str, Section], results: Results, figures: Figures) ->
 def origin(results: Results) -> str:
     """Seeds, device and torch's version, in a line."""
     seeds = results.settings.get("seeds")
-    told = f"{len(seeds)} seeds; " if isinstance(seeds, list | tuple) and len(seeds) > 1 else ""
-    return f"{told}{results.device}, torch {results.versions.get('torch', 'unknown')}."
+    prefix = f"{len(seeds)} seeds; " if isinstance(seeds, list | tuple) and len(seeds) > 1 else ""
+    return f"{prefix}{results.device}, torch {results.versions.get('torch', 'unknown')}."

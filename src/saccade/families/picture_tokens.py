@@ -1,4 +1,4 @@
-"""Text with pictures and videos in it: which tokens are theirs is told by the ids, their grids by the host.
+"""Text with pictures and videos in it: the ids say which tokens are theirs, the host their grids.
 
 All rows of a batch share one layout. What a cache holds is remembered under the cache, since later forwards get only
 the ids of new tokens.

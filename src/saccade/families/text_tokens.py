@@ -32,7 +32,7 @@ def text(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
 def ordered(module: Any, inputs: Inputs) -> bool:
     """Whether a map the host makes here is its causal order and the padding of keys, and no more."""
     mask = inputs.get("attention_mask")
-    packed = inputs.get("position_ids") is not None and mask is None  # several sequences in one row, told by places
+    packed = inputs.get("position_ids") is not None and mask is None  # several sequences in one row, by position ids
     return (mask is None or mask.ndim == 2) and not packed and _window(module) is None
 
 

@@ -58,7 +58,7 @@ class KeyColumns(Mechanism):
         samples = list(range(call.q.shape[0]) if call.rows is None else call.rows.samples)
         if 1 + max(samples) != tokens.shape[1]:
             raise ValueError(
-                f"words are told for {tokens.shape[1]} samples, the rows hold {1 + max(samples)}; tell all"
+                f"words are given for {tokens.shape[1]} samples, the rows hold {1 + max(samples)}; give all"
             )
         return tokens[:, samples]
 

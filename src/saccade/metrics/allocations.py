@@ -1,4 +1,4 @@
-"""Bytes a piece of work allocates, told by torch's own allocator: exact, and blind to what other memory does meanwhile.
+"""Bytes a piece of work allocates, by torch's own allocator: exact, and blind to what other memory does meanwhile.
 
 Every tensor counts, those inside fused kernels included; memory that other libraries take does not.
 """

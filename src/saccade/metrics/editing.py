@@ -86,8 +86,8 @@ def structure_distance(picture: Picture, reference: Picture, features: Features)
 def summarise_edits(scores: Sequence[EditScores]) -> dict[str, Interval]:
     """Mean and interval of each score that was measured, over the edits where it is a finite number."""
     columns = {f.name: [getattr(score, f.name) for score in scores] for f in fields(EditScores)}
-    told = {name: [v for v in values if v is not None and not isnan(v)] for name, values in columns.items()}
-    return {name: t_interval(values) for name, values in told.items() if np.isfinite(values).any()}
+    known = {name: [v for v in values if v is not None and not isnan(v)] for name, values in columns.items()}
+    return {name: t_interval(values) for name, values in known.items() if np.isfinite(values).any()}
 
 
 def _self_similarity(vectors: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n n"]:

@@ -46,7 +46,7 @@ def t_interval(values: Values) -> Interval:
 
 
 def bootstrap(values: Values, statistic: Statistic | None = None, *, seed: int = 0) -> Interval:
-    """A statistic, the median unless told, and its percentile interval over 2,000 resamplings."""
+    """A statistic, the median by default, and its percentile interval over 2,000 resamplings."""
     x = _finite(values)
     measure = statistic or _median
     mid, n = float(measure(x)), len(x)

@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018, arXiv 1801.03924), where its network's weights lie on this machine already.
 
-Nothing is ever downloaded: a score that needs weights which are not here is left out, and the reason told.
+Nothing is ever downloaded: a score that needs weights which are not here is left out, and the reason reported.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """How good generated pictures are, offline: on the features of a classifier trained on the same data.
 
 A Frechet distance on such features is no FID and compares with none; it ranks generators of one data set, judged by
-one classifier on as many pictures. Another draw of real pictures, judged the same way, tells what a perfect one gets.
+one classifier on as many pictures. Another draw of real pictures, scored the same way, shows what a perfect one gets.
 """
 
 from dataclasses import dataclass

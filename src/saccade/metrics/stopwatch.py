@@ -19,7 +19,7 @@ _PROCESS = Path("/proc/self")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Generic[T]):
-    """What the work returned, and what it took; `peak_bytes` is None where it cannot be told."""
+    """What the work returned, and what it took; `peak_bytes` is None where it is not known."""
 
     result: T
     seconds: float

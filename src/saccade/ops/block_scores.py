@@ -122,7 +122,7 @@ def _reordered(x: Tensor, order: tuple[int, ...], block: int, dim: int) -> Tenso
 
 
 def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:
-    """Tokens that are not padding, told by a mask or by a bias that closes keys."""
+    """Tokens that are not padding, by a mask or by a bias that closes keys."""
     keep = torch.ones(1, n, dtype=torch.bool, device=call.q.device) if seen.keep is None else seen.keep[:, :n]
     for bias in terms(call.bias):
         if isinstance(bias, PerKey):

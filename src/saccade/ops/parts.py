@@ -1,4 +1,4 @@
-"""Attention split over key groups, by any kernel: one softmax, its output and mass told apart by group."""
+"""Attention split over key groups, by any kernel: one softmax, its output and mass separated by group."""
 
 import torch
 from torch import Tensor

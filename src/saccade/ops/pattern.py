@@ -47,7 +47,7 @@ class Pattern:
 
     @property
     def kept(self) -> int:
-        """Number of blocks computed, over the batch rows and heads told apart."""
+        """Number of blocks computed, over the batch rows and heads distinguished."""
         return int((self.map > 0).sum())
 
 

@@ -1,4 +1,4 @@
-"""What a call may see, told apart for kernels: a part fixed between steps, and keys the host pads.
+"""Split a call's mask into a part fixed between steps and the host's key padding.
 
 The fixed part is lowered once and carries a memo of what kernels made from it (token maps, block patterns, choices), so
 a later call with the same mask pays nothing. Inside a graph the memo is only read.

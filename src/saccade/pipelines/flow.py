@@ -127,8 +127,8 @@ class Flow:
     ) -> Callable[[Tensor, float], Tensor]:
         """The derivative by sigma of latents (b ...), one prompt a row, encoded once.
 
-        guidance  what a guidance-distilled model is told; others are run without guidance
-        levels    the schedule an attachment reads, told the level of each call
+        guidance  guidance embedding of a guidance-distilled model; others are run without guidance
+        levels    the schedule an attachment reads, set to the level of each call
         """
         flux, transformer = _is_flux(self.pipe), self.pipe.transformer
         arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), guidance)
@@ -195,13 +195,13 @@ def _flux_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str
     embeds, pooled, text_ids = pipe.encode_prompt(prompt=prompts, prompt_2=None, **_text(flow))
     places = {"generator": None, "latents": torch.empty(0)}  # latents are given, so only their ids are made
     sizes = (len(prompts), 1, flow.height, flow.width, embeds.dtype, embeds.device)
-    told = torch.full((len(prompts),), guidance, device=embeds.device)
+    embedded = torch.full((len(prompts),), guidance, device=embeds.device)
     return {
         "encoder_hidden_states": embeds,
         "pooled_projections": pooled,
         "txt_ids": text_ids,
         "img_ids": pipe.prepare_latents(*sizes, **places)[1],
-        "guidance": told if pipe.transformer.config.guidance_embeds else None,
+        "guidance": embedded if pipe.transformer.config.guidance_embeds else None,
     }
 
 

@@ -28,7 +28,7 @@ class AttachedModel:
     outer  what is called, compiled or not
     model  the module inside
     alone  attention left alone, and why
-    bound  what tells, by site, that somebody put something else in our place
+    bound  by site, a check that returns what somebody put in our place
     """
 
     outer: nn.Module
@@ -49,7 +49,7 @@ class AttachedModel:
         return inspect.signature(self.model.forward)
 
     def sample(self, inputs: Inputs) -> Tensor:
-        """The tensor that tells batch size and device: the family's main input, or the first tensor given."""
+        """The tensor whose batch size and device count: the family's main input, or the first tensor given."""
         given = inputs.get(self.family.main_input)
         return given if isinstance(given, Tensor) else next(v for v in inputs.values() if isinstance(v, Tensor))
 

@@ -95,7 +95,7 @@ def named(systems: tuple[System, ...]) -> Systems:
 
 
 def key_of(items: Items) -> Any:
-    """What tells equal answers: the items themselves, by identity where they cannot be hashed."""
+    """The key of equal answers: the items themselves, by identity where they cannot be hashed."""
     answer = tuple(items.items())
     try:
         hash(answer)

@@ -76,7 +76,7 @@ class Run:
         self.clock: Clock | None = None
         scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
         self._schedule = None if scheduler is None else Schedule(scheduler)
-        self._told: tuple[int, int] | None = None
+        self._given_step: tuple[int, int] | None = None
         self._rows, self._nth = rows, 0
         self._models: list[AttachedModel] = []
         self._hooks: list[Any] = []
@@ -103,7 +103,7 @@ class Run:
         """Tell which of `of` steps the following forwards are, where the model receives no timestep to look up.
 
         Telling step 0 after another step begins a new generation: state is forgotten. Telling a step again goes on
-        with it. Raises ValueError for a step out of range, SaccadeError where a schedule tells the step.
+        with it. Raises ValueError for a step out of range, SaccadeError where a schedule sets the step.
         """
         if self._schedule is not None:
             raise SaccadeError(
@@ -112,12 +112,14 @@ class Run:
             )
         if not 0 <= index < of:
             raise ValueError(f"index={index} is no step of={of}; steps run from 0 to of - 1")
-        if index and self._told is not None and of != self._told[1]:
-            raise ValueError(f"of={of} differs from the {self._told[1]} steps told so far; begin again with step 0")
-        if index == 0 and self._told not in (None, (index, of)):
+        if index and self._given_step is not None and of != self._given_step[1]:
+            raise ValueError(
+                f"of={of} differs from the {self._given_step[1]} steps given so far; begin again with step 0"
+            )
+        if index == 0 and self._given_step not in (None, (index, of)):
             self.state.clear()
             self.clock = None
-        self._told = index, of
+        self._given_step = index, of
 
     def detach(self) -> None:
         """Put everything back, forget all state; the report stays. Harmless when repeated."""
@@ -262,7 +264,7 @@ class Run:
         weak, batch = family.weak(inputs), sample.shape[0]
         clock = self._read(attached, inputs)  # forgets self.clock where a new generation begins
         before = self.clock
-        timed = self._schedule is not None or self._told is not None
+        timed = self._schedule is not None or self._given_step is not None
         begins = before is None or not timed or clock.step != before.step
         self._nth = 0 if begins else self._nth + (not weak)
         if begins:
@@ -281,8 +283,8 @@ class Run:
     def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
         given = inputs.get(attached.family.time_name)
         timestep = None if given is None else largest(given)
-        if self._told is not None:
-            return Clock(step=self._told[0], num_steps=self._told[1], timestep=timestep)
+        if self._given_step is not None:
+            return Clock(step=self._given_step[0], num_steps=self._given_step[1], timestep=timestep)
         if self._schedule is None or given is None:
             if (asking := self._asking()) is not None:
                 raise ValueError(

@@ -59,7 +59,7 @@ class Schedule:
         return ((times - value).abs() <= slack).nonzero().flatten().tolist()
 
     def _index(self) -> int | None:
-        """The step the scheduler says it is at; before its first step, the one it was told to begin with."""
+        """The step the scheduler says it is at; before its first step, the one it begins with."""
         own = getattr(self.scheduler, "step_index", None)
         return getattr(self.scheduler, "begin_index", None) if own is None else own
 

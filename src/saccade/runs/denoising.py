@@ -1,7 +1,7 @@
-"""Pictures out of noise by a net that tells noise or velocity: DDPM's ancestral steps, Euler along a rectified flow.
+"""Pictures out of noise by a network that predicts noise or velocity: DDPM's ancestral steps, Euler along a rectified flow.
 
 A `predict(z, t)` answers for a batch z (b c ...) at times t (b), which are what goes to the net: 0 .. 999 under DDPM,
-[0, 1] under rectified flow. It may answer with 2c channels: the second half tells DDPM its variance, a flow nothing.
+[0, 1] under rectified flow. It may return 2c channels: the second half is DDPM's variance, unused by a flow.
 
 Sources: Ho et al., DDPM (2020); Liu et al., rectified flow (2022); Ho & Salimans, classifier-free guidance (2022).
 """
@@ -68,7 +68,7 @@ def guided(
     """Classifier-free guidance, u + scale (c - u), by one call of both halves; a scale of 1 calls for `condition` only.
 
     `model(z, t, condition)` answers with something that has `.out`; `null` is `condition` said of nothing, of the same
-    shape. `channels`: only so many of the picture's are guided, and the others are those told the condition (the
+    shape. `channels`: only so many of the picture's are guided, and the others are the conditional ones (the
     original DiT guides 3 of 4); None guides all. A variance in further channels is never guided.
     """
     if scale == 1:
@@ -79,9 +79,9 @@ def guided(
         end = z.shape[1] if channels is None else channels
         if not 0 < end <= z.shape[1]:
             raise ValueError(f"channels={channels} must be between 1 and {z.shape[1]}, or None to guide all")
-        told, free = model(torch.cat((z, z)), torch.cat((t, t)), both).out.chunk(2)
-        led = free[:, :end] + scale * (told[:, :end] - free[:, :end])
-        return torch.cat((led, told[:, end:]), dim=1)
+        conditional, free = model(torch.cat((z, z)), torch.cat((t, t)), both).out.chunk(2)
+        led = free[:, :end] + scale * (conditional[:, :end] - free[:, :end])
+        return torch.cat((led, conditional[:, end:]), dim=1)
 
     return predict
 

@@ -70,5 +70,5 @@ def _mask(mask: Bool[Tensor, "b h n m"], n: int, ahead: int | None) -> Mask:
         return KeyPadding(mask[:, 0, 0])
     if ahead is not None:
         return Causal(keys=mask.shape[3], ahead=ahead) & KeyPadding(mask[:, 0, -1])
-    seen = mask.any(dim=2).any(dim=1)  # a key nobody sees is padding; told apart, its own query keeps a key in the rest
+    seen = mask.any(dim=2).any(dim=1)  # a key nobody sees is padding; kept apart, its own query keeps a key in the rest
     return HostMask((mask | ~seen[:, None, None]).expand(-1, -1, n, -1)) & KeyPadding(seen)

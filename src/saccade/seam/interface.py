@@ -50,7 +50,7 @@ def attention(
 
 
 def take(module: Any, interceptor: SiteInterceptor) -> tuple[Undo, Callable[[], str | None]]:
-    """Bind the interceptor at a module; returns what undoes it, and what tells if somebody chose other attention.
+    """Bind the interceptor at a module; returns what undoes it, and a check whether somebody chose other attention.
 
     Raises ValueError where the module asks no attention interface, SaccadeError for attention whose masks are no maps.
     """

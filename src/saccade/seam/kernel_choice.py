@@ -50,7 +50,7 @@ def head_width(module: Any, heads: int) -> int:
 
 
 def key_heads(module: Any, heads: int) -> int:
-    """Heads of k and v: as many as of q, unless the module or its config tells that they are shared."""
+    """Heads of k and v: as many as of q, unless the module or its config says that they are shared."""
     shared = _first(module, KEY_HEADS) or _first(getattr(module, "config", None), KEY_HEADS)
     return shared if shared is not None and heads % shared == 0 else heads
 

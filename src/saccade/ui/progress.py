@@ -11,7 +11,7 @@ Told = Callable[[int, int, str], None]  # done, in all, what runs now
 
 @contextmanager
 def progress_bar() -> Iterator[Told]:
-    """A bar on stderr; what it yields is told (done, total, what)."""
+    """A bar on stderr; what it yields is called with (done, total, what)."""
     columns = (TextColumn("{task.description:<34.34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

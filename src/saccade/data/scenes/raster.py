@@ -43,9 +43,9 @@ def masks(scene: Scene, size: int = 64) -> Bool[np.ndarray, "things n n"]:
 
 
 def check_size(size: int) -> None:
-    """Raise `ValueError` for a side below 32 pixels, where small things can no longer be told apart."""
+    """Raise `ValueError` for a side below 32 pixels, where small things can no longer be distinguished."""
     if size < MIN_SIZE:
-        raise ValueError(f"size={size} must be at least {MIN_SIZE} pixels; smaller shapes cannot be told apart")
+        raise ValueError(f"size={size} must be at least {MIN_SIZE} pixels; smaller shapes cannot be distinguished")
 
 
 def coverage(shape: str, x: float, y: float, radius: float, size: int, edge: float = 1) -> Float[np.ndarray, "n n"]:
