@@ -39,7 +39,7 @@ def count_usage(
 ) -> Usage:
     """Count what `record_routing` heard, a call of the model being a step.
 
-    rows     of the batch to count, `labels` theirs: `slice(0, r)` where guidance puts the r told rows first
+    rows     of the batch to count, `labels` theirs: `slice(0, r)` where guidance puts the r conditional rows first
     Padding, which weighs nothing, is not counted. Raises ValueError where labels or layers do not fit.
     """
     stacks = {name: _stacked(calls, rows) for name, calls in found.items()}

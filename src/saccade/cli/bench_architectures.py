@@ -11,7 +11,7 @@ from rich.table import Table
 from saccade.cli.printing import console
 from saccade.metrics.intervals import t_interval
 from saccade.metrics.machine import device_name, versions
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback, progress_bar
 
 
 def architectures(
@@ -44,9 +44,9 @@ def run(
         torch.set_num_threads(threads)
     comparison = override(BudgetComparison(), settings)
     comparison = replace(comparison, arms=chosen(arms, comparison.arms)) if arms else comparison
-    with progress_bar() as told:
-        runs = comparison.run(out, told)
-        times = timed(comparison, rounds, told) if rounds else {}
+    with progress_bar() as progress:
+        runs = comparison.run(out, progress)
+        times = timed(comparison, rounds, progress) if rounds else {}
     told_by = {"settings": asdict(comparison), "device": device_name(device()), "versions": versions()}
     return {"runs": runs, "times": times, **told_by}
 
@@ -68,12 +68,12 @@ def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def timed(comparison: Any, rounds: int, told: Told) -> dict[str, Any]:
+def timed(comparison: Any, rounds: int, progress: ProgressCallback) -> dict[str, Any]:
     """Ratios of seconds to the first arm's, of a forward and of a training step."""
     from saccade.models.sizing import build
     from saccade.train.costs import ratios, seconds_in_turn
 
-    told(0, 1, f"timing: {rounds} rounds")
+    progress(0, 1, f"timing: {rounds} rounds")
     base = comparison.base(comparison.open())
     models = {
         arm.name: build(arm.model, **base | {arm.scaled: comparison.size(arm, base)}).to(device())

@@ -28,7 +28,8 @@ from saccade.metrics.allocations import peak_allocated
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend
 from saccade.ops.exact_factors import alibi_slopes, cosine_factors, distance_factors, linear_factors
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback as Told
+from saccade.ui.progress import progress_bar
 
 SIZES, DTYPES, PRIORS, PASSES = (
     (1024, 4096, 8192),

@@ -28,7 +28,7 @@ from saccade.core.masks import Lowered, Mask, Table, lower
 from saccade.core.places import Disc
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend, flex, gather, native, prepare
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback, progress_bar
 
 BLOCK = 128  # tokens of a random pattern's blocks
 CHUNK = 256  # queries of the written-out dense baseline taken at once
@@ -85,8 +85,10 @@ def kernels(
             for name in dtype or ("float32", "bfloat16") for share in density or (0.5, 0.25, 0.1)]  # fmt: skip
     chosen = tuple(kernel or ("native", "gather"))
     _check(grid, rounds, chosen)
-    with progress_bar() as told, torch.inference_mode():
-        cases = [_case(*at, heads, d, rounds, device, chosen, _part(told, i, len(grid))) for i, at in enumerate(grid)]
+    with progress_bar() as progress, torch.inference_mode():
+        cases = [
+            _case(*at, heads, d, rounds, device, chosen, _part(progress, i, len(grid))) for i, at in enumerate(grid)
+        ]
     _show(cases)
     if out is not None:
         out.write_text(json.dumps(_record(cases, device), indent=2) + "\n")
@@ -112,21 +114,21 @@ def _check(grid: list[tuple[int, str, float, str]], rounds: int, chosen: tuple[s
         raise ValueError(f"rounds={rounds} must be at least 1")
 
 
-def _part(told: Told, done: int, total: int) -> Callable[[str], None]:
-    return lambda what: told(done, total, what)
+def _part(progress: ProgressCallback, done: int, total: int) -> Callable[[str], None]:
+    return lambda what: progress(done, total, what)
 
 
 def _case(
     n: int, kind: str, share: float, dtype: str, heads: int, d: int, rounds: int, device: str, chosen: tuple[str, ...],
-    told: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> Case:  # fmt: skip
-    told(f"{n} {kind} {share} {dtype}")
+    progress(f"{n} {kind} {share} {dtype}")
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, heads, n, d, generator=generator).to(device, TYPES[dtype]) for _ in range(3))
     layout, mask = PATTERNS[kind](n, heads, share, generator)
     lowered = lower(mask, layout, layout, q.device)
     call = plain_call(q, k, v, layout=layout, mask=lowered)
-    sparse, notes = _sparse(call, lowered, chosen, told)
+    sparse, notes = _sparse(call, lowered, chosen, progress)
     dense = {"sdpa": lambda: attend(call.replace(mask=None), kernel="sdpa"), "chunked": lambda: _chunked(q, k, v)}
     with flex.compiling_not_allowed():
         times = _interleaved({**dense, **sparse}, rounds, q.device)
@@ -142,7 +144,7 @@ def _case(
 
 
 def _sparse(
-    call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...], told: Callable[[str], None]
+    call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...], progress: Callable[[str], None]
 ) -> tuple[dict[str, Work], list[str]]:
     """The sparse kernels that take the call, ready to run, and why another does not."""
     if lowered is None:
@@ -150,7 +152,7 @@ def _sparse(
     arms: dict[str, Work] = {}
     notes: list[str] = []
     for name in chosen:
-        told(f"preparing {name} for {call.q.shape[2]}")
+        progress(f"preparing {name} for {call.q.shape[2]}")
         try:
             WARM[name](call)
             prepare(call, kernel=name)

@@ -22,7 +22,7 @@ from saccade.attach import attach
 from saccade.cli.printing import console
 from saccade.metrics.machine import device_name, versions
 from saccade.models.random_flux import flux
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback, progress_bar
 
 SIZES = {  # name -> shape, steps timed per visit
     "tiny": ({"text": 16, "height": 8, "width": 8, "heads": 2, "layers": 2}, 20),
@@ -44,13 +44,13 @@ class Row:
     repeats: int
 
 
-def run(*, repeats: int = 30, told: Told = lambda done, total, what: None) -> dict[str, Any]:
+def run(*, repeats: int = 30, progress: ProgressCallback = lambda done, total, what: None) -> dict[str, Any]:
     """`rows` (see `Row`) and the machine. Cost: 2 repeats steps of the long size. Raises ValueError below 2 repeats."""
     if repeats < 2:
         raise ValueError(f"repeats={repeats} must be at least 2, for a median with quartiles")
     rows = []
     for number, (size, (shape, steps)) in enumerate(SIZES.items()):
-        told(number, len(SIZES), f"{size}: {repeats} pairs")
+        progress(number, len(SIZES), f"{size}: {repeats} pairs")
         rows.append(asdict(measure(size, shape, steps, repeats)))
     return {"rows": rows, "device": device_name("cpu"), "threads": torch.get_num_threads(), "versions": versions()}
 
@@ -76,8 +76,8 @@ def overhead(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
 ) -> None:
     """An attached empty stack against the plain model: time of a step, tiny and at 4,096 tokens."""
-    with progress_bar() as told:
-        figures = run(repeats=repeats, told=told)
+    with progress_bar() as progress:
+        figures = run(repeats=repeats, progress=progress)
     console().print(_table(figures["rows"]))
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")

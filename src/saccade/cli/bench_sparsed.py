@@ -32,7 +32,8 @@ from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend, native, warm
 from saccade.papers.sparsed import SparseD
 from saccade.papers.sparsed.frozen_pattern import BlockGrid
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback as Told
+from saccade.ui.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STEPS = (32, 128, 1024)  # lengths of whole runs

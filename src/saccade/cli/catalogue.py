@@ -40,7 +40,7 @@ def record(entry: Entry) -> dict[str, Any]:
 
 
 def _table(entries: list[Entry]) -> Table:
-    table = Table(caption="saccade show NAME tells options, claims and citation", box=None, padding=(0, 2, 0, 0))
+    table = Table(caption="saccade show NAME prints options, claims and citation", box=None, padding=(0, 2, 0, 0))
     for title in ("system", "kind", "seam", "status", "hosts", "paper"):
         table.add_column(title, overflow="fold", style="bold" if title == "system" else None)
     for entry in entries:

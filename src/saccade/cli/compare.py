@@ -71,8 +71,8 @@ def compare(
     )
     output.resolve().parent.mkdir(parents=True, exist_ok=True)
     pipe = open_pipeline(model, device, dtype)
-    with progress_bar() as told:
-        comparison = run(pipe, found, texts, setup=setup, progress=told, name=Path(model).name)
+    with progress_bar() as progress:
+        comparison = run(pipe, found, texts, setup=setup, progress=progress, name=Path(model).name)
     _tell(comparison, output, as_json)
 
 

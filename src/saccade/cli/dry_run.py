@@ -1,4 +1,4 @@
-"""What a stack would do on a pipeline, told without running its model: the first forward is stopped at the door."""
+"""What a stack would do on a pipeline, without running its model: the first forward is stopped on entry."""
 
 import inspect
 from collections.abc import Callable

@@ -85,8 +85,8 @@ def _run(pipe: Any, rounds: list[dict[str, Any]], first: dict[str, Any], common:
     edits: list[Edited] = []
     for number, one in enumerate(rounds):
         begun = first if number == 0 else {"source": edits[-1]}
-        with progress_bar() as told:
-            edits.append(run(pipe, **begun, **one, **common, keep=number + 1 < len(rounds), progress=told))
+        with progress_bar() as progress:
+            edits.append(run(pipe, **begun, **one, **common, keep=number + 1 < len(rounds), progress=progress))
     return edits
 
 

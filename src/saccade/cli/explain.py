@@ -60,7 +60,7 @@ def explain(
 
 
 def sheet(found: "list[SitePlan]") -> Table:
-    """Neighbouring sites of which the same is told share a row."""
+    """Neighbouring sites with the same description share a row."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in COLUMNS:
         table.add_column(title, overflow="fold", justify="right" if title == "density" else "left")

@@ -24,7 +24,7 @@ from saccade.cli.options import (
     stacks,
 )
 from saccade.cli.printing import console, print_json
-from saccade.ui.progress import Told, progress_bar
+from saccade.ui.progress import ProgressCallback, progress_bar
 
 
 def generate(
@@ -63,19 +63,19 @@ def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, out: Path, given:
     start = time.perf_counter()
     noise = torch.Generator("cpu").manual_seed(seed)
     pipe.set_progress_bar_config(disable=True)
-    with attach(pipe, *stack, timing=True) as run, progress_bar() as told:
-        drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **_telling(pipe, told)))
+    with attach(pipe, *stack, timing=True) as run, progress_bar() as progress:
+        drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **_callback(pipe, progress)))
     _save(drawn[0], out)
     return time.perf_counter() - start, run.report()
 
 
-def _telling(pipe: Any, told: Told) -> dict[str, Any]:
+def _callback(pipe: Any, progress: ProgressCallback) -> dict[str, Any]:
     """The argument that lets a pipeline tell its steps, where it has one."""
     if "callback_on_step_end" not in inspect.signature(pipe.__call__).parameters:
         return {}
 
     def step(pipe: Any, number: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        told(number + 1, pipe.num_timesteps, "draw")
+        progress(number + 1, pipe.num_timesteps, "draw")
         return tensors
 
     return {"callback_on_step_end": step}

@@ -39,10 +39,10 @@ def pie_bench(
         raise ValueError(f"results='{results}' lacks {len(missing)} of {len(edits)} edits, the first is {missing[0]}")
     judges, remarks = _judges(clip, dino)
     chosen = [edit for edit in edits if made[edit.key] is not None]
-    with progress_bar() as told:
+    with progress_bar() as progress:
         scores = []
         for number, edit in enumerate(chosen):
-            told(number, len(chosen), edit.key)
+            progress(number, len(chosen), edit.key)
             scores.append(score(edit, made[edit.key], judges))
     remarks += [f"{len(missing)} edits are missing"] if missing else []
     _tell(chosen, scores, remarks, as_json)

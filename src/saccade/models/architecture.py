@@ -69,8 +69,8 @@ class Architecture(nn.Module):
         """Write `config.json` and `model.safetensors`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"_class_name": type(self).__name__, **asdict(self.config)}
-        (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n")
+        stored = {"_class_name": type(self).__name__, **asdict(self.config)}
+        (folder / CONFIG).write_text(json.dumps(stored, indent=2) + "\n")
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
 
     @classmethod
@@ -83,8 +83,8 @@ class Architecture(nn.Module):
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
             raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder that save_pretrained wrote")
-        told, kinds = read_config(folder / CONFIG), Architecture.kinds()
-        name = told.pop("_class_name", None)
+        stored, kinds = read_config(folder / CONFIG), Architecture.kinds()
+        name = stored.pop("_class_name", None)
         if not isinstance(name, str) or name not in kinds:
             known = ", ".join(kinds)
             raise ValueError(
@@ -92,7 +92,7 @@ class Architecture(nn.Module):
             )
         if not issubclass(kind := kinds[name], cls):
             raise ValueError(f"{folder} holds a '{name}', not a {cls.__name__}; load it by that class")
-        config = make_config(kind.config_class, told, folder / CONFIG)
+        config = make_config(kind.config_class, stored, folder / CONFIG)
         try:
             model = kind(config)
             load(model, read_weights(folder / WEIGHTS), (SAME,))
@@ -109,7 +109,7 @@ class Architecture(nn.Module):
         """Copy weights that bear the official checkpoint's names, wrapped as training programs store them or not.
 
         Raises LoadError with all names that do not match, and copies nothing; `strict=False` copies what fits, and the
-        report tells what did not. Raises ValueError for a state that is no dictionary of tensors.
+        report says what did not. Raises ValueError for a state that is no dictionary of tensors.
         """
         return load(self, state, self.namings, strict=strict, adapt=self.from_official)
 
@@ -148,5 +148,5 @@ def check_picture(x: Float[Tensor, "b c h w"], config: Any) -> None:
     """Raise ValueError unless x has the `channels` and, both ways, the `side` of a configuration."""
     wanted = (config.channels, config.side, config.side)
     if tuple(x.shape[1:]) != wanted:
-        told = ", ".join(map(str, wanted))
-        raise ValueError(f"x of shape {tuple(x.shape)} must be (batch, {told}), as the config says")
+        sizes = ", ".join(map(str, wanted))
+        raise ValueError(f"x of shape {tuple(x.shape)} must be (batch, {sizes}), as the config says")

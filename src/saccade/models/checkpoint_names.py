@@ -1,4 +1,4 @@
-"""Weights under the names of the official checkpoints, both ways; what does not match is told by both names.
+"""Weights under the names of the official checkpoints, both ways; what does not match is reported by both names.
 
 Names are pairs of templates (ours, theirs) of how a name begins; `{}` stands for an index. Where theirs holds `{e}`,
 ours is one tensor whose first axis runs over theirs. The first pair that fits decides; what fits none has no official
@@ -44,8 +44,8 @@ class Report:
         shapes = [f"{self._both(name)} {theirs} for {ours}" for name, (theirs, ours) in self.mismatched.items()]
         missing = [self._both(name) for name in self.missing]
         parts = (("missing", missing), ("unexpected", self.unexpected), ("of another shape", shapes))
-        told = [f"{len(names)} {what}: {_listed(names)}" for what, names in parts if names]
-        return f"{len(self.loaded)} weights loaded" + "".join(f"; {line}" for line in told)
+        lines = [f"{len(names)} {what}: {_listed(names)}" for what, names in parts if names]
+        return f"{len(self.loaded)} weights loaded" + "".join(f"; {line}" for line in lines)
 
     def _both(self, name: str) -> str:
         """Our name, with the official ones where they differ."""

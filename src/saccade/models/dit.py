@@ -1,6 +1,6 @@
 """DiT, with any mixer and any feed-forward: the backbone that the other isotropic architectures configure.
 
-    picture -> patches + positions -> blocks, told c = time + label -> norm, modulation, projection -> picture
+    picture -> patches + positions -> blocks conditioned on c = time + label -> norm, modulation, projection -> picture
 
 Source: Peebles & Xie, "Scalable Diffusion Models with Transformers" (2023).
 """
@@ -82,7 +82,7 @@ SIZES = {
 }
 
 
-TOLD_NAMES: Names = (  # what most official codes call the embedders and the last layer
+CONDITION_NAMES: Names = (  # what most official codes call the embedders and the last layer
     ("time.inner.", "t_embedder.mlp.0."),
     ("time.outer.", "t_embedder.mlp.2."),
     ("label.table.", "y_embedder.embedding_table."),
@@ -109,7 +109,7 @@ class DiT(Architecture):
     names: ClassVar[Names] = (
         ("positions", "pos_embed"),
         ("patches.conv.", "x_embedder.proj."),
-        *TOLD_NAMES,
+        *CONDITION_NAMES,
         *((f"blocks.{{}}.{ours}", f"blocks.{{}}.{theirs}") for ours, theirs in BLOCK_NAMES),
     )
 
@@ -137,9 +137,9 @@ class DiT(Architecture):
         tokens = self.patches(x)
         if self.config.positions == "sincos":
             tokens = tokens + self.positions.to(tokens.dtype)
-        told, place, losses = self.shared(c), TokenPositions(grid=self.grid), []
+        vectors, place, losses = self.shared(c), TokenPositions(grid=self.grid), []
         for block in self.blocks:
-            tokens, more, _ = block(tokens, told, place)
+            tokens, more, _ = block(tokens, vectors, place)
             losses.append(more)
         return Prediction(unpatchify(self.final(tokens, c), self.grid, self.config.patch), added(losses))
 

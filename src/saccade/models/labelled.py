@@ -1,4 +1,4 @@
-"""Class labels and word numbers for models that are told embedded words."""
+"""Class labels and word numbers for models conditioned on embedded words."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from saccade.nn.embedders import LabelEmbedding
 
 
 class LabelWords(nn.Module):
-    """A model told words, answering `forward(x, t, labels)`: each label is `tokens` learned words of `width`.
+    """A model conditioned on words, called as `forward(x, t, labels)`: each label is `tokens` learned words of `width`.
 
     Label `classes` means none, and has words of its own.
     """
@@ -34,7 +34,7 @@ class LabelWords(nn.Module):
 
 
 class TokenWords(nn.Module):
-    """A model told words, answering `forward(x, t, ids)`: a learned row for each of `count` words, one for each place.
+    """A model conditioned on words, called as `forward(x, t, ids)`: a row for each of `count` words and each place.
 
     Number `count` is padding; a caption of nothing but padding says nothing. For small runs without a text encoder.
     """

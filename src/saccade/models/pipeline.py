@@ -72,10 +72,10 @@ class ArchitecturePipeline:
         Raises ValueError where a picture holds NaN or infinity.
         """
         own = next(self.model.parameters())
-        told, nothing = (each.to(own.device) for each in (condition, self._nothing(condition, null, guidance)))
+        conditioning, nothing = (each.to(own.device) for each in (condition, self._nothing(condition, null, guidance)))
         device = "cpu" if generator is None else generator.device
-        noise = torch.randn(self.shape(len(told), side), generator=generator, device=device).to(own)
-        predict = guided(self.model, told, nothing, guidance, guided_channels)
+        noise = torch.randn(self.shape(len(conditioning), side), generator=generator, device=device).to(own)
+        predict = guided(self.model, conditioning, nothing, guidance, guided_channels)
         with eval_mode(self.model):
             if self.objective == "flow":
                 drawn = rectified_flow(predict, noise, steps=steps)
@@ -88,7 +88,7 @@ class ArchitecturePipeline:
     def shape(self, rows: int, side: int | None = None) -> tuple[int, ...]:
         """Of what the model draws.
 
-        Raises ValueError where neither its configuration nor `side` tells.
+        Raises ValueError where neither its configuration nor `side` gives it.
         """
         if getattr(self.model.config, "frames", 1) > 1:
             raise ValueError(
@@ -120,7 +120,7 @@ def vae_decoder(vae: nn.Module) -> Decode:
     scale, std = (getattr(config, name, None) for name in ("scaling_factor", "latents_std"))
     if not hasattr(vae, "decode") or hasattr(vae, "_denormalize_latents") or scale is None and std is None:
         raise ValueError(
-            f"vae={type(vae).__name__} tells no scaling of its latents (scaling_factor, or latents_mean and "
+            f"vae={type(vae).__name__} has no scaling of its latents (scaling_factor, or latents_mean and "
             "latents_std in its config); give the pipeline decode=, a function of yours"
         )
     video = any(isinstance(part, nn.Conv3d) for part in vae.modules())

@@ -33,7 +33,7 @@ class Arm:
 def build(text: str, **base: Any) -> nn.Module:
     """The architecture of a text, with those options of `base` that it has and the text does not name.
 
-    One that is told words and not labels gets a few learned words for each of the base's `classes`.
+    One conditioned on words and not labels gets a few learned words for each of the base's `classes`.
     Raises ValueError for an unknown architecture or option.
     """
     name, options = read_call(text, "model")

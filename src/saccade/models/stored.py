@@ -25,14 +25,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file tells beside its tensors; raises as `read_weights` does."""
+    """The metadata of a safetensors file; raises as `read_weights` does."""
     with _told(path), safe_open(path, "pt") as file:
         return file.metadata() or {}
 
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Errors of reading, told by file, cause and mend."""
+    """Errors of reading, by file, cause and mend."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no {path.name}; give a folder with a whole model")
     with path.open("rb") as file:
@@ -53,31 +53,31 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises ValueError for one that is cut or holds anything but an object.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8-sig"))
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no whole JSON file: {error}; store or copy it again") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} holds a {type(told).__name__}, not an object of options; store it again")
-    return told
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} holds a {type(stored).__name__}, not an object of options; store it again")
+    return stored
 
 
-def make_config(kind: type[Any], told: dict[str, Any], path: Path) -> Any:
+def make_config(kind: type[Any], stored: dict[str, Any], path: Path) -> Any:
     """The configuration of class `kind` with the options of a file; those that it leaves out are the default ones.
 
     Raises ValueError for options that are unknown, lacking or of another type; the class refuses impossible ones.
     """
     known = {field.name: field for field in fields(kind)}
     needed = [name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING]
-    if lacking := [name for name in needed if name not in told]:
+    if lacking := [name for name in needed if name not in stored]:
         raise ValueError(f"{path} lacks options that {kind.__name__} needs: {', '.join(lacking)}; add them")
-    if unknown := [name for name in told if name not in known]:
+    if unknown := [name for name in stored if name not in known]:
         raise ValueError(f"{path} has options that {kind.__name__} does not know: {', '.join(unknown)}; remove them")
     hints = get_type_hints(kind)
-    options = {name: _frozen(value) for name, value in told.items()}
+    options = {name: _frozen(value) for name, value in stored.items()}
     for name, value in options.items():
         if not _is(value, hints[name]):
             wanted = getattr(hints[name], "__name__", None) if not get_args(hints[name]) else None
-            raise ValueError(f"{path} says {name}={json.dumps(told[name])}; it must be {wanted or hints[name]}")
+            raise ValueError(f"{path} says {name}={json.dumps(stored[name])}; it must be {wanted or hints[name]}")
     return kind(**options)
 
 

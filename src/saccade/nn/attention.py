@@ -17,7 +17,7 @@ class SelfAttention(nn.Module):
     head_dim   of each head; None: width / heads
     qk_norm    LayerNorm over each head's q and k
     rotary     turn q and k by their place on the grid
-    tells      hand q, k, v and the heads' outputs to the feed-forward of the same block
+    return_trace  hand q, k, v and the heads' outputs to the feed-forward of the same block
     bf16       attend in bfloat16 whatever the rest runs in, as some released code does
     """
 

@@ -24,10 +24,10 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "s *n k"], place: TokenPositions) -> MixerOutput:
         """`c`: a condition for each row (b k), for each packed sequence (s k), or for each token (b n k)."""
-        told = self.modulation(c)
+        vectors = self.modulation(c)
         if place.lengths is not None and c.ndim == 2:
-            told = (per_token(each, place.lengths) for each in told)
-        shift1, scale1, gate1, shift2, scale2, gate2 = told
+            vectors = (per_token(each, place.lengths) for each in vectors)
+        shift1, scale1, gate1, shift2, scale2, gate2 = vectors
         mixed: MixerOutput = self.mixer(modulate(self.norm1(x), shift1, scale1), place)
         x = x + gate1 * mixed.out
         fed: MixerOutput = self.ffn(modulate(self.norm2(x), shift2, scale2), replace(place, seen=mixed.seen))

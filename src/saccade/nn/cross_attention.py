@@ -8,13 +8,13 @@ from saccade.nn.attention import per_head
 
 
 class CrossAttention(nn.Module):
-    """Tokens look at `source`, or at each other; q, k and v have layers of their own. `told`: width of `source`."""
+    """Tokens look at `source`, or at each other; each of q, k and v has its layer. `key_width`: of `source`."""
 
-    def __init__(self, width: int, heads: int, *, told: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, *, key_width: int | None = None) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, per_head(width, heads)
         self.q, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.k, self.v = nn.Linear(told or width, width), nn.Linear(told or width, width)
+        self.k, self.v = nn.Linear(key_width or width, width), nn.Linear(key_width or width, width)
 
     def forward(
         self,

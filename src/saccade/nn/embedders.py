@@ -1,4 +1,4 @@
-"""What a denoiser is told: the time, a label, and the picture cut into patches.
+"""Input embeddings: timestep, class label, patches.
 
 Source: Peebles & Xie, DiT (2023).
 """

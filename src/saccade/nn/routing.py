@@ -1,4 +1,4 @@
-"""Routers: who goes where. Each tells its choice as a `Routing`, and a recorder listens without touching the model."""
+"""Routers: which token goes where. Each returns a `Routing`; a recorder collects them without touching the model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

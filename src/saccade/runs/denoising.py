@@ -1,4 +1,4 @@
-"""Pictures out of noise by a network that predicts noise or velocity: DDPM's ancestral steps, Euler along a rectified flow.
+"""Sampling by a network that predicts noise or velocity: DDPM's ancestral steps, Euler along a rectified flow.
 
 A `predict(z, t)` answers for a batch z (b c ...) at times t (b), which are what goes to the net: 0 .. 999 under DDPM,
 [0, 1] under rectified flow. It may return 2c channels: the second half is DDPM's variance, unused by a flow.

@@ -39,7 +39,7 @@ def linear_betas(steps: int = 1000, low: float = 1e-4, high: float = 2e-2) -> Fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chain:
-    """`betas`: variance of every step; `times`: what the network receives at each, the steps of the chain it learned on.
+    """`betas`: variance of every step; `times`: what the network receives at each, steps of the chain of training.
 
     `compat`: "official" for the bytes' cost as released code has it; see the module.
     Methods take `k` (b), the step of each row. Tables are float64, results have the dtype of the pictures.

@@ -68,7 +68,9 @@ class ArchitectureRecipe:
 
     def _check(self, config_class: type[Any]) -> None:
         if "classes" not in {each.name for each in fields(config_class)}:
-            raise ValueError(f"architecture='{self.architecture}' is told words, not labels; train it by its own task")
+            raise ValueError(
+                f"architecture='{self.architecture}' is conditioned on words, not labels; train it by its own task"
+            )
         if not self.size and type(self.model) is not config_class:
             raise ValueError(
                 f"model is a {type(self.model).__name__}, not the {config_class.__name__} of "

@@ -33,7 +33,7 @@ from saccade.train.pictures import to_bytes
 from saccade.train.plots import save_picture, tile
 from saccade.train.settings import keep_settings
 
-Told = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
 SHOWN = 32
 
 ARMS = (
@@ -48,7 +48,7 @@ class BudgetComparison:
     """What is equal for all.
 
     budget           multiply-adds of a forward, or parameters: those of `DiT` at `width`
-    source, side     of the pictures; label: what is told of scenes; count, held: how many are rendered
+    source, side     of the pictures; label: what labels of scenes mean; count, held: how many are rendered
     pictures         held-out ones whose loss is measured, and against which samples are judged
     samples, drawn   how many are drawn, in how many steps; guidance: led by how much
     """
@@ -85,7 +85,7 @@ class BudgetComparison:
         if not self.seeds or len({*names}) < len(names):
             raise ValueError(f"seeds={self.seeds} must hold at least one, and arms={names} must differ in name")
 
-    def run(self, folder: Path, told: Told = lambda done, total, what: None) -> list[dict[str, Any]]:
+    def run(self, folder: Path, progress: Progress = lambda done, total, what: None) -> list[dict[str, Any]]:
         """Every run's result; see `ArmRun.result`."""
         self.check_folder(folder)
         classifier, source = self.judging().judge(folder / "judge"), self.open()
@@ -94,7 +94,7 @@ class BudgetComparison:
         runs = [ArmRun(self, arm, options[arm.name], seed, source) for seed in self.seeds for arm in self.arms]
         found = []
         for number, run in enumerate(runs):
-            told(number, len(runs), f"{run.arm.name}, seed {run.seed}")
+            progress(number, len(runs), f"{run.arm.name}, seed {run.seed}")
             found.append(run.complete(folder / f"{run.arm.name}-{run.seed}", classifier))
         return found
 
@@ -103,7 +103,7 @@ class BudgetComparison:
 
         Raises ValueError where the folder holds runs of other settings, which would not compare.
         """
-        keep_settings(folder / "contest.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,))))
+        keep_settings(folder / "comparison.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,))))
 
     def base(self, source: Source) -> dict[str, Any]:
         """Options that every architecture gets, where it has them."""

@@ -68,10 +68,10 @@ def result_length(folder: Path) -> tuple[int, float] | None:
     """
     if not (folder / RESULT).exists():
         return None
-    told: Mapping[str, Any] = read_metadata(folder / RESULT) or load_state(folder / CHECKPOINT) or {}
-    if not {"step", "seconds"} <= told.keys():
+    stored: Mapping[str, Any] = read_metadata(folder / RESULT) or load_state(folder / CHECKPOINT) or {}
+    if not {"step", "seconds"} <= stored.keys():
         raise ValueError(f"{folder / RESULT} does not tell how long it was trained; remove it to train anew")
-    return int(told["step"]), float(told["seconds"])
+    return int(stored["step"]), float(stored["seconds"])
 
 
 def trained(folder: Path) -> dict[str, Tensor]:

@@ -85,9 +85,9 @@ class ClassifierTask:
 class ClassifierRecipe:
     """Everything that decides the result.
 
-    `source`, `side`: as `open_source` takes them. `label`: what is told of scenes. `cache`: where decoded pictures of
-    other sources are kept. `judged`: held-out pictures that the accuracy is measured on. `count`, `held`: scenes that
-    are rendered to train on, and held out.
+    `source`, `side`: as `open_source` takes them. `label`: what labels of scenes mean. `cache`: where decoded pictures
+    of other sources are kept. `judged`: held-out pictures that the accuracy is measured on. `count`, `held`: scenes
+    rendered to train on, and held out.
     """
 
     seed: int = 0
@@ -152,7 +152,7 @@ class ClassifierRecipe:
 
 @torch.no_grad()
 def measured(model: Classifier, source: Source, n: int) -> dict[str, Any]:
-    """Share of held-out pictures whose label is told, over all with its interval, and by label."""
+    """Share of held-out pictures whose label is found, over all with its interval, and by label."""
     x, labels = source.held_out(n)
     right = torch.cat([model(part).argmax(1) for part in x.split(256)]) == labels
     by_name = {name: right[labels == i] for i, name in enumerate(source.names)}

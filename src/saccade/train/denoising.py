@@ -1,4 +1,4 @@
-"""A `Task` for any denoiser: any objective on any source of pictures, told what they show."""
+"""A `Task` for any denoiser: any objective on any source of labelled pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

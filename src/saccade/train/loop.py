@@ -93,12 +93,12 @@ def fit(
     Several processes, as `accelerate launch` starts them, draw the same batches and take a share of the rows each.
     Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`.
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
-    `settings`: all that decides the result, `config` included; None: `config` and what the task tells in its own
+    `settings`: all that decides the result, `config` included; None: `config` and what the task says in its own
     attribute `settings`. They are kept in `settings.json`.
     Raises ValueError for a folder with a run of other settings or of another model, or with files that are not whole.
     """
-    told = {"fit": config, **getattr(task, "settings", {})} if settings is None else settings
-    return _Run(task, config, folder, cpu, told).train()
+    decides = {"fit": config, **getattr(task, "settings", {})} if settings is None else settings
+    return _Run(task, config, folder, cpu, decides).train()
 
 
 def finished(config: Fit, folder: Path) -> bool:

@@ -3,7 +3,7 @@
 Ddpm            z = sqrt(abar_t) x + sqrt(1 - abar_t) n     loss = mean |eps - n|^2 + bound, in bits per dimension
 RectifiedFlow   z = (1 - t) x + t n                         loss = mean |v - (n - x)|^2,  logit(t) ~ N(mean, std)
 
-A net of 2c channels tells DDPM its variance by the second half, which the bound alone trains; without it there is no
+The second half of a network of 2c channels is DDPM's variance, which the bound alone trains; without it there is no
 bound. Its term at t = 0 differs from the released code's, see `runs.gaussian`. A flow discards that half. What a model
 adds of its own (balance of experts and such) is added to the loss.
 
@@ -57,7 +57,7 @@ class Objective(Protocol):
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b c *d"]:
-        """Pictures of `shape` (b c ...), each told its row of `condition`; `null` is what guidance leads away from."""
+        """Pictures of `shape` (b c ...), each under its row of `condition`; `null` is what guidance leads away from."""
         ...
 
 

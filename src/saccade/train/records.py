@@ -1,4 +1,4 @@
-"""What a run tells of itself: lines of JSON, TensorBoard, a progress bar. Losses wait on their device until then."""
+"""Records of a run: lines of JSON, TensorBoard, a progress bar. Losses wait on their device until then."""
 
 import json
 from collections.abc import Iterator

@@ -36,21 +36,21 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 def named(value: Any, options: str = "") -> dict[str, Any]:
     """The class of an object, with its options where it, or its attribute `options`, is a dataclass."""
-    told = getattr(value, options, None) if options else value
-    return {"class": type(value).__name__} | (flat(told) if is_dataclass(told) else {})
+    found = getattr(value, options, None) if options else value
+    return {"class": type(value).__name__} | (flat(found) if is_dataclass(found) else {})
 
 
 def check_settings(file: Path, settings: Any) -> None:
-    """Raise ValueError where `file` tells of other settings, naming those that differ."""
+    """Raise ValueError where `file` holds other settings, naming those that differ."""
     if not file.exists():
         return
     old, new = flat(read_config(file)), json.loads(_json(settings))
     names = [name for name in {**new, **old} if old.get(name, NOTHING) != new.get(name, NOTHING)]
     if names:
-        told = [f"{name}: {old.get(name, NOTHING)} there, {new.get(name, NOTHING)} here" for name in names[:SHOWN]]
+        found = [f"{name}: {old.get(name, NOTHING)} there, {new.get(name, NOTHING)} here" for name in names[:SHOWN]]
         more = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise ValueError(
-            f"folder='{file.parent}' holds runs of other settings ({'; '.join(told)}{more}); "
+            f"folder='{file.parent}' holds runs of other settings ({'; '.join(found)}{more}); "
             "name another folder, or give the settings it has"
         )
 

@@ -49,7 +49,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         check_positive(draws=self.draws)
         if self.windows < 2:
-            raise ValueError(f"windows={self.windows} must be at least 2; their spread tells the error")
+            raise ValueError(f"windows={self.windows} must be at least 2; their spread gives the error")
 
 
 @dataclass(frozen=True, kw_only=True)

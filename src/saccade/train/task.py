@@ -13,7 +13,7 @@ class Task(Protocol):
     """What is trained, and on what.
 
     A task whose batches are to be cut, and have entries that are not one a row, names those in an attribute `shared`.
-    One with options tells in `settings`, a mapping, what decides its result: a run of others is not gone on with.
+    One with options names in `settings`, a mapping, what decides its result: a run of others is not gone on with.
     """
 
     @property

@@ -42,7 +42,7 @@ class Clear:
     where: Where = EVERYWHERE
 
     def __post_init__(self) -> None:
-        _ = self._disc, self._acts  # made here once, so that bad options are told at once
+        _ = self._disc, self._acts  # made here once, so that bad options fail at once
         if self.weights is not None and self.pool is None:
             raise ValueError(f"weights={self.weights} have nothing to pool; give pool={self.weights.size} too")
         if self.where.heads is not None and self._acts:

@@ -84,7 +84,7 @@ class ChunkStage(nn.Module):
 
 
 class MainNetwork(nn.Module):
-    """Blocks on tokens without padding, then RMSNorm; every token is told its place on `grid` once.
+    """Blocks on tokens without padding, then RMSNorm; every token gets its position on `grid` once.
 
     `shared`: what the blocks' modulations start from.
     """
@@ -110,9 +110,9 @@ class MainNetwork(nn.Module):
         assert place.keep is not None
         placed = x + self.positions[0, cells].to(x.dtype)
         tokens, lengths = pack(placed, place.keep)
-        told, losses = self.shared(c), []
+        vectors, losses = self.shared(c), []
         packed = TokenPositions(lengths=lengths, places=grid_places(self.grid)[cells[place.keep].cpu()])
         for block in self.blocks:
-            tokens, more, _ = block(tokens, told, packed)
+            tokens, more, _ = block(tokens, vectors, packed)
             losses.append(more)
         return MixerOutput(unpack(self.norm(tokens), place.keep), added(losses))

@@ -1,4 +1,4 @@
-"""Residual blocks of convolutions that are told a condition, on maps or on sequences.
+"""Conditional residual blocks of convolutions, on maps or on sequences.
 
     h = conv(silu(norm(x))) + linear(silu(c));    x' = conv(silu(norm(h))) + x   (1x1 conv of x where the width changes)
 
@@ -30,7 +30,7 @@ class ConvResidual(nn.Module):
         conv, inner = (nn.Conv1d, nn.Conv2d)[axes - 1], min(width, out)
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, inner)
         self.conv1, self.conv2 = conv(width, inner, 3, padding=1), conv(inner, out, 3, padding=1)
-        self.told = steers(nn.Linear(condition, inner))
+        self.condition = steers(nn.Linear(condition, inner))
         self.skip = conv(width, out, 1) if width != out else nn.Identity()
 
     def forward(
@@ -38,7 +38,7 @@ class ConvResidual(nn.Module):
     ) -> Float[Tensor, "b e *n"]:
         """`keep`: places that are there; what stands elsewhere is neither read nor counted."""
         h = self.conv1(_only(F.silu(group_norm(self.norm1, x, keep)), keep))
-        h = h + self.told(F.silu(c)).view(*h.shape[:2], *[1] * (h.ndim - 2))
+        h = h + self.condition(F.silu(c)).view(*h.shape[:2], *[1] * (h.ndim - 2))
         h = self.conv2(_only(F.silu(group_norm(self.norm2, h, keep)), keep))
         return h + self.skip(x)
 
@@ -65,10 +65,10 @@ class ConvStack(nn.Module):
         self, x: Float[Tensor, "b n c"], c: Float[Tensor, "b k"], place: TokenPositions
     ) -> Float[Tensor, "b n e"]:
         keep = None if place.keep is None else place.keep[:, None]
-        told = self.condition_norm(c)
+        normed = self.condition_norm(c)
         h = to_map(x, sides(place, x.shape[1], "a convolution")) if self.axes == 2 else x.mT
         for block in self.blocks:
-            h = block(h, told, keep)
+            h = block(h, normed, keep)
         return self.norm(to_tokens(h) if self.axes == 2 else h.mT)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
 from saccade.models.checkpoint_names import Names
-from saccade.models.dit import BLOCK_NAMES, TOLD_NAMES, Parts, fresh_block, part
+from saccade.models.dit import BLOCK_NAMES, CONDITION_NAMES, Parts, fresh_block, part
 from saccade.nn.block import FinalLayer
 from saccade.nn.embedders import LabelEmbedding, TimeEmbedding, unpatchify
 from saccade.nn.modulation import ModulationKind, SharedModulation
@@ -51,7 +51,7 @@ class DCDiTConfig:
     ratio_weight    of that loss
     ratio_group     rows over which it takes the mean; None: all rows
     zero_residual   the branch beside the main network starts at zero
-    condition_norm  LayerNorm on what the convolutions are told, for a model made from another's blocks
+    condition_norm  LayerNorm on the condition of the convolutions, for a model made from another's blocks
     """
 
     layout: Layout = ("c2", ("D12",), "c2")
@@ -149,13 +149,13 @@ class DCDiT(Architecture):
     names: ClassVar[Names] = (
         ("stage.inner.positions", "pos_embed"),
         ("pixels.", "x_embedder.proj."),
-        *TOLD_NAMES,
+        *CONDITION_NAMES,
         *(
             (f"stage.{coder}.blocks.{{}}.{ours}.", f"hnet.{coder}.layers.{{}}.{theirs}.")
             for coder in ("encoder", "decoder")
             for ours, theirs in (
                 *((name, name) for name in ("norm1", "norm2", "conv1", "conv2")),
-                ("told", "cond_proj.1"),
+                ("condition", "cond_proj.1"),
                 ("skip", "skip_proj"),
             )
         ),
@@ -246,13 +246,13 @@ class DCDiT(Architecture):
 def lite_guided(
     model: DCDiT, labels: Int[Tensor, " b"], *, scale: float = 1.25, rho: float = 0.9, channels: int | None = 3
 ) -> Predict:
-    """Guidance whose half that is told nothing drops `rho` of its tokens (Lite-CFG); one call of both halves.
+    """Guidance whose unconditional half drops `rho` of its tokens (Lite-CFG); one call of both halves.
 
     `channels`: that are guided, as the original DiT does with 3 of 4; None guides all.
     """
     null = model.config.classes
 
-    def lite(z: Tensor, t: Tensor, told: Tensor) -> Prediction:
-        return model(z, t, told, rho=torch.where(told == null, rho, 0.0))
+    def lite(z: Tensor, t: Tensor, labels: Tensor) -> Prediction:
+        return model(z, t, labels, rho=torch.where(labels == null, rho, 0.0))
 
     return guided(lite, labels, torch.full_like(labels, null), scale, channels)

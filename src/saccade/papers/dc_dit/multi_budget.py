@@ -86,7 +86,7 @@ def step_of(rng: np.random.Generator) -> int:
 
     Raises ValueError for any other generator.
     """
-    told = getattr(rng.bit_generator.seed_seq, "entropy", None)
-    if not isinstance(told, (list, tuple)) or len(told) != 3:
-        raise ValueError(f"rng was made from {told}; give one made from (seed, step, 0), as the training loop does")
-    return int(told[1])
+    entropy = getattr(rng.bit_generator.seed_seq, "entropy", None)
+    if not isinstance(entropy, (list, tuple)) or len(entropy) != 3:
+        raise ValueError(f"rng was made from {entropy}; give one made from (seed, step, 0), as the training loop does")
+    return int(entropy[1])

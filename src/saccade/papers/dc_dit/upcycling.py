@@ -1,7 +1,7 @@
 """A DC-DiT made from a trained DiT, and a loss that teaches it to do in its blocks what the DiT does.
 
 Its blocks, time and label embeddings are the DiT's, the embeddings frozen; a trained LayerNorm stands before what the
-convolutions are told. Kept tokens stand on pixels, the DiT's on patches: the position table is the DiT's, read at the
+convolutions receive. Kept tokens stand on pixels, the DiT's on patches: the position table is the DiT's, read at the
 places of pixels between the middles of patches. For the loss, kept tokens are plugged back to all pixels and averaged
 over patches; that alignment is ours, since the paper does not state one.
 

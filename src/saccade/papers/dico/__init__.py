@@ -43,7 +43,7 @@ PAPER = Paper(
         "labels are dropped where a batch is made, not inside the model",
         "tokens that are not there count as the outside of the picture; the paper has none",
         "channel self-attention follows Restormer with one head: the paper does not say which it compared",
-        "told words (`DiCoText`): residual, norm and condition around the reader of words are ours",
+        "conditioned on words (`DiCoText`): residual, norm and condition around the reader of words are ours",
         "at t = 0 DDPM's loss has the exact normal CDF and end bins from 0.99608 on; the code has a tanh and 0.999: "
         "Ddpm(compat='official')",
     ),

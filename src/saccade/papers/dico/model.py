@@ -5,7 +5,7 @@
                    \\_____________________________________________________/
 
 Blocks are the kit's, with the Conv Module as mixer. Each of the three widths has a condition of its own, c = time +
-label; the last level, twice as wide as the first, is told that of width 2D. No positions: only the gates see far.
+label; the last level, twice as wide as the first, gets that of width 2D. No positions: only the gates see far.
 
 Source: Ai et al., "DiCo: Revitalizing ConvNets for scalable and efficient diffusion modeling" (2025).
 """
@@ -141,16 +141,16 @@ class DiCo(Architecture):
         """The objective's prediction at time `t`; label `classes` means none. Sides are any multiples of 4."""
         return self.drawn(x, [time(t) + label(labels) for time, label in zip(self.time, self.label, strict=True)])
 
-    def drawn(self, x: Float[Tensor, "b c h w"], told: list[Tensor], *more: Tensor) -> Prediction:
-        """The way through the levels; `told` for widths D, 2D, 4D, and `more` for every block."""
+    def drawn(self, x: Float[Tensor, "b c h w"], conditions: list[Tensor], *more: Tensor) -> Prediction:
+        """The way through the levels; `conditions` for widths D, 2D, 4D, and `more` for every block."""
         self._check(x)
-        walk = _Walk(self, told, more)
+        walk = _Walk(self, conditions, more)
         first = walk("encoder1", self.enter(x))
         second = walk("encoder2", F.pixel_unshuffle(self.down1(first), 2))
         middle = walk("middle", F.pixel_unshuffle(self.down2(second), 2))
         back = walk("decoder2", joined(self.join2, F.pixel_shuffle(self.up2(middle), 2), second))
         last = walk("decoder1", joined(self.join1, F.pixel_shuffle(self.up1(back), 2), first))
-        return Prediction(self.final(last, walk.told[1]), added(walk.losses))
+        return Prediction(self.final(last, walk.conditions[1]), added(walk.losses))
 
     def from_official(self, state: State) -> State:
         """The official weights, their 1 x 1 kernels as our matrices."""
@@ -172,17 +172,17 @@ class DiCo(Architecture):
 
 
 class _Walk:
-    """One forward through the levels: what each width is told, and the losses on the way."""
+    """One forward through the levels: the condition of each width, and the losses on the way."""
 
-    def __init__(self, model: DiCo, told: list[Tensor], more: tuple[Tensor, ...]) -> None:
-        self.model, self.told, self.more = model, told, more
+    def __init__(self, model: DiCo, conditions: list[Tensor], more: tuple[Tensor, ...]) -> None:
+        self.model, self.conditions, self.more = model, conditions, more
         self.losses: list[Losses] = []
 
     def __call__(self, level: str, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         grid = (x.shape[2], x.shape[3])
-        tokens, told, place = to_tokens(x), self.told[LEVELS[level][1] // 2], TokenPositions(grid=grid)
+        tokens, conditions, place = to_tokens(x), self.conditions[LEVELS[level][1] // 2], TokenPositions(grid=grid)
         for block in self.model.get_submodule(level):  # type: ignore[attr-defined]
-            tokens, losses, _ = block(tokens, told, place, *self.more)
+            tokens, losses, _ = block(tokens, conditions, place, *self.more)
             self.losses.append(losses)
         return to_map(tokens, grid)
 

@@ -1,4 +1,4 @@
-"""DiCo told words instead of a label: after each mixer, a convolution whose kernels the caption writes, or attention.
+"""DiCo conditioned on words: after each mixer, a convolution whose kernels the caption writes, or attention.
 
     x + gate1 mixer(...), then x + reader(norm(x), words), then x + gate2 ffn(...)
     c = time + linear(mean of words)
@@ -63,14 +63,14 @@ class DiCoText(DiCo):
         if c.reader == "conv":
             reader: TextConv | CrossAttention = TextConv(width, c.words, kernel=c.kernel)
         else:
-            reader = CrossAttention(width, k * c.heads, told=c.words)
+            reader = CrossAttention(width, k * c.heads, key_width=c.words)
         return ReadingBlock(width, block.mixer, block.ffn, reader)
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], words: Float[Tensor, "b m e"]) -> Prediction:
         """The objective's prediction at time `t`; for guidance, say nothing by the words of an empty caption."""
         pooled = words.mean(1)
-        told = [time(t) + label(pooled) for time, label in zip(self.time, self.label, strict=True)]
-        return self.drawn(x, told, words)
+        conditions = [time(t) + label(pooled) for time, label in zip(self.time, self.label, strict=True)]
+        return self.drawn(x, conditions, words)
 
 
 class ReadingBlock(DiTBlock):

@@ -45,7 +45,7 @@ PAPER = Paper(
         "one path for training and use, differentiable in both; the released one for use has no gradients",
         "q and k stay in the model's precision after their norms; the released fused path halves theirs",
         "norm_topk, kinds of experts, padding and soft routing are extensions; upcycling turns norm_topk on unless "
-        "told otherwise, so that the model begins as its parent",
+        "set otherwise, so that the model begins as its parent",
         "a shared expert that an upcycled parent lacks starts by adding 0, not at random",
         "the balance is 0.01 by default, as in the code; the paper's is 0.005",
         "at t = 0 DDPM's loss has the exact normal CDF and end bins from 0.99608 on; the code has a tanh and 0.999: "

@@ -41,7 +41,7 @@ class DiTMoEConfig(DiTConfig):
         super().__post_init__()
         if not 1 <= self.moe_every <= self.depth:
             raise ValueError(f"moe_every={self.moe_every} must be between 1 and depth={self.depth}")
-        with torch.device("meta"):  # bad options are told at once, by the part itself
+        with torch.device("meta"):  # bad options fail at once, by the part itself
             make_feedforward(self.part("ffn", self.moe_every - 1), self.width)
 
     def part(self, name: Literal["mixer", "ffn"], block: int) -> str:

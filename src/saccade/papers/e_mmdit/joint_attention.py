@@ -68,8 +68,8 @@ class JointAttention(nn.Module):
         outs = self._attended(x, words, keep)
         if self.regions == 1:
             return outs
-        seen, told = outs
-        return join(seen, self.regions, self.run), None if told is None else join(told, self.regions, self.run)
+        seen, text = outs
+        return join(seen, self.regions, self.run), None if text is None else join(text, self.regions, self.run)
 
     def _attended(
         self, x: Float[Tensor, "b n d"], words: Float[Tensor, "b m d"], keep: Bool[Tensor, "b m"] | None
@@ -91,13 +91,15 @@ class Stream(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), norm(width)
         self.ffn = Mlp(width, ratio=ratio)
 
-    def enter(self, x: Float[Tensor, "b n d"], told: Vectors) -> Float[Tensor, "b n d"]:
+    def enter(self, x: Float[Tensor, "b n d"], vectors: Vectors) -> Float[Tensor, "b n d"]:
         """What the attention is given."""
-        return modulate(self.norm1(x), told[0], told[1])
+        return modulate(self.norm1(x), vectors[0], vectors[1])
 
-    def leave(self, x: Float[Tensor, "b n d"], seen: Float[Tensor, "b n d"], told: Vectors) -> Float[Tensor, "b n d"]:
+    def leave(
+        self, x: Float[Tensor, "b n d"], seen: Float[Tensor, "b n d"], vectors: Vectors
+    ) -> Float[Tensor, "b n d"]:
         """The stream after the attention's answer and the feed-forward."""
-        _, _, gate1, shift2, scale2, gate2 = told
+        _, _, gate1, shift2, scale2, gate2 = vectors
         x = x + gate1 * seen
         return x + gate2 * self.ffn(modulate(self.norm2(x), shift2, scale2), TokenPositions()).out
 
@@ -128,10 +130,10 @@ class JointBlock(nn.Module):
         c: Float[Tensor, "b k"],
         keep: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"] | None]:
-        told = self.image.modulation(c)
+        vectors = self.image.modulation(c)
         if isinstance(self.text, nn.LayerNorm):
-            seen, _ = self.attention(self.image.enter(x, told), self.text(words), keep)
-            return self.image.leave(x, seen, told), None
+            seen, _ = self.attention(self.image.enter(x, vectors), self.text(words), keep)
+            return self.image.leave(x, seen, vectors), None
         more = self.text.modulation(c)
-        seen, answer = self.attention(self.image.enter(x, told), self.text.enter(words, more), keep)
-        return self.image.leave(x, seen, told), self.text.leave(words, answer, more)
+        seen, answer = self.attention(self.image.enter(x, vectors), self.text.enter(words, more), keep)
+        return self.image.leave(x, seen, vectors), self.text.leave(words, answer, more)

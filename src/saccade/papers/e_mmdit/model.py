@@ -2,7 +2,7 @@
 
     latent -> tokens + positions -> blocks -> compress -> blocks -> reconstruct, + positions -> blocks -> velocity
 
-Time is told to every block by one linear layer and tables of the block's own; words are a second stream.
+Time conditions every block by one linear layer and tables of the block's own; words are a second stream.
 
 Source: Shen et al., "E-MMDiT: Revisiting Multimodal Diffusion Transformer Design" (2025).
 """
@@ -36,7 +36,7 @@ ATTENTION = {
 
 
 class EMMDiT(Architecture):
-    """A flow model told by words: it answers the velocity, noise less latent, at time t in [0, 1]."""
+    """A flow model conditioned on words: it returns the velocity, noise less latent, at time t in [0, 1]."""
 
     config_class = EMMDiTConfig
     config: EMMDiTConfig
@@ -106,14 +106,14 @@ class EMMDiT(Architecture):
         grid = x.shape[2] // self.config.patch, x.shape[3] // self.config.patch
         c, places = self.shared(self.time(t)), self.places(grid).to(x.dtype)
         first, middle, last = self.blocks
-        kept, told = _through(first, self.patches(x) + places, self.words(words), c, words_keep)
+        kept, encoded = _through(first, self.patches(x) + places, self.words(words), c, words_keep)
         tokens = self.compressor(kept, grid) if self.config.compress else kept
-        tokens, told = _through(middle, tokens, told, c, words_keep)
+        tokens, encoded = _through(middle, tokens, encoded, c, words_keep)
         if self.config.compress:
             tokens = self.reconstructor(tokens, kept, grid)
         if self.config.reinforce:
             tokens = tokens + places
-        tokens, _ = _through(last, tokens, told, c, words_keep)
+        tokens, _ = _through(last, tokens, encoded, c, words_keep)
         return Prediction(unpatchify(self.final(self.norm(tokens)), grid, self.config.patch), {})
 
     def places(self, grid: Grid) -> Float[Tensor, "n d"]:

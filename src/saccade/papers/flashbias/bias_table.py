@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saccade.core.biases import Bias, DenseBias
 from saccade.ops.svd_factors import Factors, Means, check_table, svd_factors
-from saccade.papers.flashbias.priors import Prior, Seats
+from saccade.papers.flashbias.priors import Prior, PriorTokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +53,7 @@ class BiasTable(Prior):
                 warnings.simplefilter("ignore")  # `bias` reports it, with what it does about it
             return svd_factors(self.values, energy=self.energy, max_rank=self.max_rank, means=self.means)
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> Bias:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> Bias:
         tokens, table = (len(q.order), len(k.order)), tuple(self.values.shape[-2:])
         if tokens != table:
             raise ValueError(f"values {tuple(self.values.shape)} do not fit {tokens[0]} x {tokens[1]} chosen tokens")

@@ -25,7 +25,7 @@ from saccade.ops.exact_factors import (
     polynomial_factors,
     reversed_linear_factors,
 )
-from saccade.papers.flashbias.priors import Prior, Seats
+from saccade.papers.flashbias.priors import Prior, PriorTokens
 
 Compat = Literal["none", "official"]
 
@@ -50,7 +50,7 @@ class Alibi(Prior):
     def only_up_to_rows(self) -> bool:
         return self.form == "keys"
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         slopes = alibi_slopes(heads) if self.slopes is None else per_head("slopes", self.slopes, heads)
         if self.compat == "official":
             return reversed_linear_factors(slopes, q.order, k.order, self.form)
@@ -81,7 +81,7 @@ class SpatialDistance(Prior):
     def only_up_to_rows(self) -> bool:
         return self.form == "keys"
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         x, y, side = places_on_axes(q, k)
         weight = per_head("strength", _tuple(self.strength), heads)[:, None]
         return distance_factors(
@@ -95,7 +95,7 @@ class Polynomial(Prior):
 
     coefficients: tuple[tuple[float, ...], ...]
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         return polynomial_factors(torch.tensor(self.coefficients, dtype=torch.float64), q.order, k.order)
 
 
@@ -116,7 +116,7 @@ class Cosine(Prior):
     def neutral(self) -> bool:
         return self.amplitude == 0
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         i, j = (s.order if self.axis == "order" else s.place[:, "tyx".index(self.axis)] for s in (q, k))
         wave = cosine_factors(2 * math.pi / self.period, i, j)
         return LowRank(self.amplitude * wave.phi_q, wave.phi_k)
@@ -135,7 +135,7 @@ class SegmentBias(Prior):
     def neutral(self) -> bool:
         return not any(value for _, _, value in self.values)
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         blocks = [
             block_factors(torch.tensor([[value]], dtype=torch.float64), _label(q.of(at)), _label(k.of(to)))
             for at, to, value in self.values
@@ -143,7 +143,9 @@ class SegmentBias(Prior):
         return LowRank(*(torch.cat([getattr(b, side) for b in blocks], dim=-1) for side in ("phi_q", "phi_k")))
 
 
-def places_on_axes(q: Seats, k: Seats) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], Float[Tensor, " d"]]:
+def places_on_axes(
+    q: PriorTokens, k: PriorTokens
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], Float[Tensor, " d"]]:
     """Centred places along the axes on which tokens differ, and how long each axis is (y and x: the longer one)."""
     x, y = q.place, k.place
     last = torch.cat((x, y)).amax(dim=0)  # (t y x)

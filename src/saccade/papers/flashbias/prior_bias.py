@@ -10,7 +10,7 @@ from saccade.core.biases import Bias, BiasRule, BiasSum, DenseBias, LowRank
 from saccade.core.layout import Layout
 from saccade.core.masks import member
 from saccade.ops.rounding import rounding_error, split
-from saccade.papers.flashbias.priors import Prior, Seats
+from saccade.papers.flashbias.priors import Prior, PriorTokens
 
 EVERY = "*"
 TOLERATED = 0.01  # rounding in bfloat16, in units of the scores, above which columns are split
@@ -30,7 +30,7 @@ class PriorBias(BiasRule):
     split_columns: bool = True
 
     def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
-        q, k = (seats(layout, self.tokens) for layout in (layout_q, layout_k))
+        q, k = (prior_tokens(layout, self.tokens) for layout in (layout_q, layout_k))
         if self.prior.only_up_to_rows and not bool(k.chosen.all()):
             raise ValueError(
                 f"{self.prior} is exact only up to a constant per query, which tokens='{self.tokens}' of "
@@ -38,7 +38,7 @@ class PriorBias(BiasRule):
             )
         return self._lay(self.prior.bias(q, k, heads), q, k, heads, device)
 
-    def _lay(self, bias: Bias, q: Seats, k: Seats, heads: int, device: torch.device) -> Bias:
+    def _lay(self, bias: Bias, q: PriorTokens, k: PriorTokens, heads: int, device: torch.device) -> Bias:
         match bias:
             case LowRank():
                 narrow = self.split_columns and rounding_error(bias, torch.bfloat16) > TOLERATED
@@ -65,7 +65,7 @@ class PriorBias(BiasRule):
         return torch.tensor([float(h in self.heads) for h in range(heads)])[None, :, None, None]
 
 
-def seats(layout: Layout, tokens: str = EVERY) -> Seats:
+def prior_tokens(layout: Layout, tokens: str = EVERY) -> PriorTokens:
     """The tokens of one segment kind or name, "*" for all."""
     chosen = member(layout, tokens)
     if tokens == EVERY:
@@ -74,7 +74,7 @@ def seats(layout: Layout, tokens: str = EVERY) -> Seats:
         raise ValueError(
             f"tokens='{tokens}' selects nothing in {layout.describe()}; name a segment kind, a segment, or '*'"
         )
-    return Seats(layout, chosen)
+    return PriorTokens(layout, chosen)
 
 
 def _spread(x: Tensor, chosen: Bool[Tensor, " n"], dim: int) -> Tensor:

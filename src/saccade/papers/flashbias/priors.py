@@ -16,7 +16,7 @@ from saccade.ops.exact_factors import product
 
 
 @dataclass(frozen=True, eq=False)
-class Seats:
+class PriorTokens:
     """The tokens of a layout that a prior speaks about."""
 
     layout: Layout
@@ -55,7 +55,7 @@ class Prior:
         """Whether a constant per query was dropped, so that softmax must see no key but these."""
         return False
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> Bias:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> Bias:
         """The bias between these queries and keys."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Added(Prior):
     def only_up_to_rows(self) -> bool:
         return self.a.only_up_to_rows or self.b.only_up_to_rows
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> Bias:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> Bias:
         return self.a.bias(q, k, heads) + self.b.bias(q, k, heads)
 
 
@@ -102,7 +102,7 @@ class Multiplied(Prior):
     def neutral(self) -> bool:
         return self.a.neutral or self.b.neutral
 
-    def bias(self, q: Seats, k: Seats, heads: int) -> LowRank:
+    def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
         a, b = (prior.bias(q, k, heads) for prior in (self.a, self.b))
         if not isinstance(a, LowRank) or not isinstance(b, LowRank):
             raise ValueError("a dense bias cannot be multiplied by factors; raise max_rank so that the table factors")

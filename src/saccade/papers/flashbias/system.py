@@ -19,7 +19,7 @@ from saccade.papers.flashbias.factor_students import FactorStudents, fit_student
 from saccade.papers.flashbias.factored_bias import FactoredBias
 from saccade.papers.flashbias.learned_distance import LearnedDistance
 from saccade.papers.flashbias.place_priors import SpatialDistance
-from saccade.papers.flashbias.prior_bias import PriorBias, seats
+from saccade.papers.flashbias.prior_bias import PriorBias, prior_tokens
 from saccade.papers.flashbias.priors import Prior
 
 Planned = Prior | FactoredBias | LearnedDistance
@@ -89,7 +89,7 @@ def factorize(
     match method, bias:
         case "exact" | "auto", Prior():
             q, k = _pair(bias, tokens)
-            return _exact(bias.bias(seats(q), seats(k), heads), max_rank)
+            return _exact(bias.bias(prior_tokens(q), prior_tokens(k), heads), max_rank)
         case "svd" | "auto", _:
             return svd_factors(_values(bias, tokens, heads), energy=energy, max_rank=max_rank)
         case "neural", _:
@@ -114,7 +114,7 @@ def _values(bias: Tensor | Prior, tokens: Tokens | None, heads: int) -> Tensor:
     if isinstance(bias, Tensor):
         return bias
     q, k = _pair(bias, tokens)
-    return bias.bias(seats(q), seats(k), heads).materialize(q.n, k.n)
+    return bias.bias(prior_tokens(q), prior_tokens(k), heads).materialize(q.n, k.n)
 
 
 def _pair(prior: Prior, tokens: Tokens | None) -> tuple[Layout, Layout]:

@@ -35,7 +35,7 @@ PAPER = Paper(
     ),
     deviations=(
         "W begins as the identity over the root of the width, tau is 1, sigma is 1: the sources do not say",
-        "outputs and values are compared in each head unless told otherwise; the balance loss is of the final p",
+        "outputs and values are compared in each head by default; the balance loss is of the final p",
         "the map is computed again from q and k, so any kernel may run the attention itself",
         "keys are not sparsified and no cache is kept for decoding: sequences are routed whole",
     ),

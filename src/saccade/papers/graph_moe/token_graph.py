@@ -168,7 +168,7 @@ def nearness(seen: AttentionTrace, space: Space) -> Float[Tensor, "b h n n"]:
     if space == "head":
         return out @ v.mT - v.square().sum(-1)[..., None, :] / 2
     if seen.projection is None:
-        raise ValueError("space='model' needs the projection that joins the heads; this mixer tells none, take 'head'")
+        raise ValueError("space='model' needs the projection that joins the heads; this mixer has none, take 'head'")
     by_head = seen.projection.weight.unflatten(1, (v.shape[1], -1)).transpose(0, 1)  # h d e
     joined = seen.projection(out.transpose(1, 2).flatten(2))
     placed = torch.einsum("hde,bhne->bhnd", by_head, v)
@@ -206,7 +206,7 @@ def seen_of(place: TokenPositions, x: Float[Tensor, "b n d"]) -> AttentionTrace:
     if place.seen is None:
         raise ValueError(
             "attention_moe reads the attention of its block, and fused kernels keep none; "
-            "give the block a mixer that tells, attention(return_trace=True)"
+            "give the block a mixer that returns its trace, attention(return_trace=True)"
         )
     if place.seen.q.shape[2] != x.shape[1] or place.seen.k.shape[2] != x.shape[1]:
         shape = (place.seen.q.shape[2], place.seen.k.shape[2])

@@ -31,15 +31,15 @@ class HeadCounts:
     routed: int
 
     def __post_init__(self) -> None:
-        told = f"shared={self.shared} and routed={self.routed} of heads={self.heads}"
+        counts = f"shared={self.shared} and routed={self.routed} of heads={self.heads}"
         if self.shared < 0 or self.routed < 0 or not self.active:
-            raise ValueError(f"{told} must not be negative, and at least one head must be active")
+            raise ValueError(f"{counts} must not be negative, and at least one head must be active")
         if self.active > self.heads:
-            raise ValueError(f"{told} are more than there are; at most {self.candidates} can be routed")
+            raise ValueError(f"{counts} are more than there are; at most {self.candidates} can be routed")
         if not self.routed and self.shared < self.heads:
-            raise ValueError(f"{told} leave {self.candidates} heads to nobody; give routed too, or fewer heads")
+            raise ValueError(f"{counts} leave {self.candidates} heads to nobody; give routed too, or fewer heads")
         if self.heads == 1:
-            raise ValueError(f"{told} leave nothing to weigh; a single head is plain attention")
+            raise ValueError(f"{counts} leave nothing to weigh; a single head is plain attention")
 
     @property
     def candidates(self) -> int:

@@ -44,8 +44,8 @@ def mixers(of: Sequence[HeadCounts], *, balance: float = BALANCE, **options: Any
 
 
 def _text(counts: HeadCounts, **options: Any) -> str:
-    told = ", ".join(f"{name}={value!r}" for name, value in (asdict(counts) | options).items())
-    return f"moh({told})"
+    options_text = ", ".join(f"{name}={value!r}" for name, value in (asdict(counts) | options).items())
+    return f"moh({options_text})"
 
 
 def _size(base: str, of: tuple[HeadCounts, ...]) -> DiTConfig:

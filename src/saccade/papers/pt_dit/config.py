@@ -13,7 +13,7 @@ from saccade.papers.pt_dit.proxy_block import STEPS, Step
 from saccade.papers.pt_dit.video_positions import plane_table, video_table
 from saccade.papers.pt_dit.windows import Sizes
 
-SIZED_SIDE = 128  # latents of this side are told the picture's resolution and aspect
+SIZED_SIDE = 128  # latents of this side are conditioned on the picture's resolution and aspect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class PTDiTConfig:
     time_scale     multiplies the time before its embedding
     positions      "video": time in a quarter of the channels; "picture": none, places stretched to `side`, as in PixArt
     swapped        positions of grids that are not square as the released code makes them, height and width exchanged
-    sized          resolution and aspect are told; None: where `side` is 128
+    sized          conditioned on resolution and aspect; None: where `side` is 128
     """
 
     depth: int = 28
@@ -78,7 +78,7 @@ class PTDiTConfig:
 
     @property
     def told_size(self) -> bool:
-        """Whether resolution and aspect are told."""
+        """Whether resolution and aspect are conditions."""
         return self.side == SIZED_SIDE if self.sized is None else self.sized
 
     @property

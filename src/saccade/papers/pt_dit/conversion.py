@@ -18,20 +18,20 @@ def from_pixart(pixart: Any, *, window: Sizes, **changes: Any) -> PTDiT:
 
     Raises ValueError for weights that it has no place for.
     """
-    told = pixart.config
-    usual = {"activation_fn": ("gelu-approximate",), "interpolation_scale": (None, max(told.sample_size // 64, 1))}
+    config = pixart.config
+    usual = {"activation_fn": ("gelu-approximate",), "interpolation_scale": (None, max(config.sample_size // 64, 1))}
     for name, known in usual.items():
-        if told[name] not in known:
-            raise ValueError(f"{name}={told[name]} of this PixArt is not PT-DiT's; it must be {known[-1]}")
+        if config[name] not in known:
+            raise ValueError(f"{name}={config[name]} of this PixArt is not PT-DiT's; it must be {known[-1]}")
     given = dict(
-        depth=told.num_layers, heads=told.num_attention_heads, width=pixart.inner_dim, patch=told.patch_size,
-        side=told.sample_size, channels=told.in_channels, words_width=told.caption_channels or pixart.inner_dim,
-        learned_variance=pixart.out_channels == 2 * told.in_channels, sized=pixart.use_additional_conditions,
+        depth=config.num_layers, heads=config.num_attention_heads, width=pixart.inner_dim, patch=config.patch_size,
+        side=config.sample_size, channels=config.in_channels, words_width=config.caption_channels or pixart.inner_dim,
+        learned_variance=pixart.out_channels == 2 * config.in_channels, sized=pixart.use_additional_conditions,
         window=window, positions="picture", time_scale=1.0,
     )  # fmt: skip
     model = PTDiT(**given | changes)
     report = model.load_official(pixart.state_dict(), strict=False)
-    fresh = ("positions", *(f"blocks.{i}.{part}" for i in range(told.num_layers) for part in ("proxies.", "far")))
+    fresh = ("positions", *(f"blocks.{i}.{part}" for i in range(config.num_layers) for part in ("proxies.", "far")))
     lacking = [name for name in report.missing if not name.startswith(fresh)]
     if lacking or report.unexpected or report.mismatched:
         wrong = ", ".join((*lacking, *report.unexpected, *report.mismatched)[:4])

@@ -1,6 +1,6 @@
 """PT-DiT: pictures and videos from words, by proxy tokens in the place of full attention.
 
-    latent -> patches + positions -> blocks, told time and words -> norm, modulation, projection -> latent
+    latent -> patches + positions -> blocks conditioned on time and words -> norm, modulation, projection -> latent
 
 Source: Wang et al., "Qihoo-T2X: An Efficiency-Focused Diffusion Transformer via Proxy Tokens" (2024).
 """
@@ -102,18 +102,18 @@ class PTDiT(Architecture):
     ) -> Prediction:
         """The objective's prediction for latents of pictures (b c h w) or videos (b c f h w).
 
-        `keep`: words that are there. `size`: height and width of the picture in pixels, for models that are told; None:
-        eight times those of the latents.
+        `keep`: words that are there. `size`: height and width of the picture in pixels, for models conditioned on it;
+        None: eight times those of the latents.
         """
         self._check(x, words, keep)
         video = x if x.ndim == 5 else x[:, :, None]
         grid = (video.shape[2], *(side // self.config.patch for side in video.shape[3:]))
         tokens = self._tokens(video, grid)
         e = self._condition(t, video, size)
-        told, shared, place, losses = self.caption(words), self.shared(e), TokenPositions(grid=grid), []
+        captions, shared, place, losses = self.caption(words), self.shared(e), TokenPositions(grid=grid), []
         hidden = None if keep is None else torch.where(keep, 0.0, HIDDEN).to(tokens.dtype)[:, None, None]
         for block in self.blocks:
-            part: MixerOutput = block(tokens, shared, place, told, hidden)
+            part: MixerOutput = block(tokens, shared, place, captions, hidden)
             tokens = part.out
             losses.append(part.losses)
         out = self._latents(self.pixels(modulate(self.norm(tokens), *self.final(e.repeat(1, 2)))), grid)

@@ -25,7 +25,7 @@ from saccade.papers.pt_dit.proxies import Choice, Order, Proxies
 from saccade.papers.pt_dit.windows import Sizes, merge, partition, shift_mask
 
 Inject = Literal["cross", "linear", "interpolate"]
-Told = tuple[Float[Tensor, "b 1 d"], Float[Tensor, "b 1 d"], Float[Tensor, "b 1 d"]]
+Vectors = tuple[Float[Tensor, "b 1 d"], Float[Tensor, "b 1 d"], Float[Tensor, "b 1 d"]]
 
 
 @mixer("window")
@@ -65,13 +65,13 @@ class ProxyInjection(nn.Module):
         self.cross = CrossAttention(width, heads) if inject == "cross" else None
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"], grid: Sizes, told: Told | None = None) -> Float[Tensor, "b n d"]:
-        """`told`: shift, scale and gate around the proxies' own attention."""
+    def forward(self, x: Float[Tensor, "b n d"], grid: Sizes, vectors: Vectors | None = None) -> Float[Tensor, "b n d"]:
+        """`vectors`: shift, scale and gate around the proxies' own attention."""
         y = self.proxies.pool(x, grid, training=self.training)
-        if told is None:
+        if vectors is None:
             y = y + self.attention(self.norm(y))
         else:
-            shift, scale, gate = told
+            shift, scale, gate = vectors
             y = y + gate * self.attention(modulate(self.norm(y), shift, scale))
         return self.out(self._handed(self.norm(x), self.norm(y), grid))
 

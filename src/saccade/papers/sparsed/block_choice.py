@@ -75,7 +75,7 @@ def generated_tokens(layout: Layout, generation: int | None) -> Spans:
     spans = [layout.span(s.name) for s in named if s.n]
     if not spans:
         raise ValueError(
-            f"generation=None and the tokens are {layout.describe()}: nothing tells what is prompt and what is "
+            f"generation=None and the tokens are {layout.describe()}: nothing says what is prompt and what is "
             f"generated; give generation=, or a layout with an image or a segment '{GENERATION}'"
         )
     return tuple((span.start, span.stop) for span in spans)

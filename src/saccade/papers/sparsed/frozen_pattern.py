@@ -26,7 +26,7 @@ from saccade.papers.sparsed import block_choice
 from saccade.papers.sparsed.block_choice import choose_blocks, generated_blocks
 
 BLOCKS, MASK, TOKENS = "blocks", "mask", "tokens"  # keys in memory
-Temper = Literal["width", "heads"]
+ScoreScale = Literal["width", "heads"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class FindPattern(Mechanism):
     rule: block_choice.Rule = "official"
     generation: int | None = None
     per_head: bool = True
-    score_scale: Temper = "width"
+    score_scale: ScoreScale = "width"
     puts: ClassVar[frozenset[str]] = frozenset({BLOCKS})
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
