@@ -18,6 +18,7 @@ class Setup:
     batch    pictures drawn in one call; repeats: how often everything is drawn, for steadier times
     floor    kernel of the second dense arm, None to leave that arm out
     options  further arguments of the pipeline's call, such as guidance_scale
+    Raises ValueError for options out of range.
     """
 
     seeds: tuple[int, ...] = (0,)

@@ -85,7 +85,10 @@ class Comparison:
         return next(arm for arm in self.arms if arm.role == "reference")
 
     def arm(self, label: str) -> ArmResult:
-        """One arm by its label."""
+        """One arm by its label.
+
+        Raises ValueError for a label that no arm has.
+        """
         for arm in self.arms:
             if arm.label == label:
                 return arm

@@ -55,6 +55,7 @@ def compare(
     prompts   texts, or prompts of `saccade.data.scenes`, whose pictures are judged by what they promise
     progress  called before each run
     A stack the pipeline refuses is left out, with the reason among the remarks; SaccadeError where none is left.
+    Raises ValueError where no prompt is given.
     """
     setup = setup or Setup()
     if not prompts:

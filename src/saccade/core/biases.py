@@ -31,7 +31,10 @@ class Bias:
 
 @dataclass(frozen=True, eq=False)
 class LowRank(Bias):
-    """bias[i, j] = sum_r phi_q[i, r] phi_k[j, r]; batch and heads broadcast."""
+    """bias[i, j] = sum_r phi_q[i, r] phi_k[j, r]; batch and heads broadcast.
+
+    Raises ValueError for options out of range.
+    """
 
     phi_q: Float[Tensor, "#b #h n r"]
     phi_k: Float[Tensor, "#b #h m r"]

@@ -41,7 +41,10 @@ class AttentionCall:
         return replace(self, **changes)
 
     def append(self, segment: Segment, k: Float[Tensor, "b hk p d"], v: Float[Tensor, "b hk p dv"]) -> "AttentionCall":
-        """The call with more keys and values at the end; masks and biases stay open on them."""
+        """The call with more keys and values at the end; masks and biases stay open on them.
+
+        Raises ValueError where the segment and k differ in tokens.
+        """
         if k.shape[2] != segment.n or v.shape[2] != segment.n:
             raise ValueError(f"segment '{segment.name}' says {segment.n} tokens, k has {k.shape[2]} and v {v.shape[2]}")
         return self.replace(
@@ -50,7 +53,10 @@ class AttentionCall:
 
 
 def plain_call(q: Tensor, k: Tensor, v: Tensor, *, layout: Layout | None = None, **fields: Any) -> AttentionCall:
-    """A call outside any host, for tests and for using the kernels alone; `scale` defaults to d ** -0.5."""
+    """A call outside any host, for tests and for using the kernels alone; `scale` defaults to d ** -0.5.
+
+    Raises ValueError where tensors and layouts differ in tokens.
+    """
     layout_q = layout or Layout.plain(q.shape[2])
     layout_k = layout or Layout.plain(k.shape[2])
     for name, layout_x, n in (("q", layout_q, q.shape[2]), ("k", layout_k, k.shape[2])):

@@ -8,7 +8,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class KeyGroups:
-    """`label` (b|1, m) numbers each key's group in 0..count-1."""
+    """`label` (b|1, m) numbers each key's group in 0..count-1.
+
+    Raises ValueError for options out of range.
+    """
 
     label: Int[Tensor, "#b m"]
     count: int

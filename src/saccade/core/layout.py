@@ -19,7 +19,10 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of `n` tokens of one kind; `grid` (t, h, w) gives image tokens their places."""
+    """A run of `n` tokens of one kind; `grid` (t, h, w) gives image tokens their places.
+
+    Raises ValueError for options out of range.
+    """
 
     name: str
     kind: SegmentKind
@@ -43,6 +46,7 @@ class Layout:
 
     >>> Layout.joint(text=512, grid=(1, 64, 64)).n
     4608
+    Raises ValueError for options out of range.
     """
 
     segments: tuple[Segment, ...]
@@ -74,7 +78,10 @@ class Layout:
         return sum(s.n for s in self.segments)
 
     def span(self, name: str) -> slice:
-        """Where the segment `name` lies in the sequence."""
+        """Where the segment `name` lies in the sequence.
+
+        Raises ValueError for a segment there is not.
+        """
         ends = list(accumulate((s.n for s in self.segments), initial=0))
         for segment, start, end in zip(self.segments, ends, ends[1:], strict=False):
             if segment.name == name:
@@ -87,7 +94,10 @@ class Layout:
 
     @property
     def image(self) -> Segment:
-        """The one visual segment; an error where there is none or more than one."""
+        """The one visual segment; an error where there is none or more than one.
+
+        Raises ValueError where there is no image grid, or more than one.
+        """
         found = [s for s in self.of("image") if s.grid is not None]
         if len(found) != 1:
             raise ValueError(f"the layout has {len(found)} image grids where one is needed: {self.describe()}")

@@ -211,7 +211,10 @@ class Forbid(Mask):
 
 @dataclass(frozen=True)
 class OnHeads(Mask):
-    """`inner` on some of `count` heads; the others stay open."""
+    """`inner` on some of `count` heads; the others stay open.
+
+    Raises ValueError for options out of range.
+    """
 
     inner: Mask
     heads: tuple[int, ...]
@@ -243,6 +246,7 @@ class Table(Mask):
 
     label_q (b? n) and label_k (b? m) number each token's class, -1 for tokens it does not name; allow (b? h? Q K)
     holds the verdicts. Keys past the end of `label_k` (appended later) are not named.
+    Raises ValueError for options out of range.
     """
 
     label_q: Int[Tensor, "*b n"]

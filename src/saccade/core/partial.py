@@ -29,7 +29,10 @@ def identity(like: Float[Tensor, "b h n d"]) -> Partial:
 
 
 def merge(a: Partial, b: Partial) -> Partial:
-    """Attention over the keys of both; they must not share a key."""
+    """Attention over the keys of both; they must not share a key.
+
+    Raises ValueError where a side has no lse.
+    """
     if a.lse is None or b.lse is None:
         raise ValueError("merge needs lse on both sides; ask the kernel with want_lse=True")
     lse = torch.logaddexp(a.lse, b.lse)

@@ -18,7 +18,10 @@ FAR = 1 << 13  # beyond any grid; its square, three times, fits 32 bits
 
 @dataclass(frozen=True)
 class Disc(Mask):
-    """Image tokens see image tokens nearer than `radius`, in tokens: dt^2 + dy^2 + dx^2 < radius^2, strictly."""
+    """Image tokens see image tokens nearer than `radius`, in tokens: dt^2 + dy^2 + dx^2 < radius^2, strictly.
+
+    Raises ValueError for options out of range.
+    """
 
     radius: float
 
@@ -55,7 +58,10 @@ class Disc(Mask):
 
 @dataclass(frozen=True)
 class Band(Mask):
-    """Image tokens see image tokens fewer than `width` steps away along one axis of the grid."""
+    """Image tokens see image tokens fewer than `width` steps away along one axis of the grid.
+
+    Raises ValueError for options out of range.
+    """
 
     axis: Literal["t", "y", "x"]
     width: int
@@ -82,7 +88,10 @@ class Band(Mask):
 
 @dataclass(frozen=True)
 class Windows(Mask):
-    """Image tokens see the image tokens of their own window, size x size in (y, x); windows do not overlap."""
+    """Image tokens see the image tokens of their own window, size x size in (y, x); windows do not overlap.
+
+    Raises ValueError for options out of range.
+    """
 
     size: int
 

@@ -12,6 +12,7 @@ class Rows:
 
     >>> Rows.of("uncond", "cond", samples=2).roles
     ('uncond', 'uncond', 'cond', 'cond')
+    Raises ValueError for options out of range.
     """
 
     roles: tuple[Role, ...]

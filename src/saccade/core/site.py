@@ -33,7 +33,10 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Sites by name pattern, kind and place in the model, heads, and a span of progress; build it with `at`."""
+    """Sites by name pattern, kind and place in the model, heads, and a span of progress; build it with `at`.
+
+    Raises ValueError for options out of range.
+    """
 
     pattern: str = "*"
     kinds: tuple[SiteKind, ...] = ("joint", "self")

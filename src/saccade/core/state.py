@@ -30,7 +30,10 @@ class Memory:
         return key in self.now
 
     def get(self, key: str, *, shape: tuple[int, ...] | None = None) -> Any:
-        """What was put under `key` before this step; `shape` guards tensors against reuse with another sequence."""
+        """What was put under `key` before this step; `shape` guards tensors against reuse with another sequence.
+
+        Raises StateError where nothing was put, or something of another shape.
+        """
         if key not in self.now:
             raise StateError(f"{self.owner} reads '{key}' before any step put it; let a step that puts it run first")
         value = self.now[key]
@@ -117,7 +120,10 @@ class Tape:
         return sorted({sigma for (sigma, name), value in self.entries.items() if name == site and not _empty(value)})
 
     def at(self, sigma: float, site: str) -> Any:
-        """The value recorded at this noise level and site."""
+        """The value recorded at this noise level and site.
+
+        Raises StateError where nothing was recorded at this site and noise level.
+        """
         key = (round(sigma, self.digits), site)
         if key not in self.entries or _empty(self.entries[key]):
             raise StateError(

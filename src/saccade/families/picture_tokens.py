@@ -24,7 +24,10 @@ _held: WeakKeyDictionary[Any, Layout] = WeakKeyDictionary()  # cache -> the toke
 
 
 def layouts(inputs: Inputs, marks: dict[str, int], grids: Grids) -> Layouts:
-    """(queries, keys) of a forward; `marks` are the ids that stand for the tokens of a picture and of a video."""
+    """(queries, keys) of a forward; `marks` are the ids that stand for the tokens of a picture and of a video.
+
+    Raises ValueError where only embeddings are given.
+    """
     ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs)
     if ids is None:
         raise ValueError(f"inputs_embeds do not tell which tokens are pictures; give input_ids, or {BY_HAND}")
@@ -55,7 +58,10 @@ def grids_of_row(grids: Int[Tensor, "p 3"], rows: int, merge: int) -> list[Grid]
 
 
 def grids_of_places(ids: Int[Tensor, "b n"], places: Int[Tensor, "3 b n"], marks: dict[str, int]) -> Grids:
-    """The same from the tokens' places (t h w): as many rows and columns as there are different places."""
+    """The same from the tokens' places (t h w): as many rows and columns as there are different places.
+
+    Raises ValueError where rows hold pictures of different sizes.
+    """
     names, found = labels(ids, marks), []
     for row in range(len(ids)):
         start, grids = 0, {name: [] for name in marks}

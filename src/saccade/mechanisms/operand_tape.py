@@ -53,7 +53,10 @@ def slot(tape: Tape, site: Site, clock: Clock) -> dict[str, Any]:
 
 
 def taped(tape: Tape, site: Site, clock: Clock, align: Align = "sigma") -> dict[str, Tensor]:
-    """What was recorded at this noise level; under "official" at the next cleaner one."""
+    """What was recorded at this noise level; under "official" at the next cleaner one.
+
+    Raises StateError where the tape holds nothing cleaner.
+    """
     place = _place(site, clock)
     place = place if tape.levels(place) else site.name
     if align == "sigma":

@@ -75,7 +75,10 @@ def score_edit(
 
 
 def structure_distance(picture: Picture, reference: Picture, features: Features) -> float:
-    """Mean squared difference of the two pictures' maps of cosine similarity between patches (Splice, 2201.00424)."""
+    """Mean squared difference of the two pictures' maps of cosine similarity between patches (Splice, 2201.00424).
+
+    Raises ValueError where the features of the two pictures differ in patches.
+    """
     check_shapes(picture, reference)
     maps = [_self_similarity(features(one)) for one in (picture, reference)]
     if maps[0].shape != maps[1].shape:

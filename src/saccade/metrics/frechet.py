@@ -40,7 +40,10 @@ class Moments:
 
     @staticmethod
     def of(features: Features) -> "Moments":
-        """Those of one chunk; it holds one vector at least."""
+        """Those of one chunk; it holds one vector at least.
+
+        Raises ValueError for no vector.
+        """
         if not len(features):
             raise ValueError(f"features {tuple(features.shape)} hold no vector; give at least one")
         x = features.double()
@@ -60,7 +63,10 @@ class Moments:
 
     @property
     def cov(self) -> Float64[Tensor, "f f"]:
-        """The unbiased covariance; takes two vectors."""
+        """The unbiased covariance; takes two vectors.
+
+        Raises ValueError for a single vector.
+        """
         if self.n < 2:
             raise ValueError(f"n={self.n} vector has no covariance; give at least two")
         return self.scatter / (self.n - 1)
@@ -103,6 +109,7 @@ def kernel_distance(real: Features, fake: Others, *, subsets: int = 100, size: i
     """Unbiased squared maximum mean discrepancy of the kernel (x.y / f + 1)^3: its mean over random subsets.
 
     Below zero by chance where the sets agree. `size`: vectors of each set in a subset, drawn without replacement.
+    Raises ValueError for a size below 2 or above the smaller set's.
     """
     check_features(real, fake)
     if not 2 <= size <= min(len(real), len(fake)):

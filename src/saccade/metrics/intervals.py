@@ -58,7 +58,10 @@ def bootstrap(values: Values, statistic: Statistic | None = None, *, seed: int =
 
 
 def share(kept: Sequence[bool]) -> Interval:
-    """Share of successes and Wilson's interval, which stays within [0, 1] and open at 0 and 1."""
+    """Share of successes and Wilson's interval, which stays within [0, 1] and open at 0 and 1.
+
+    Raises ValueError for no value.
+    """
     from scipy.stats import norm
 
     n = len(kept)
@@ -77,7 +80,10 @@ def paired_difference(a: Values, b: Values, *, seed: int = 0) -> Interval:
 
 
 def paired_ratio(a: Values, b: Values, *, seed: int = 0) -> Interval:
-    """Median of a / b over pairs, with its bootstrap interval."""
+    """Median of a / b over pairs, with its bootstrap interval.
+
+    Raises ValueError where b is not positive.
+    """
     x, y = _pairs(a, b)
     if not (y > 0).all():
         raise ValueError(f"b={list(b)} must be positive to divide by")

@@ -65,7 +65,10 @@ def draw_masked(
 
 
 def agreement(ids: Int[Tensor, "b n"], reference: Int[Tensor, "b n"], *, after: int = 0) -> Float[Tensor, " b"]:
-    """Share of tokens from `after` on that are the same."""
+    """Share of tokens from `after` on that are the same.
+
+    Raises ValueError where the shapes differ.
+    """
     if ids.shape != reference.shape:
         raise ValueError(f"ids {tuple(ids.shape)} and reference {tuple(reference.shape)} must have one shape")
     _check_after(after, ids)

@@ -33,7 +33,10 @@ class Manifold:
 
 
 def manifold(real: Features, fake: Others, *, k: int = 3, rows: int = ROWS) -> Manifold:
-    """All four scores, of distances in float64. `rows`: of them in memory at once, which changes no score."""
+    """All four scores, of distances in float64. `rows`: of them in memory at once, which changes no score.
+
+    Raises ValueError for a k out of range.
+    """
     check_features(real, fake)
     real, fake = real.double(), fake.double()
     if not 1 <= k < min(len(real), len(fake)):

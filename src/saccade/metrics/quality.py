@@ -73,6 +73,7 @@ def quality(
     """Judge `fake`, drawn for the labels `wanted`, against held-out `real` pictures.
 
     `k`: neighbours that a ball reaches. `resamples`: behind the spread of the Frechet distance.
+    Raises ValueError where pictures and labels differ in number, or the classifier is in training mode.
     """
     if classifier.training:
         raise ValueError("classifier is in training mode, where a picture's features depend on its batch; call eval()")

@@ -60,7 +60,10 @@ class Architecture(nn.Module):
 
     @classmethod
     def of(cls, size: str, **changes: Any) -> Self:
-        """A fresh model of a published size, with some of its options changed."""
+        """A fresh model of a published size, with some of its options changed.
+
+        Raises ValueError for an unknown size.
+        """
         if size not in cls.sizes:
             raise ValueError(f"size='{size}' of {cls.__name__} is unknown; choose one of {', '.join(cls.sizes)}")
         return cls(cls.sizes[size], **changes)

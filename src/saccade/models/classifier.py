@@ -20,7 +20,10 @@ GRID = 16
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """`side`: of the pictures, 16 times a power of two; `width`: channels of the first stage, doubled twice."""
+    """`side`: of the pictures, 16 times a power of two; `width`: channels of the first stage, doubled twice.
+
+    Raises ValueError for options out of range.
+    """
 
     side: int = 32
     channels: int = 3

@@ -38,6 +38,7 @@ class DiTConfig:
     learned_variance   twice the channels out: the second half is DDPM's variance
     time_scale   multiplies the time before its embedding
     positions    a fixed table; or none, for mixers that bring their own
+    Raises ValueError for options out of range.
     """
 
     depth: int = 12

@@ -14,6 +14,7 @@ class LabelWords(nn.Module):
     """A model conditioned on words, called as `forward(x, t, labels)`: each label is `tokens` learned words of `width`.
 
     Label `classes` means none, and has words of its own.
+    Raises ValueError for sizes below 1.
     """
 
     def __init__(self, model: nn.Module, classes: int, *, tokens: int = 16, width: int) -> None:
@@ -46,6 +47,7 @@ class TokenWords(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], ids: Int[Tensor, "b m"]) -> Prediction:
+        """Predict; raises ValueError for rows of another length."""
         if ids.shape[1] != self.tokens:
             raise ValueError(f"ids of shape {tuple(ids.shape)} must have tokens={self.tokens} a row; pad with the last")
         return self.model(x, t, self.word(ids.flatten()).unflatten(0, ids.shape) + self.place)

@@ -40,6 +40,7 @@ class MixerAttention(nn.Module):
         self.mixer, self._recorder = mixer, (recorder,)  # a tuple: the recorder is the transformer's, no part of this
 
     def forward(self, hidden_states: Float[Tensor, "b n d"], *_: Any, **__: Any) -> Float[Tensor, "b n d"]:
+        """The mixer's output; raises ValueError for a mixer with losses of its own."""
         out, losses, _ = self.mixer(hidden_states, TokenPositions(grid=self._recorder[0].grid))
         if losses:
             raise ValueError(

@@ -34,7 +34,10 @@ _PAD_SIZE, _WORD_SIZE, _PINNED = 1e4, 8.0, 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class ScenesFlux:
-    """Sizes of all parts; the defaults are those of the shipped weights."""
+    """Sizes of all parts; the defaults are those of the shipped weights.
+
+    Raises ValueError for options out of range.
+    """
 
     hidden: int = 192
     head_dim: int = 64

@@ -19,7 +19,10 @@ SPECIAL = ("[PAD]", "[UNK]", "[MASK]")
 
 @dataclass(frozen=True, kw_only=True)
 class ShakespeareLM:
-    """Sizes; the defaults are those of the shipped weights. `context`: longest sequence trained, in tokens."""
+    """Sizes; the defaults are those of the shipped weights. `context`: longest sequence trained, in tokens.
+
+    Raises ValueError for options out of range.
+    """
 
     hidden: int = 192
     layers: int = 4

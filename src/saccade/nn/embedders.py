@@ -69,13 +69,17 @@ class Patchify(nn.Module):
         self.conv = nn.Conv2d(channels, width, patch, stride=patch)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Patches as tokens; raises ValueError for sides that are no multiples of the patch."""
         if any(side % self.patch for side in x.shape[-2:]):
             raise ValueError(f"sides {tuple(x.shape[-2:])} of x must be multiples of patch={self.patch}")
         return self.conv(x).flatten(2).mT
 
 
 def unpatchify(tokens: Float[Tensor, "b n k"], grid: tuple[int, int], patch: int) -> Float[Tensor, "b c h w"]:
-    """Tokens back to a picture; a token holds its patch as (row, column, channel)."""
+    """Tokens back to a picture; a token holds its patch as (row, column, channel).
+
+    Raises ValueError for tokens that do not fill the grid.
+    """
     if tokens.shape[1] != grid[0] * grid[1]:
         raise ValueError(f"{tokens.shape[1]} tokens do not fill grid={grid}")
     cells = tokens.unflatten(1, grid).unflatten(-1, (patch, patch, -1))

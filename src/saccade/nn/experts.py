@@ -74,7 +74,10 @@ class StackedLinear(nn.Module):
 
 
 class Experts(nn.Module):
-    """`count` feed-forwards of a kind. A token gets what its own experts say: no capacity, nothing is dropped."""
+    """`count` feed-forwards of a kind. A token gets what its own experts say: no capacity, nothing is dropped.
+
+    Raises ValueError for sizes below 1.
+    """
 
     def __init__(self, width: int, count: int, *, hidden: int, kind: ExpertKind = "swiglu") -> None:
         super().__init__()

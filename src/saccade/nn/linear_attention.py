@@ -47,7 +47,10 @@ class LinearAttention(nn.Module):
 
 
 class LocalTerm(nn.Module):
-    """A depthwise convolution over the grid, one filter a channel."""
+    """A depthwise convolution over the grid, one filter a channel.
+
+    Raises ValueError for an even side.
+    """
 
     def __init__(self, width: int, side: int) -> None:
         super().__init__()
@@ -75,7 +78,10 @@ class GatedConv(nn.Module):
 
 
 def chosen_features(name: Named, exponent: float) -> Features:
-    """Features by name."""
+    """Features by name.
+
+    Raises ValueError for an unknown name or an exponent below 1.
+    """
     known: dict[str, Features] = {
         "relu": relu_features,
         "elu": elu_features,

@@ -23,6 +23,7 @@ class TopKRouter(Router):
     """The `top` most probable of `experts`, by one linear layer and a softmax.
 
     norm_topk   weights of the chosen sum to one; otherwise they are their probabilities among all
+    Raises ValueError for a top out of range.
     """
 
     def __init__(self, width: int, experts: int, *, top: int = 2, norm_topk: bool = False, bias: bool = False) -> None:
@@ -63,6 +64,7 @@ class MoE(nn.Module):
     per_image   take that loss in every image, then the mean, and not over the whole batch
     soft        all experts serve every token
     bias        of the router
+    Raises ValueError for negative options.
     """
 
     def __init__(

@@ -16,7 +16,10 @@ BASE = 10000.0
 
 
 def axis_table(positions: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
-    """[sin | cos] of positions along one axis, computed in double precision."""
+    """[sin | cos] of positions along one axis, computed in double precision.
+
+    Raises ValueError for an odd width.
+    """
     if width % 2:
         raise ValueError(f"width={width} of a sine-cosine table must be even")
     angles = positions.double()[:, None] * _frequencies(width // 2, positions.device)
@@ -26,7 +29,10 @@ def axis_table(positions: Float[Tensor, " n"], width: int) -> Float[Tensor, "n w
 def grid_table(
     grid: Sequence[int], width: int, *, scale: float = 1.0, start: Sequence[float] | None = None
 ) -> Float[Tensor, "n width"]:
-    """The table of an n-d grid, the last axis in the first channels; a cell's place is `start + scale * index`."""
+    """The table of an n-d grid, the last axis in the first channels; a cell's place is `start + scale * index`.
+
+    Raises ValueError for a width that the axes cannot share.
+    """
     share = width // len(grid)
     if width % (2 * len(grid)):
         raise ValueError(
@@ -46,7 +52,10 @@ def grid_places(
 
 
 def rotary_table(places: Float[Tensor, "n axes"], channels: Sequence[int]) -> Float[Tensor, "2 n e"]:
-    """cos and sin for `rotate`: `channels[a]` of a head's channels turn with the place along axis a."""
+    """cos and sin for `rotate`: `channels[a]` of a head's channels turn with the place along axis a.
+
+    Raises ValueError unless channels holds an even number for each axis.
+    """
     if any(each % 2 for each in channels) or len(channels) != places.shape[-1]:
         raise ValueError(f"channels={tuple(channels)} must be one even number for each of {places.shape[-1]} axes")
     angles = [

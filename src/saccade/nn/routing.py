@@ -33,7 +33,10 @@ def name_routers(model: nn.Module) -> None:
 
 
 def choose(probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False) -> Routing:
-    """The k most probable of e, the weights as they are or summing to one; of equals the first."""
+    """The k most probable of e, the weights as they are or summing to one; of equals the first.
+
+    Raises ValueError for a k out of range.
+    """
     if not 1 <= k <= probs.shape[-1]:
         raise ValueError(f"k={k} must be between 1 and the {probs.shape[-1]} that there are to choose from")
     index = probs.argmax(-1, keepdim=True) if k == 1 else probs.argsort(dim=-1, descending=True, stable=True)[..., :k]
@@ -75,6 +78,7 @@ def record_routing(model: nn.Module, *, detach: bool = True) -> Iterator[dict[st
     """Every `Routing` that the routers of `model` make meanwhile, by the router's name, in order of calls.
 
     `detach=False` keeps gradients, for losses of routers that a model does not know it has.
+    Raises ValueError for a model without routers.
     """
     found: dict[str, list[Routing]] = {}
     routers = {name: module for name, module in model.named_modules() if isinstance(module, Router)}

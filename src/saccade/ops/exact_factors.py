@@ -24,7 +24,10 @@ DistanceForm = Literal["each_axis", "minimal", "keys"]
 
 
 def alibi_slopes(heads: int) -> Float[Tensor, " {heads}"]:
-    """2^(-8 (h + 1) / heads), h = 0 .. heads - 1: geometric, also where `heads` is not a power of two."""
+    """2^(-8 (h + 1) / heads), h = 0 .. heads - 1: geometric, also where `heads` is not a power of two.
+
+    Raises ValueError for fewer than one head.
+    """
     if heads < 1:
         raise ValueError(f"heads={heads} must be at least 1")
     return 2.0 ** (-8 * torch.arange(1, heads + 1, dtype=torch.float64) / heads)
@@ -59,6 +62,7 @@ def distance_factors(
     minimal    d + 2 columns, [2 w x, -|x|_w^2, 1] . [y, 1, -|y|_w^2]: the rank of a distance matrix
     keys       d + 1 columns, without the row constant |x|_w^2
     Weights stay on the side of x or of the squares, so that whole positions y stay whole numbers.
+    Raises ValueError for an unknown form.
     """
     w = (torch.ones_like(x[:1]) if weight is None else weight.to(x)).expand(-1, x.shape[1])[None, :, None, :]
     x, y = x[None, None], y[None, None]

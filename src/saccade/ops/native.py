@@ -124,7 +124,10 @@ def attend_blocks(
     q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
     tiles: Bool[Tensor, "T s c"], plan: GatherSchedule, scale: float,
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
-    """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
+    """(out, lse) by query block; blocks that read nothing get 0 and -inf.
+
+    Raises BuildError where this processor cannot run the products.
+    """
     half = q.dtype == torch.bfloat16
     kt, vt = torch.empty_like(k), torch.empty_like(v) if half else v
     read_by_all = len(plan.rows) == len(q)

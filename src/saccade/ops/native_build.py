@@ -41,7 +41,10 @@ class BuildError(SaccadeError, RuntimeError):
 
 
 def obstacle() -> str | None:
-    """Why the kernel cannot run here: switched off, a processor or a compiler that is missing; None where it can."""
+    """Why the kernel cannot run here: switched off, a processor or a compiler that is missing; None where it can.
+
+    Raises ValueError for a SACCADE_NATIVE that is neither on nor off.
+    """
     switch = os.environ.get("SACCADE_NATIVE") or "on"
     if switch not in ("on", "off"):
         raise ValueError(f"SACCADE_NATIVE={switch} must be on or off")

@@ -17,7 +17,10 @@ from saccade.core.layout import Grid, Layout
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of t x h x w tokens in raster order, raster inside; border tiles may be smaller."""
+    """Tiles of t x h x w tokens in raster order, raster inside; border tiles may be smaller.
+
+    Raises ValueError for options out of range.
+    """
 
     t: int
     h: int

@@ -104,7 +104,10 @@ def svd_factors(
 
 
 def check_table(b: Tensor, energy: float, max_rank: int | None, means: str = "drop") -> None:
-    """Refuse what no factors can be made from."""
+    """Refuse what no factors can be made from.
+
+    Raises ValueError for values that are not finite, or unknown options.
+    """
     if not 0 < energy <= 1:
         raise ValueError(f"energy={energy} must be in (0, 1]: the share of the squared norm that the factors keep")
     if max_rank is not None and max_rank < 0:

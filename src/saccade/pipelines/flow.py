@@ -46,6 +46,7 @@ class Flow:
 
     height, width  pixels, multiples of what one image token covers
     text_tokens    the pipeline's `max_sequence_length`; None for its default
+    Raises ValueError for options out of range.
     """
 
     pipe: Any
@@ -71,7 +72,10 @@ class Flow:
         return self.height // self.side, self.width // self.side
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The levels of a run of `steps` steps, falling, the clean one last."""
+        """The levels of a run of `steps` steps, falling, the clean one last.
+
+        Raises ValueError for fewer than one step.
+        """
         if steps < 1:
             raise ValueError(f"steps={steps} must be at least 1")
         scheduler = deepcopy(self.pipe.scheduler)
@@ -83,7 +87,10 @@ class Flow:
         return Levels(sigmas=torch.tensor(self.sigmas(steps)))
 
     def on_tokens(self, mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "y x"]:
-        """A mask on image tokens; of a mask on pixels, the tokens that cover any of it."""
+        """A mask on image tokens; of a mask on pixels, the tokens that cover any of it.
+
+        Raises ValueError for a mask of another size or type.
+        """
         if mask.dtype != torch.bool:
             raise ValueError(f"mask of {mask.dtype} must be bool; compare it with a threshold first")
         if tuple(mask.shape) == self.grid:
@@ -102,7 +109,10 @@ class Flow:
 
     @torch.no_grad()
     def encode(self, pictures: Float[np.ndarray, "b h w 3"]) -> Float[Tensor, "b ..."]:
-        """The mean latents of pictures in [0, 1], as the transformer takes them, float32."""
+        """The mean latents of pictures in [0, 1], as the transformer takes them, float32.
+
+        Raises ValueError for pictures of another size.
+        """
         if pictures.shape[1:3] != (self.height, self.width):
             raise ValueError(
                 f"pictures of {pictures.shape[1:3]} pixels must be {(self.height, self.width)}; resize them"

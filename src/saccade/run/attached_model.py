@@ -70,7 +70,10 @@ def inside(outer: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutOverride:
-    """What was said by hand about how to read a model: a family, or the layout (and heads) of a plain module."""
+    """What was said by hand about how to read a model: a family, or the layout (and heads) of a plain module.
+
+    Raises ValueError for options out of range.
+    """
 
     layout: Layout | None = None
     heads: int | None = None
@@ -82,7 +85,10 @@ class LayoutOverride:
 
 
 def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family:
-    """The family of a model: as given, by hand where a layout is given, or by class name."""
+    """The family of a model: as given, by hand where a layout is given, or by class name.
+
+    Raises ValueError for a model that no family knows.
+    """
     if reading is not None and reading.family is not None:
         return reading.family
     names = _names(type(model))

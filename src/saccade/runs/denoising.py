@@ -50,7 +50,10 @@ def ddpm(
 
 @torch.no_grad()
 def rectified_flow(predict: Predict, noise: Float[Tensor, "b c *d"], *, steps: int = 50) -> Float[Tensor, "b c *d"]:
-    """Euler's method in `steps` even steps from noise at t = 1 to the picture at t = 0."""
+    """Euler's method in `steps` even steps from noise at t = 1 to the picture at t = 0.
+
+    Raises ValueError for fewer than one step.
+    """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
 

@@ -43,6 +43,7 @@ class Chain:
 
     `compat`: "official" for the bytes' cost as released code has it; see the module.
     Methods take `k` (b), the step of each row. Tables are float64, results have the dtype of the pictures.
+    Raises ValueError for options out of range.
     """
 
     betas: Float64[Tensor, " s"] = field(default_factory=linear_betas)
@@ -76,7 +77,10 @@ class Chain:
         return torch.cat((variance[1:2], variance[1:])).log()
 
     def respaced(self, steps: int) -> Self:
-        """The chain of `steps` evenly spaced steps of this one, ends included, with the same abar there."""
+        """The chain of `steps` evenly spaced steps of this one, ends included, with the same abar there.
+
+        Raises ValueError for a number of steps out of range.
+        """
         if not 2 <= steps <= len(self):
             raise ValueError(f"steps={steps} must be between 2 and {len(self)}, the steps of the chain")
         chosen = torch.tensor([round(k * (len(self) - 1) / (steps - 1)) for k in range(steps)])

@@ -123,7 +123,10 @@ def grid_ids(layout: Layout, device: torch.device) -> Tensor:
 
 
 def rows_given(given: Rows, guidance: Guidance | None, batch: int) -> Rows:
-    """Rows as said by hand: those of the whole batch, or of each branch where a pipeline stacks its branches."""
+    """Rows as said by hand: those of the whole batch, or of each branch where a pipeline stacks its branches.
+
+    Raises ValueError where neither fits the batch.
+    """
     if given.n == batch:
         return given
     if guidance is not None and guidance.stacked and given.n * len(guidance.roles) == batch:

@@ -18,12 +18,18 @@ IN_GRAPH = "saccade: the attached model was compiled afterwards; attach(torch.co
 
 @torch.compiler.disable(reason=IN_GRAPH)
 def refuse_in_graph() -> NoReturn:
-    """Raised while a compiler traces the outer hook: rows and steps must be read outside the graph."""
+    """Raised while a compiler traces the outer hook: rows and steps must be read outside the graph.
+
+    Raises SaccadeError, always.
+    """
     raise SaccadeError(IN_GRAPH)
 
 
 def refuse_in_place(model: nn.Module) -> None:
-    """`model.compile()` puts the whole call, hooks included, into one graph."""
+    """`model.compile()` puts the whole call, hooks included, into one graph.
+
+    Raises SaccadeError for a model compiled in place.
+    """
     if getattr(model, "_compiled_call_impl", None) is not None:
         raise SaccadeError(
             f"{type(model).__name__}.compile() compiles in place, so its step cannot be read outside the graph; "
@@ -47,7 +53,10 @@ def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -
 
 
 def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> None:
-    """The site is still ours, and nothing else was chosen to compute its attention."""
+    """The site is still ours, and nothing else was chosen to compute its attention.
+
+    Raises SilentSiteError where its calls are not seen, SaccadeError under context parallelism.
+    """
     _check_torch()
     if replaced:
         raise SilentSiteError(
@@ -93,7 +102,10 @@ def _other_backend(interceptor: SiteInterceptor, name: str, asked: bool) -> None
 
 
 def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> None:
-    """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not."""
+    """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not.
+
+    Raises MissingError for what the host or the rows lack.
+    """
     family, site = interceptor.view.family, interceptor.site
     source, _, item = need.partition(".")
     if source == "host" and (mend := family.missing(item, site.kind)):
@@ -105,7 +117,10 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
 
 
 def check_start(rows: Rows | None, sample: Tensor) -> None:
-    """At the first step of a generation target rows hold the very noise of their source rows."""
+    """At the first step of a generation target rows hold the very noise of their source rows.
+
+    Raises ValueError where they do not.
+    """
     if rows is None or not (rows.where("source") and rows.where("target")):
         return
     targets, sources = (list(side) for side in zip(*rows.pairs(), strict=True))
@@ -117,7 +132,10 @@ def check_start(rows: Rows | None, sample: Tensor) -> None:
 
 
 def check_seen(interceptor: SiteInterceptor) -> None:
-    """A planned site whose attention module ran let its call pass through us."""
+    """A planned site whose attention module ran let its call pass through us.
+
+    Raises SilentSiteError where it passed another way.
+    """
     if interceptor.plan is None or interceptor.seen:
         return
     raise SilentSiteError(

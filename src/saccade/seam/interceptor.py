@@ -71,7 +71,10 @@ class SiteInterceptor:
         attention_kwargs: dict[str, Any] | None = None,
         **where: Any,
     ) -> Tensor:
-        """A call of diffusers' dispatcher: tensors (b n h d); `where` (back end, parallel group) was checked before."""
+        """A call of diffusers' dispatcher: tensors (b n h d); `where` (back end, parallel group) was checked before.
+
+        Raises ValueError for arguments it does not understand.
+        """
         if attention_kwargs:
             raise ValueError(
                 f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
@@ -115,7 +118,10 @@ class SiteInterceptor:
         scale: float | None,
         bias: Tensor | None = None,
     ) -> Tensor | None:
-        """The planned attention (b h n d), or None for a call that is the host's own business."""
+        """The planned attention (b h n d), or None for a call that is the host's own business.
+
+        Raises ValueError for dropout, and for tokens that the layout does not have.
+        """
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
         if plan is None or layout_q is None or layout_k is None:
             return None

@@ -64,7 +64,10 @@ class HostView:
 
     @property
     def rotary(self) -> Rotary:
-        """The host's rotary table for the tokens of this call."""
+        """The host's rotary table for the tokens of this call.
+
+        Raises StateError where no mechanism asked for it.
+        """
         self._offer("rotary")
         if self.table is None:
             raise StateError(

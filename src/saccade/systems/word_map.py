@@ -36,6 +36,7 @@ class WordMap:
     over     the keys whose shares add up to one: "all keys", or "text keys" as the official code has it for CogVideoX
     label    its name in reports and state; two maps watched at once need two
     where    sites and share of the steps; by default the sites with text in the model's last stack of blocks
+    Raises ValueError for options out of range.
     """
 
     tokens: Mapping[str, Positions]
@@ -57,7 +58,10 @@ class WordMap:
         return (self._columns,) if heard and self.where.covers(site) and self.where.active(clock) else ()
 
     def heat(self, state: MemoryBank) -> dict[str, Float[Tensor, "s t h w"]]:
-        """The mean over all sites and steps so far of a run's state (`run.state`, before it detaches), by word."""
+        """The mean over all sites and steps so far of a run's state (`run.state`, before it detaches), by word.
+
+        Raises StateError where no site has watched yet.
+        """
         found = [m for (system, _, _), m in state.memories.items() if system == self.name and _watched(m)]
         if not found:
             raise StateError("no site has watched the words yet; run the pipeline first, and read before detaching")
@@ -70,7 +74,10 @@ class WordMap:
 
 
 def edit_mask(heat: Float[Tensor, "*s h w"], threshold: float = 0.1) -> Bool[Tensor, "*s h w"]:
-    """Where a map, stretched to [0, 1] in each frame, exceeds `threshold`."""
+    """Where a map, stretched to [0, 1] in each frame, exceeds `threshold`.
+
+    Raises ValueError for a threshold outside [0, 1).
+    """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold} must be in [0, 1), a share of the frame's highest value")
     low, high = heat.amin((-2, -1), keepdim=True), heat.amax((-2, -1), keepdim=True)

@@ -37,6 +37,7 @@ class ArchitectureRecipe:
     source        scenes, cifar10 or folder:PATH, at `side` pixels; `options` are those of `open_source`
     objective     which of `flow` and `ddpm` is taught
     seed          of the random start; that of the training is `train.fit.seed`
+    Raises ValueError for options out of range.
     """
 
     architecture: str = "DiT"

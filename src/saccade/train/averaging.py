@@ -15,7 +15,10 @@ def decay_at(step: int, decay: float) -> float:
 
 
 class Average:
-    """The running average of one module's state, in its own memory."""
+    """The running average of one module's state, in its own memory.
+
+    Raises ValueError for a decay outside [0, 1).
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:

@@ -51,6 +51,7 @@ class BudgetComparison:
     source, side     of the pictures; label: what labels of scenes mean; count, held: how many are rendered
     pictures         held-out ones whose loss is measured, and against which samples are judged
     samples, drawn   how many are drawn, in how many steps; guidance: led by how much
+    Raises ValueError for options out of range.
     """
 
     arms: tuple[Arm, ...] = ARMS
@@ -149,7 +150,10 @@ class ArmRun:
     source: Source
 
     def complete(self, folder: Path, classifier: Classifier) -> dict[str, Any]:
-        """Train and judge, or read what `folder` holds."""
+        """Train and judge, or read what `folder` holds.
+
+        Raises ValueError where the folder holds another arm.
+        """
         path = folder / "result.json"
         if not path.exists():
             model = self.trained(folder)

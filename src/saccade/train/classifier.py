@@ -31,7 +31,10 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierStage:
-    """`batch`: pictures; `shift`: pixels that a picture moves at most; `flip`: mirror half of them."""
+    """`batch`: pictures; `shift`: pixels that a picture moves at most; `flip`: mirror half of them.
+
+    Raises ValueError for options out of range.
+    """
 
     fit: Fit = field(
         default_factory=lambda: Fit(

@@ -39,6 +39,7 @@ class FlowStage:
     """`sides`: in pixels, each with its share of the steps, its batch and the size of its pool of scenes.
 
     `drop`: share of captions replaced by the empty one, for guidance. `mean`, `std`: of the times' logits.
+    Raises ValueError for options out of range.
     """
 
     fit: Fit = field(default_factory=lambda: Fit(minutes=80, save_every=100, log_every=50))

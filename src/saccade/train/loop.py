@@ -48,6 +48,7 @@ class Fit:
     compile      run the module through torch.compile
     tensorboard  also write its files, into `tensorboard/`
     log_every, save_every, sheet_every   in steps
+    Raises ValueError for options out of range.
     """
 
     steps: int | None = None

@@ -32,6 +32,7 @@ class MaskedStage:
     """`lengths`: of the sequences, one drawn for each batch; `tokens`: in a batch.
 
     `prompted`: share of the sequences with an unmasked opening, of up to half their length.
+    Raises ValueError for options out of range.
     """
 
     fit: Fit = field(default_factory=lambda: Fit(minutes=60, save_every=100, optim=Optim(lr=2e-3)))
@@ -65,7 +66,10 @@ class MaskedLoss(nn.Module):
 
 
 class MaskedTask:
-    """A `Task`: fill in the masked tokens of windows of one long text."""
+    """A `Task`: fill in the masked tokens of windows of one long text.
+
+    Raises ValueError for fewer tokens than the longest text.
+    """
 
     def __init__(self, model: nn.Module, ids: Int[Tensor, " all"], mask_id: int, stage: MaskedStage) -> None:
         if len(ids) < max(stage.lengths):

@@ -18,6 +18,7 @@ class Optim:
     """`kind`: "adamw" gives Muon nothing; `lr` of AdamW; `muon_lr` of Muon, its updates scaled to AdamW's root mean
     square; `warmup` and `cooldown` are shares of the run over which the rate rises from and falls to zero, linearly;
     `clip` bounds the gradient norm; `flatten` gives Muon stacks of matrices and convolutions too, as matrices.
+    Raises ValueError for options out of range.
     """
 
     kind: OptimiserKind = "muon"

@@ -35,6 +35,7 @@ class Evaluation:
     """`windows` of held-out text as long as the model's context; `draws`: of masked tokens for each.
 
     A sample goes on from `prompt` for `length` tokens in blocks of `block`.
+    Raises ValueError for options out of range.
     """
 
     windows: int = 64

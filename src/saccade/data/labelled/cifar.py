@@ -36,6 +36,7 @@ def read_parquet(
     """All pictures and labels of one file.
 
     Raises ValueError for a file of another kind, and for a broken picture or label with its row.
+    Raises ImportError without pyarrow.
     """
     if find_spec("pyarrow") is None:
         raise ImportError("parquet files need pyarrow: pip install 'saccade[data]'")

@@ -11,7 +11,10 @@ Read = Callable[[int], Image.Image]  # in RGB
 
 
 def decoded(n: int, read: Read, side: int, file: Path | None = None) -> UInt8[np.ndarray, "n s s 3"]:
-    """Picture 0 to n - 1 as squares of `side` pixels; read from `file` if it is there, else written to it."""
+    """Picture 0 to n - 1 as squares of `side` pixels; read from `file` if it is there, else written to it.
+
+    Raises ValueError for a side below one pixel.
+    """
     if side < 1:
         raise ValueError(f"side={side} must be at least 1 pixel")
     if file is None:

@@ -51,7 +51,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """A `Source` of square pictures in memory, or mapped from disk. `flip`: mirror half of every batch."""
+    """A `Source` of square pictures in memory, or mapped from disk. `flip`: mirror half of every batch.
+
+    Raises ValueError for options out of range.
+    """
 
     names: tuple[str, ...]
     train: UInt8[np.ndarray, "n s s c"]
@@ -96,7 +99,10 @@ class Pictures:
         return as_pictures(self.held[chosen]), torch.from_numpy(self.held_labels[chosen])
 
     def held_order(self, n: int) -> Int64[np.ndarray, " n"]:
-        """Where the first `n` held-out pictures lie in `held`."""
+        """Where the first `n` held-out pictures lie in `held`.
+
+        Raises ValueError for more pictures than are held out.
+        """
         if not 0 < n <= len(self.held):
             raise ValueError(f"n={n} must be 1 to {len(self.held)}, the number of held-out pictures")
         return np.random.default_rng(MIXING).permutation(len(self.held))[:n]
@@ -112,7 +118,10 @@ def parted(
     flip: bool = False,
     file: Path | None = None,
 ) -> Pictures:
-    """A source that keeps a fixed random share `held` of the pictures back, at least one; they come first in `file`."""
+    """A source that keeps a fixed random share `held` of the pictures back, at least one; they come first in `file`.
+
+    Raises ValueError for a share outside [0, 1].
+    """
     check_labels(labels, names)
     if not 0 < held < 1:
         raise ValueError(f"held={held} must be between 0 and 1, the share of pictures that is never trained on")

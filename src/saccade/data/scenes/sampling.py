@@ -48,7 +48,10 @@ def apart(a: Box, b: Box, gap: float = GAP) -> bool:
 
 
 def draw_count(rng: np.random.Generator, count: int | None) -> int:
-    """`count`, checked, or a random number of things where it is None."""
+    """`count`, checked, or a random number of things where it is None.
+
+    Raises ValueError for a count out of range.
+    """
     if count is None:
         return 1 + int(np.searchsorted(np.cumsum(COUNT_WEIGHTS[:-1]), rng.random(), side="right"))
     if not 1 <= count <= MAX_COUNT:

@@ -30,7 +30,10 @@ STILL_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """A straight way: `direction` at the start, `travel` the share of the side covered by the whole video."""
+    """A straight way: `direction` at the start, `travel` the share of the side covered by the whole video.
+
+    Raises ValueError for options out of range.
+    """
 
     direction: str
     travel: float = 0.0
@@ -43,7 +46,10 @@ class Motion:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """`scene` is the first of `frames` frames; `motions[i]` moves thing i."""
+    """`scene` is the first of `frames` frames; `motions[i]` moves thing i.
+
+    Raises ValueError for options out of range.
+    """
 
     scene: Scene
     motions: tuple[Motion, ...]
@@ -56,7 +62,10 @@ class Video:
             raise ValueError(f"frames={self.frames} must be at least 2; a single frame is a scene")
 
     def at(self, frame: int) -> Scene:
-        """The scene that one frame shows."""
+        """The scene that one frame shows.
+
+        Raises ValueError for a frame there is not.
+        """
         if not 0 <= frame < self.frames:
             raise ValueError(f"frame={frame} must be 0 to {self.frames - 1}")
         moved = zip(self.scene.things, self.motions, strict=True)
@@ -70,7 +79,10 @@ class Video:
         return np.stack([scene.boxes() for scene in self])
 
     def motion_words(self, i: int) -> str:
-        """How thing `i` moves: "staying still", "moving left", or "moving left then right" where it turns."""
+        """How thing `i` moves: "staying still", "moving left", or "moving left then right" where it turns.
+
+        Raises ValueError for a motion too short to be described.
+        """
         thing, motion = self.scene.things[i], self.motions[i]
         if not _is_plain(thing, motion, self.frames):
             raise ValueError(

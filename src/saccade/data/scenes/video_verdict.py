@@ -33,7 +33,10 @@ class VideoVerdict:
 
 
 def judge_video(frames: Sequence[Picture], prompt: VideoPrompt) -> VideoVerdict:
-    """Judge a video, frame by frame (each as `parse` takes it), by its caption."""
+    """Judge a video, frame by frame (each as `parse` takes it), by its caption.
+
+    Raises ValueError for fewer than two frames.
+    """
     if len(frames) < 2:
         raise ValueError(f"{len(frames)} frames are no video; give at least 2, or use judge for a picture")
     seen = [parse(frame) for frame in frames]

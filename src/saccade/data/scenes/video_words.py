@@ -28,7 +28,10 @@ class VideoPrompt:
 
 
 def describe_video(video: Video, rng: np.random.Generator) -> VideoPrompt:
-    """A random true caption of at most 24 words; the motion of every thing is always named."""
+    """A random true caption of at most 24 words; the motion of every thing is always named.
+
+    Raises ValueError for an empty scene.
+    """
     if not video.scene.things:
         raise ValueError("things=() leaves nothing to describe; give the scene at least one thing")
     motions = tuple(video.motion_words(i) for i in range(len(video.motions)))

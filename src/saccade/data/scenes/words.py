@@ -56,6 +56,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> Prompt:
     """A random true caption of at most 24 words.
 
     A held-out single thing is always named in full, so that no caption of its belongs to a training scene too.
+    Raises ValueError for an empty scene.
     """
     if not scene.things:
         raise ValueError("things=() leaves nothing to describe; give the scene at least one thing")
@@ -74,6 +75,7 @@ def prompts(n: int, *, seed: int, count: int | None = None, split: Split = "trai
     """`n` captions of scenes of one split; the first k are the same for every n.
 
     `count`: things per scene, 1 to 3, or None to draw it. `split`: "train" or "held-out".
+    Raises ValueError for a negative n.
     """
     if n < 0:
         raise ValueError(f"n={n} must not be negative")

@@ -45,7 +45,10 @@ PLACES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One shape; `x`, `y` in [0, 1] are the centre of its box."""
+    """One shape; `x`, `y` in [0, 1] are the centre of its box.
+
+    Raises ValueError for options out of range.
+    """
 
     colour: str
     shape: str

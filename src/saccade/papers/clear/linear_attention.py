@@ -20,6 +20,7 @@ class LinearAttention(Mechanism):
     """
 
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
+        """Replace the output; raises ValueError for a call with a bias or groups."""
         for name in ("mask", "bias"):
             if getattr(call, name) is not None:
                 raise ValueError(

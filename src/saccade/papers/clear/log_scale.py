@@ -18,6 +18,7 @@ class LogScale(Mechanism):
     trained   number of keys the model was trained with, text included; at least 2
     stretch   factor on the number of keys, for keys that stand for many
     Keys appended by other mechanisms are not counted, padding is.
+    Raises ValueError for options out of range.
     """
 
     trained: int

@@ -30,7 +30,10 @@ class PoolingWeights(nn.Module):
         self.of = nn.ParameterDict({_key(name): nn.Parameter(average(size)) for name in names})
 
     def at(self, site: Site) -> Float[Tensor, "d d"]:
-        """The weights of a site."""
+        """The weights of a site.
+
+        Raises ValueError for a site without weights.
+        """
         if _key(site.name) not in self.of:
             raise ValueError(
                 f"no pooling weights for site '{site.name}'; there are some for {', '.join(self.of) or 'none'}"
@@ -46,6 +49,7 @@ class PooledKeys(Mechanism):
     """Append the image's keys and values pooled over `size` x `size` patches, frame by frame.
 
     weights   the user's trainable weights by site; None for plain averages
+    Raises ValueError for options out of range.
     """
 
     size: int

@@ -12,7 +12,10 @@ from saccade.core.state import Memory
 
 @dataclass(frozen=True, kw_only=True)
 class RotaryTheta(Mechanism):
-    """Rotary frequencies of base `factor * theta` instead of the host's theta, on every axis."""
+    """Rotary frequencies of base `factor * theta` instead of the host's theta, on every axis.
+
+    Raises ValueError for options out of range.
+    """
 
     factor: float
     needs = frozenset({"host.rotary"})

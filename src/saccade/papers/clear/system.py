@@ -31,6 +31,7 @@ class Clear:
     ntk             factor on the rotary base, for higher resolutions; 1 leaves it
     weights         trainable pooling weights, by site
     where           sites, heads and share of the steps; cross-attention is never touched
+    Raises ValueError for options out of range.
     """
 
     radius: float
@@ -62,7 +63,10 @@ class Clear:
         return (disc, *self._acts)
 
     def trainable(self, sites: Iterable[Site | str]) -> "Clear":
-        """The same with pooling weights of their own for each site: `clear.weights.parameters()` are yours to train."""
+        """The same with pooling weights of their own for each site: `clear.weights.parameters()` are yours to train.
+
+        Raises ValueError without pooling.
+        """
         if self.pool is None:
             raise ValueError("pool=None has no weights to train; give the side of the patches, such as pool=4")
         return replace(self, weights=PoolingWeights(sites, self.pool))

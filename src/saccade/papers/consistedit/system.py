@@ -24,6 +24,7 @@ class Region:
 
     mask      where to edit, in [0, 1]: (h w), video (t h w), or for each sample (s t h w)
     strength  share of the steps in which it keeps its structure
+    Raises ValueError for options out of range.
     """
 
     mask: Map
@@ -61,6 +62,7 @@ class ConsistEdit:
     where      sites, share of depth and of the steps; by default the model's last stack of blocks, as FLUX's
                single-stream ones; cross-attention is never touched
     Attach with rows=Rows.of("source", "target", samples=n) for a batch of n source and then n target prompts.
+    Raises ValueError for options out of range.
     """
 
     strength: float = 1.0

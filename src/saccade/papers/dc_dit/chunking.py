@@ -21,7 +21,10 @@ from saccade.nn.routing import Routing, straight_through
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How many tokens are worked on: `rho` in [0, 1) of the kept ones are dropped, all rows alike or each its own."""
+    """How many tokens are worked on: `rho` in [0, 1) of the kept ones are dropped, all rows alike or each its own.
+
+    Raises ValueError for options out of range.
+    """
 
     rho: float | Float[Tensor, " b"] = 0.0
     ratio: float = 4.0
@@ -36,7 +39,10 @@ class Budget:
             raise ValueError(f"rho={worst} must be in [0, 1); at 1 every token would be dropped")
 
     def shares(self, rows: int, device: torch.device) -> Float[Tensor, "rows 1"]:
-        """`rho` of every row, in float32."""
+        """`rho` of every row, in float32.
+
+        Raises ValueError unless rho holds one number, or one for each row.
+        """
         shares = torch.as_tensor(self.rho, dtype=torch.float32, device=device).reshape(-1, 1)
         if len(shares) not in (1, rows):
             raise ValueError(f"rho has {len(shares)} numbers for {rows} rows; give one, or one for each")

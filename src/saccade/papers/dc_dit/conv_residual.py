@@ -20,7 +20,10 @@ Axes = Literal[1, 2]
 
 
 class ConvResidual(nn.Module):
-    """One block from `width` to `out` channels; the narrower of the two inside."""
+    """One block from `width` to `out` channels; the narrower of the two inside.
+
+    Raises ValueError for widths that the groups do not divide.
+    """
 
     def __init__(self, width: int, out: int, condition: int, *, axes: Axes = 2) -> None:
         super().__init__()

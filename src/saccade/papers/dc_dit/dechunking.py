@@ -31,6 +31,7 @@ class Dechunk:
     nearest  the nearest kept token as it is
     ema      a running mean along the sequence; then the last kept token at or before (H-Net)
     sigma    of the Gaussian, in cells
+    Raises ValueError for options out of range.
     """
 
     how: How = "smooth"

@@ -39,7 +39,10 @@ class KeepRouter(Router):
 
 
 class Predictability(nn.Module):
-    """sigmoid of a score of z - conv(z), z a quarter as wide as the token."""
+    """sigmoid of a score of z - conv(z), z a quarter as wide as the token.
+
+    Raises ValueError for a width that the groups do not divide.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -52,6 +52,7 @@ class DCDiTConfig:
     ratio_group     rows over which it takes the mean; None: all rows
     zero_residual   the branch beside the main network starts at zero
     condition_norm  LayerNorm on the condition of the convolutions, for a model made from another's blocks
+    Raises ValueError for options out of range.
     """
 
     layout: Layout = ("c2", ("D12",), "c2")

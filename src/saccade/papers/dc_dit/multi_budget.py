@@ -15,7 +15,10 @@ from saccade.train.denoising import ArchitectureLoss, ArchitectureTask
 
 @dataclass(frozen=True, kw_only=True)
 class MultiBudget:
-    """Shares to draw from, all equally likely, once `warmup` steps have dropped nothing."""
+    """Shares to draw from, all equally likely, once `warmup` steps have dropped nothing.
+
+    Raises ValueError for options out of range.
+    """
 
     shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     warmup: int = 5_000
@@ -33,7 +36,10 @@ class MultiBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """The ratio that the loss aims at: from `start` to `end`, evenly over `steps`."""
+    """The ratio that the loss aims at: from `start` to `end`, evenly over `steps`.
+
+    Raises ValueError for options out of range.
+    """
 
     start: float
     end: float

@@ -75,7 +75,10 @@ GATES: dict[str, Callable[[int], nn.Module]] = {
 
 
 def make_gate(name: str, width: int) -> nn.Module:
-    """The gate of that name: `gate(x, keep)`, same shape."""
+    """The gate of that name: `gate(x, keep)`, same shape.
+
+    Raises ValueError for an unknown gate.
+    """
     if name not in GATES:
         raise ValueError(f"gate='{name}' is unknown; choose one of {', '.join(GATES)}")
     return GATES[name](width)

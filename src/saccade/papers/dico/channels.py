@@ -30,7 +30,10 @@ def channel_scores(module: nn.Module, run: Callable[[], Any]) -> Float[Tensor, "
 
 
 def redundancy(scores: Float[Tensor, " c"], threshold: float = 0.1) -> float:
-    """Share of channels that score below `threshold` times the best; 1 where none fires at all."""
+    """Share of channels that score below `threshold` times the best; 1 where none fires at all.
+
+    Raises ValueError for a threshold outside (0, 1].
+    """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold} must be in (0, 1], a share of the best score")
     return float((scores < threshold * scores.max()).double().mean()) if scores.any() else 1.0

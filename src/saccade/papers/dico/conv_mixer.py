@@ -26,6 +26,7 @@ class ConvMixer(nn.Module):
     kernel   side of the depthwise kernel, odd
 
     Tokens that are not there count as the outside of the picture: zeros, and no part of the mean.
+    Raises ValueError for an even kernel.
     """
 
     def __init__(self, width: int, heads: int = 1, *, gate: str = "cca", kernel: int = 3) -> None:
@@ -37,6 +38,7 @@ class ConvMixer(nn.Module):
         self.gate = make_gate(gate, width)
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        """Mix neighbours; raises ValueError for causal positions."""
         if place.causal:
             raise ValueError("dico looks at neighbours on all sides; it cannot be causal")
         return MixerOutput(self.mix(x, sides(place, x.shape[1], "dico"), place.keep), {})

@@ -57,6 +57,7 @@ class DiCoConfig:
     heads    of the first level's mixers, more in wider ones; the Conv Module has none
     mixer    of all blocks
     channels, classes, learned_variance, time_scale   as in `DiTConfig`
+    Raises ValueError for options out of range.
     """
 
     width: int = 128

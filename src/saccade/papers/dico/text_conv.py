@@ -16,6 +16,7 @@ class TextConv(nn.Module):
     """Tokens of a picture through a kernel of each caption's own; 77 words of CLIP fill 9 x 9 but for four.
 
     `text`: channels of a word. `kernel`: side of the kernel, odd; captions of up to kernel^2 words fit.
+    Raises ValueError for an even kernel.
     """
 
     def __init__(self, width: int, text: int, *, kernel: int = 9) -> None:

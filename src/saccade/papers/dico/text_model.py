@@ -30,6 +30,7 @@ class DiCoTextConfig(DiCoConfig):
     """`words`: channels of a word.
 
     reader   "conv": a kernel of side `kernel` for each channel, up to kernel^2 words; "attention": tokens look at words
+    Raises ValueError for options out of range.
     """
 
     words: int = 768

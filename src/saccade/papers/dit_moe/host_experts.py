@@ -43,6 +43,7 @@ def put_experts_(
 
     Experts are of the kind and size of what they replace; `options` are those of `saccade.nn.moe.MoE`. With `norm_topk`
     the model begins as it was. A shared expert starts by adding 0. The experts' losses: `balance_losses`.
+    Raises ValueError where `where` matches no feed-forward.
     """
     found = {
         name: module
@@ -60,7 +61,10 @@ def put_experts_(
 
 @contextmanager
 def balance_losses(model: nn.Module) -> Iterator[Losses]:
-    """Losses of all experts of a host, summed by name, of the forward run meanwhile; add them to the objective."""
+    """Losses of all experts of a host, summed by name, of the forward run meanwhile; add them to the objective.
+
+    Raises ValueError for a model without experts.
+    """
     total: Losses = {}
 
     def listen(_: nn.Module, __: Any, part: MixerOutput) -> None:

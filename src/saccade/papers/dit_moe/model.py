@@ -23,6 +23,7 @@ class DiTMoEConfig(DiTConfig):
     moe_every   experts are in the last of every so many blocks
     experts, top, shared, hidden, kind, norm_topk, balance, per_image, soft   as in `saccade.nn.moe.MoE`; the code's
                 balance is 0.01, the paper's 0.005
+    Raises ValueError for options out of range.
     """
 
     ffn: Parts = "swiglu"

@@ -27,7 +27,10 @@ STEEPEST = 16.0
 
 
 class TokenRouter(Router):
-    """One of `choices` for each vector, by a linear layer without bias."""
+    """One of `choices` for each vector, by a linear layer without bias.
+
+    Raises ValueError for fewer than one choice.
+    """
 
     def __init__(self, width: int, choices: int) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class Aligned(nn.Module):
     block    name of the submodule whose tokens are aligned, such as "blocks.0.3"; they come first in its answer
     width    of those tokens
     sizes    of the feature vectors, one for each kind of features; their losses add up
+    Raises ValueError for a block there is not.
     """
 
     def __init__(

@@ -30,7 +30,10 @@ class TokenCompressor(nn.Module):
 
 
 class TokenReconstructor(nn.Module):
-    """Compressed tokens, and those `kept` from before, to tokens at full resolution."""
+    """Compressed tokens, and those `kept` from before, to tokens at full resolution.
+
+    Raises ValueError for a width that cells cannot be unfolded from.
+    """
 
     def __init__(self, width: int, cells: tuple[int, ...] = (2, 4)) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ class EMMDiTConfig:
     table        side of that table, in tokens
     words_width  channels of the words given
     time_scale   multiplies the time before its embedding
+    Raises ValueError for options out of range.
     """
 
     groups: tuple[int, int, int] = (4, 16, 4)

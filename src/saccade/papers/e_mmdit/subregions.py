@@ -93,7 +93,10 @@ class SubregionAttention(SelfAttention):
         v: Float[Tensor, "b h n e"],
         place: TokenPositions,
     ) -> Float[Tensor, "b h n e"]:
-        """Softmax attention within each group of each row."""
+        """Softmax attention within each group of each row.
+
+        Raises ValueError for packed sequences.
+        """
         if place.lengths is not None:
             raise ValueError(f"asa cannot split packed sequences (place.lengths={place.lengths}); give one a row")
         if self.regions == 1:

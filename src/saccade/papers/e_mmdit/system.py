@@ -43,6 +43,7 @@ class Subregions:
 
     patterns   (regions, run) of the model's sites in turn; one region is full attention
     where      sites, heads and share of the steps; cross-attention is never touched
+    Raises ValueError for options out of range.
     """
 
     patterns: tuple[Pattern, ...] = ALTERNATING

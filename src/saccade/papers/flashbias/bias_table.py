@@ -23,6 +23,7 @@ class BiasTable(Prior):
     means     "keep" carries row means exactly in one more column; "drop" is for softmax over these keys only; "mix"
               leaves them in the table, the published rule, which reads the energy of an all-positive table too kindly
     beyond    what happens to a table that needs more than max_rank: stay "dense", or be "cut" to max_rank
+    Raises ValueError for options out of range.
     """
 
     values: Float[Tensor, "*h n m"]
@@ -54,6 +55,7 @@ class BiasTable(Prior):
             return svd_factors(self.values, energy=self.energy, max_rank=self.max_rank, means=self.means)
 
     def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> Bias:
+        """The table as a bias; raises ValueError for values of other tokens or heads."""
         tokens, table = (len(q.order), len(k.order)), tuple(self.values.shape[-2:])
         if tokens != table:
             raise ValueError(f"values {tuple(self.values.shape)} do not fit {tokens[0]} x {tokens[1]} chosen tokens")
@@ -66,7 +68,10 @@ class BiasTable(Prior):
 
 
 def by_offset(values: Float[Tensor, "h dy dx"], grid: tuple[int, int]) -> Float[Tensor, "h n n"]:
-    """values[h, y_i - y_j + Y - 1, x_i - x_j + X - 1] between the tokens of a grid (Y X), in raster order."""
+    """values[h, y_i - y_j + Y - 1, x_i - x_j + X - 1] between the tokens of a grid (Y X), in raster order.
+
+    Raises ValueError for a table of another shape.
+    """
     rows, columns = grid
     if values.shape[1:] != (2 * rows - 1, 2 * columns - 1):
         raise ValueError(

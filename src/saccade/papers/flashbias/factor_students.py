@@ -48,7 +48,10 @@ def distillation_loss(students: Iterable[LowRank], teachers: Iterable[Float[Tens
 def fit_students(
     students: FactorStudents, batch: Callable[[int], Batch], *, steps: int, lr: float = 1e-3
 ) -> list[float]:
-    """Train on `batch(step)` with Adam; returns the loss before each step. Only the students' weights change."""
+    """Train on `batch(step)` with Adam; returns the loss before each step. Only the students' weights change.
+
+    Raises ValueError for fewer than one step.
+    """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
     optimiser = torch.optim.Adam(students.parameters(), lr=lr)

@@ -43,7 +43,10 @@ class LearnedDistance(Mechanism):
 def token_strength(
     hidden: Float[Tensor, "b n hc"], weight: Float[Tensor, " c"], *, heads: int
 ) -> Float[Tensor, "b {heads} n 1"]:
-    """alpha: each head's slice of each token against one weight; negative where the token prefers far keys."""
+    """alpha: each head's slice of each token against one weight; negative where the token prefers far keys.
+
+    Raises ValueError for a weight of another length.
+    """
     if hidden.shape[-1] != heads * len(weight):
         raise ValueError(
             f"weight has {len(weight)} entries; {heads} heads over {hidden.shape[-1]} channels need "

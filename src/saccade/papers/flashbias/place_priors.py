@@ -101,7 +101,10 @@ class Polynomial(Prior):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Prior):
-    """amplitude cos(2 pi (i - j) / period) along token order, or along one axis of the grid."""
+    """amplitude cos(2 pi (i - j) / period) along token order, or along one axis of the grid.
+
+    Raises ValueError for options out of range.
+    """
 
     period: float
     amplitude: float = 1.0
@@ -155,7 +158,10 @@ def places_on_axes(
 
 
 def per_head(name: str, values: tuple[float, ...], heads: int) -> Float[Tensor, " h"]:
-    """One value, or one per head, as a tensor."""
+    """One value, or one per head, as a tensor.
+
+    Raises ValueError for another number of values than heads.
+    """
     if len(values) not in (1, heads):
         raise ValueError(f"{name}={values} has {len(values)} entries for {heads} heads; give one, or one per head")
     return torch.tensor(values, dtype=torch.float64)

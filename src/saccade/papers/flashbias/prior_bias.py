@@ -30,6 +30,7 @@ class PriorBias(BiasRule):
     split_columns: bool = True
 
     def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
+        """The bias of these tokens; raises ValueError for a prior that some of them would see shifted."""
         q, k = (prior_tokens(layout, self.tokens) for layout in (layout_q, layout_k))
         if self.prior.only_up_to_rows and not bool(k.chosen.all()):
             raise ValueError(
@@ -66,7 +67,10 @@ class PriorBias(BiasRule):
 
 
 def prior_tokens(layout: Layout, tokens: str = EVERY) -> PriorTokens:
-    """The tokens of one segment kind or name, "*" for all."""
+    """The tokens of one segment kind or name, "*" for all.
+
+    Raises ValueError where nothing is selected.
+    """
     chosen = member(layout, tokens)
     if tokens == EVERY:
         chosen = torch.ones_like(chosen)

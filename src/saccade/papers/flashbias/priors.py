@@ -29,7 +29,10 @@ class PriorTokens:
 
     @property
     def place(self) -> Float[Tensor, "s 3"]:
-        """(t, y, x) on the grid; an error where a token has none."""
+        """(t, y, x) on the grid; an error where a token has none.
+
+        Raises ValueError for tokens without a grid.
+        """
         place = self.layout.coords()[self.chosen].double()
         if (place < 0).any():
             raise ValueError(
@@ -87,7 +90,10 @@ class Added(Prior):
 
 @dataclass(frozen=True)
 class Multiplied(Prior):
-    """Two priors, multiplied pair by pair; both must be exact and complete."""
+    """Two priors, multiplied pair by pair; both must be exact and complete.
+
+    Raises ValueError for options out of range.
+    """
 
     a: Prior
     b: Prior
@@ -103,6 +109,7 @@ class Multiplied(Prior):
         return self.a.neutral or self.b.neutral
 
     def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> LowRank:
+        """The product of two biases; raises ValueError for a dense factor."""
         a, b = (prior.bias(q, k, heads) for prior in (self.a, self.b))
         if not isinstance(a, LowRank) or not isinstance(b, LowRank):
             raise ValueError("a dense bias cannot be multiplied by factors; raise max_rank so that the table factors")

@@ -32,6 +32,7 @@ class SimilarityMoE(MoE):
     tau        temperature of the similarity; near 0 every token looks at itself alone
     rank       of W = Wq^T Wk; None: W itself, which begins as the identity over the root of the width
     restrict   a token looks only at tokens that are at least as certain as itself
+    Raises ValueError for a tau or a rank that is not positive.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class AttentionMoE(MoE):
     restrict    a token looks only at tokens that are at least as certain as itself
 
     The mixer must hand over what it saw: `attention(return_trace=True)`.
+    Raises ValueError for a sigma that is not positive.
     """
 
     def __init__(
@@ -114,7 +116,10 @@ class AttentionMoE(MoE):
         return self.router(x, mixing=Mean(weights, self.restrict), keep=place.keep)
 
     def graph(self, seen: AttentionTrace, place: TokenPositions) -> Weights:
-        """S, from what the mixer saw."""
+        """S, from what the mixer saw.
+
+        Raises ValueError for a head there is not.
+        """
         every = posterior(seen, visible(place, seen.q.shape[2], seen.q.device), self.sigma, self.space)
         if self.heads == "mean":
             return every.mean(1)
@@ -163,6 +168,7 @@ def nearness(seen: AttentionTrace, space: Space) -> Float[Tensor, "b h n n"]:
     """-|o_i - v_j|^2 / 2 without |o_i|^2, which is the same for all j.
 
     In the model's space a value is what its head alone would add to the joined output.
+    Raises ValueError where the trace has no projection.
     """
     out, v = seen.out, seen.v
     if space == "head":
@@ -176,7 +182,10 @@ def nearness(seen: AttentionTrace, space: Space) -> Float[Tensor, "b h n n"]:
 
 
 def visible(place: TokenPositions, tokens: int, device: torch.device) -> Bool[Tensor, "#b n n"] | None:
-    """Which tokens a token may look at: those that are there, and itself; in a causal sequence none after it."""
+    """Which tokens a token may look at: those that are there, and itself; in a causal sequence none after it.
+
+    Raises ValueError for packed sequences.
+    """
     if place.lengths is not None:
         raise ValueError("a graph of tokens is made for rows, not for packed sequences; give one sequence a row")
     if place.keep is None and not place.causal:

@@ -24,7 +24,10 @@ from saccade.nn.steering import steers
 
 @dataclass(frozen=True, kw_only=True)
 class HeadCounts:
-    """Heads of a layer, those that all tokens share, and those a token picks of the rest."""
+    """Heads of a layer, those that all tokens share, and those a token picks of the rest.
+
+    Raises ValueError for options out of range.
+    """
 
     heads: int
     shared: int

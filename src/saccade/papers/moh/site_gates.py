@@ -28,7 +28,10 @@ class SiteGates(nn.Module):
             nn.init.normal_(weight, std=std)
 
     def at(self, site: Site) -> tuple[nn.Module, nn.Module]:
-        """The gates of tokens that are no text, and those of text."""
+        """The gates of tokens that are no text, and those of text.
+
+        Raises ValueError for a site without gates.
+        """
         if _key(site.name) not in self.of:
             raise ValueError(f"no gates for site '{site.name}'; there are some for {', '.join(self.of) or 'none'}")
         found = self.of[_key(site.name)]

@@ -21,6 +21,7 @@ class MoH:
     gates    routers to train, made by `trainable`, which pick instead; without them gates are one and zero
     where    sites and share of the steps; cross-attention is never touched
     By norm a layer whose heads all act is bitwise the host.
+    Raises ValueError for options out of range.
     """
 
     shared: float = 0.5

@@ -34,6 +34,7 @@ class PTDiTConfig:
     positions      "video": time in a quarter of the channels; "picture": none, places stretched to `side`, as in PixArt
     swapped        positions of grids that are not square as the released code makes them, height and width exchanged
     sized          conditioned on resolution and aspect; None: where `side` is 128
+    Raises ValueError for options out of range.
     """
 
     depth: int = 28
@@ -102,7 +103,10 @@ class PTDiTConfig:
 
 
 def window_at(side: int, *, video: bool = False) -> Sizes:
-    """The paper's window for pictures of `side` pixels: 64 windows at every side, four frames of a video in each."""
+    """The paper's window for pictures of `side` pixels: 64 windows at every side, four frames of a video in each.
+
+    Raises ValueError for a side that is no multiple of 128.
+    """
     if side % 128:
         raise ValueError(f"side={side} must be a multiple of 128 pixels")
     return (4 if video else 1, side // 128, side // 128)

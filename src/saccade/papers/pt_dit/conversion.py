@@ -40,7 +40,10 @@ def from_pixart(pixart: Any, *, window: Sizes, **changes: Any) -> PTDiT:
 
 
 def replace_by_proxies(transformer: nn.Module, mixer: str = "proxy") -> ReplacedAttention:
-    """`replace_attention` by a mixer whose windows take over the weights of the attention: a start to tune from."""
+    """`replace_attention` by a mixer whose windows take over the weights of the attention: a start to tune from.
+
+    Raises ValueError for a mixer without windows.
+    """
     replaced_attention = replace_attention(transformer, mixer)
     for attention, made in zip(replaced_attention.replaced.values(), replaced_attention.mixers, strict=True):
         if getattr(made, "near", None) is None:

@@ -27,6 +27,7 @@ class Proxies:
     choice   their mean, the first of them, or one drawn anew at each call
     order    "contiguous" parts of a window, or every so many tokens ("strided", as in the released code)
     seed     of the draws in evaluation; in training they follow torch's own generator
+    Raises ValueError for options out of range.
     """
 
     window: Sizes = (2, 2)
@@ -76,7 +77,10 @@ class Proxies:
     def spread(
         self, y: Float[Tensor, "b proxies d"], grid: Sizes, mode: Literal["nearest", "linear"]
     ) -> Float[Tensor, "b n d"]:
-        """Proxies back on the tokens' grid, each repeated over its part or interpolated between their centres."""
+        """Proxies back on the tokens' grid, each repeated over its part or interpolated between their centres.
+
+        Raises ValueError for strided parts.
+        """
         if self.order != "contiguous":
             raise ValueError(f"order='{self.order}' has no places between which to interpolate; use 'contiguous'")
         windows = windows_of(grid, self.window)

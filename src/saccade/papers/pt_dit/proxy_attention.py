@@ -52,6 +52,7 @@ class ProxyInjection(nn.Module):
 
     inject   "cross": every token asks all proxies; "linear": each proxy, projected, goes to its own tokens;
              "interpolate": the same, smoothly between proxies
+    Raises ValueError for an unknown injection, or one the proxies do not allow.
     """
 
     def __init__(self, width: int, heads: int, proxies: Proxies, *, inject: Inject = "cross") -> None:
@@ -92,6 +93,7 @@ class ProxyMixer(nn.Module):
     inject    see `ProxyInjection`
     local     windows; without them proxies are all there is, and not zero at first
     shifted   windows across the borders of the others
+    Raises ValueError where no step is left.
     """
 
     def __init__(

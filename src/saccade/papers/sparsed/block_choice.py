@@ -63,7 +63,10 @@ def generated_blocks(layout: Layout, generation: int | None, block: int) -> tupl
 
 
 def generated_tokens(layout: Layout, generation: int | None) -> Spans:
-    """From where to where: the last `generation` tokens, or the segment of that name, or the image's."""
+    """From where to where: the last `generation` tokens, or the segment of that name, or the image's.
+
+    Raises ValueError where the layout does not say what is generated, or holds less.
+    """
     if generation is not None:
         if generation > layout.n:
             raise ValueError(

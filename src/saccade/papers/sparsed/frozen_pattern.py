@@ -133,6 +133,7 @@ class FrozenPattern(Mechanism):
     gets: ClassVar[frozenset[str]] = frozenset({BLOCKS})
 
     def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:
+        """The stored pattern as a mask; raises StateError for one found on other blocks."""
         blocks, tokens, n = mem.get(BLOCKS), mem.get(TOKENS), call.layout_q.n
         if tokens != n or len(blocks) != len(call.q):
             raise StateError(

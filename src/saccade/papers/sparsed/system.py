@@ -27,6 +27,7 @@ class SparseD:
     per_head     a pattern for each head, or one for all
     compat       "official" scores with the released LLaDA code's scale
     where        sites and share of the steps; cross-attention is never touched
+    Raises ValueError for options out of range.
     """
 
     keep: float = 0.3
