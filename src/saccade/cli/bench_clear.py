@@ -19,7 +19,7 @@ from saccade.cli import clear_counts, clear_model
 from saccade.cli.clear_arms import DENSE, LINEAR, Arm, disc, pooled_only, proportional, windows
 from saccade.cli.printing import console
 from saccade.metrics.machine import device_name, versions
-from saccade.ui.progress import ProgressCallback as Told
+from saccade.ui.progress import ProgressCallback as ProgressCallback
 from saccade.ui.progress import progress_bar
 
 PARTS = ("counts", "touched", "times", "losses", "samples")

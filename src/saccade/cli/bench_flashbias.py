@@ -28,7 +28,7 @@ from saccade.metrics.allocations import peak_allocated
 from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend
 from saccade.ops.exact_factors import alibi_slopes, cosine_factors, distance_factors, linear_factors
-from saccade.ui.progress import ProgressCallback as Told
+from saccade.ui.progress import ProgressCallback as ProgressCallback
 from saccade.ui.progress import progress_bar
 
 SIZES, DTYPES, PRIORS, PASSES = (

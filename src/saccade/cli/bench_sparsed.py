@@ -32,7 +32,7 @@ from saccade.metrics.machine import device_name, versions
 from saccade.ops import attend, native, warm
 from saccade.papers.sparsed import SparseD
 from saccade.papers.sparsed.frozen_pattern import BlockGrid
-from saccade.ui.progress import ProgressCallback as Told
+from saccade.ui.progress import ProgressCallback as ProgressCallback
 from saccade.ui.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

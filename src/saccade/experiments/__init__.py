@@ -10,6 +10,8 @@ from saccade.experiments.blocks import Verdicts as Verdicts
 from saccade.experiments.claims import Claim as Claim
 from saccade.experiments.claims import above as above
 from saccade.experiments.claims import higher as higher
+from saccade.experiments.claims import margin as margin
+from saccade.experiments.denoiser import fitted as fitted
 from saccade.experiments.experiment import Bench as Bench
 from saccade.experiments.experiment import Experiment as Experiment
 from saccade.experiments.page import Figures as Figures
@@ -30,5 +32,7 @@ __all__ = [
     "Training",
     "Verdicts",
     "above",
+    "fitted",
     "higher",
+    "margin",
 ]

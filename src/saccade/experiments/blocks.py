@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from saccade.experiments.claims import Claim, difference
+from saccade.experiments.claims import Claim, difference, ratio
 from saccade.experiments.page import Figures
 from saccade.experiments.results import Results
 from saccade.metrics.intervals import t_interval
@@ -21,7 +21,7 @@ class Column:
     source   `table.column` of the results
     title    of the column
     show     a format of its mean over rows, as ".4f", or a function; the first row's value where `first`
-    against  show instead, with its interval, how much it lies above this arm's
+    against  show instead, with its interval, how much it lies above this arm's; where `ratio`, how many times it is
     interval show the 95 % interval over seeds too
     """
 
@@ -29,11 +29,14 @@ class Column:
     title: str
     show: str | Callable[[Any], str] = ".4f"
     against: str = ""
+    ratio: bool = False
     interval: bool = False
     first: bool = False
 
     def cell(self, results: Results, arm: str) -> str:
         """Of one arm."""
+        if self.against and self.ratio:
+            return "" if arm == self.against else str(ratio(results, self.source, arm, self.against))
         if self.against:
             digits = int(str(self.show).strip(".f"))
             return "" if arm == self.against else signed(difference(results, self.source, arm, self.against), digits)
@@ -65,7 +68,10 @@ class ArmTable:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A line for each claim: what the results say of it; with the difference that decides it, where `differences`."""
+    """A line for each claim: what the results say of it, and its evidence.
+
+    Where `differences`, the difference that decides stands beside a claim that names no evidence.
+    """
 
     claims: tuple[Claim, ...]
     differences: bool = False
@@ -75,6 +81,8 @@ class Verdicts:
         return "\n".join(lines)
 
     def _by(self, claim: Claim, results: Results) -> str:
+        if claim.evidence is not None:
+            return f" ({claim.evidence(results)})"
         return f" ({signed(claim.measure(results), claim.digits)})" if self.differences else ""
 
 

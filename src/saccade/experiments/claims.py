@@ -18,11 +18,13 @@ class Claim:
     text     a sentence
     measure  from the results, what lies above zero if it holds
     digits   shown of it
+    evidence   what a page shows beside the verdict, where the measure itself would tell little
     """
 
     text: str
     measure: Measure
     digits: int = 4
+    evidence: Callable[[Results], str] | None = None
 
     def verdict(self, results: Results) -> Verdict:
         """What the results say of it."""
@@ -48,7 +50,20 @@ def above(text: str, column: str, bound: float, *, digits: int = 4, **where: str
     return Claim(text=text, measure=measure, digits=digits)
 
 
+def margin(found: Interval, bound: float) -> Interval:
+    """How far within -bound to bound a value lies: what decides whether a change is small."""
+    nearest = 0.0 if found.low <= 0 <= found.high else min(abs(found.low), abs(found.high))
+    farthest = max(abs(found.low), abs(found.high))
+    return Interval(low=bound - farthest, mid=bound - abs(found.mid), high=bound - nearest, n=found.n)
+
+
 def difference(found: Results, column: str, arm: str, other: str, pair: str = "seed") -> Interval:
     """How much higher `table.column` is for `arm` than for `other`, over the pairs that both have."""
     one, two = (found.by(column, pair, arm=name) for name in (arm, other))
     return t_interval([one[key] - two[key] for key in one if key in two])
+
+
+def ratio(found: Results, column: str, arm: str, other: str, pair: str = "seed") -> Interval:
+    """How many times `table.column` of `other` that of `arm` is, over the pairs that both have."""
+    one, two = (found.by(column, pair, arm=name) for name in (arm, other))
+    return t_interval([one[key] / two[key] for key in one if key in two])

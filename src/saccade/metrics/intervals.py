@@ -33,6 +33,13 @@ class Interval:
         return f"{self.mid:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+def affine(found: Interval, scale: float = 1.0, offset: float = 0.0) -> Interval:
+    """`scale` times the value, plus `offset`."""
+    low, high = (scale * end + offset for end in (found.low, found.high))
+    low, high = (high, low) if scale < 0 else (low, high)
+    return Interval(low=low, mid=scale * found.mid + offset, high=high, n=found.n)
+
+
 def t_interval(values: Values) -> Interval:
     """Mean and Student's t interval, for roughly normal values such as decibels over pictures; at least three."""
     from scipy.stats import t
