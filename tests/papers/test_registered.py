@@ -17,7 +17,7 @@ from saccade.models import Architecture
 
 NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
-OPTIONS: dict[str, dict[str, Any]] = {"clear": {"radius": 3.0}}  # options without a default
+OPTIONS: dict[str, dict[str, Any]] = {"clear": {"radius": 3.0}, "pt_dit": {"side": 16}}  # options without a default
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 

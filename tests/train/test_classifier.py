@@ -96,7 +96,10 @@ def test_other_sources_are_opened_with_their_cache(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(classifier, "open_source", lambda *given, **options: asked.append((given, options)))
     for recipe in (RECIPE, ClassifierRecipe(source="cifar10", cache="kept")):
         recipe.open()
-    assert asked == [(("scenes", 16), {"label": "colour"}), (("cifar10", 32), {"cache": "kept"})]
+    assert asked == [
+        (("scenes", 16), {"label": "colour", "count": 16384, "held": 4096}),
+        (("cifar10", 32), {"cache": "kept"}),
+    ]
 
 
 @pytest.mark.parametrize(

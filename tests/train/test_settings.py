@@ -22,7 +22,7 @@ from saccade.train.checkpoint import load_state, result_length, trained
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation
-from saccade.train.latent_cache import make_pool
+from saccade.train.latent_cache import make_latent_cache
 from saccade.train.loop import Fit, finished, fit
 from saccade.train.masked import MaskedStage
 from saccade.train.objectives import Ddpm, RectifiedFlow
@@ -300,18 +300,18 @@ def test_stages_of_scenes_flux_stand_on_those_before(tmp_path: Path) -> None:
 def test_latents_of_another_autoencoder_or_seed_are_not_taken(tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = MODEL.pipeline().vae
-    first = make_pool(vae, tmp_path, 2, side=64, seed=0).latents
+    first = make_latent_cache(vae, tmp_path, 2, side=64, seed=0).latents
     assert len([*tmp_path.glob("*.npy")]) == 1
-    assert (make_pool(vae, tmp_path, 2, side=64, seed=0).latents == first).all()
-    make_pool(vae, tmp_path, 2, side=64, seed=1)
+    assert (make_latent_cache(vae, tmp_path, 2, side=64, seed=0).latents == first).all()
+    make_latent_cache(vae, tmp_path, 2, side=64, seed=1)
     vae.encoder.conv_in.weight.data.add_(1)
-    assert (make_pool(vae, tmp_path, 2, side=64, seed=0).latents != first).any()
+    assert (make_latent_cache(vae, tmp_path, 2, side=64, seed=0).latents != first).any()
     files = [*tmp_path.glob("*.npy")]
     assert len(files) == 3
     for file in files:
         file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"is no whole array: .*; remove it, it is made again"):
-        make_pool(vae, tmp_path, 2, side=64, seed=0)
+        make_latent_cache(vae, tmp_path, 2, side=64, seed=0)
 
 
 @dataclass(frozen=True)
