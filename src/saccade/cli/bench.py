@@ -8,8 +8,6 @@ class _Benches(Lazy):
         "architectures": "saccade.cli.bench_architectures:architectures",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
-        "flashbias": "saccade.cli.bench_flashbias:flashbias",
-        "clear": "saccade.cli.bench_clear:clear",
         "sparsed": "saccade.cli.bench_sparsed:sparsed",
     }
 

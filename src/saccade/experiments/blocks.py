@@ -1,7 +1,7 @@
-"""Pieces of a page that most experiments need: a table of arms, verdicts on claims, lines over a column."""
+"""Pieces of a page that most experiments need: a table of arms or of rows, verdicts on claims, lines over a column."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from saccade.experiments.claims import Claim, difference, ratio
 from saccade.experiments.page import Figures
-from saccade.experiments.results import Results
+from saccade.experiments.results import Results, Row
 from saccade.metrics.intervals import t_interval
 from saccade.ui.markdown import markdown_table, signed
 
@@ -64,6 +64,27 @@ class ArmTable:
         heads = [self.title, *(column.title for column in self.columns)]
         arms = results.distinct(self.of)
         return markdown_table(heads, ([arm, *(column.cell(results, arm) for column in self.columns)] for arm in arms))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTable:
+    """A line for each row of a table of the results.
+
+    cells  by title, as a format of the row's values, "{loss:.4f}", or a function of the row
+    where  only rows whose columns have these values
+    """
+
+    table: str
+    cells: Mapping[str, str | Callable[[Row], object]]
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, results: Results, figures: Figures) -> str:
+        rows = results.rows(self.table, **self.where)
+        return markdown_table(list(self.cells), ([_cell(show, row) for show in self.cells.values()] for row in rows))
+
+
+def _cell(show: str | Callable[[Row], object], row: Row) -> object:
+    return show.format(**row) if isinstance(show, str) else show(row)
 
 
 @dataclass(frozen=True)

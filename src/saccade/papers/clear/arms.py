@@ -1,4 +1,4 @@
-"""What `saccade bench clear` compares on a model: discs, and windows and pooled keys of like cost."""
+"""What the experiment compares on a model: discs, and windows, pooled keys and linear attention beside them."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from saccade.core.mechanism import PlanItem, System
 from saccade.core.places import Windows
 from saccade.core.site import Site
 from saccade.core.stack import make_plan
-from saccade.papers.clear import Clear
 from saccade.papers.clear.linear_attention import LinearAttention
 from saccade.papers.clear.log_scale import LogScale
 from saccade.papers.clear.pooled_keys import PooledKeys
+from saccade.papers.clear.system import Clear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,11 @@ _BLIND: Mask = forbid("image", "image")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One way to attend; `family` and `reach` (tokens) group arms in plots, `scaled` tells the proportional scale."""
+class AttentionArm:
+    """One way to attend; `family` groups arms in plots, `scaled` marks the proportional scale."""
 
     label: str
     family: str
-    reach: float | None = None
     scaled: bool = False
     system: System | None = None
 
@@ -100,33 +99,52 @@ class Arm:
         return pairs / layout.n**2
 
 
-DENSE = Arm(label="dense", family="dense")
-LINEAR = Arm(label="linear (elu + 1)", family="linear", system=Linear())
+DENSE = AttentionArm(label="dense", family="dense")
+LINEAR = AttentionArm(label="linear (elu + 1)", family="linear", system=Linear())
 
 
-def disc(radius: float, *, pool: int | None = None, trained: int | None = None) -> Arm:
+def disc(radius: float, *, pool: int | None = None, trained: int | None = None) -> AttentionArm:
     """A disc, with pooled keys, with the proportional scale for a model trained on `trained` keys."""
     scaled = {} if trained is None else {"proportional": True, "trained_tokens": trained}
     extra = f" + pooled {pool} x {pool}" if pool else ""
-    return Arm(
+    return AttentionArm(
         label=f"disc r={radius:g}{extra}" + (" proportional" if scaled else ""),
         family="disc with pooled keys" if pool else "disc",
-        reach=radius,
         scaled=bool(scaled),
         system=Clear(radius=radius, pool=pool, **scaled),
     )
 
 
-def windows(size: int) -> Arm:
+def windows(size: int) -> AttentionArm:
     """Windows that do not overlap."""
-    return Arm(label=f"windows {size} x {size}", family="windows", reach=size, system=InWindows(size=size))
+    return AttentionArm(label=f"windows {size} x {size}", family="windows", system=InWindows(size=size))
 
 
-def pooled_only(size: int) -> Arm:
+def pooled_only(size: int) -> AttentionArm:
     """Pooled keys alone."""
-    return Arm(label=f"pooled {size} x {size} only", family="pooled only", reach=size, system=PooledOnly(size=size))
+    return AttentionArm(label=f"pooled {size} x {size} only", family="pooled only", system=PooledOnly(size=size))
 
 
-def proportional(trained: int) -> Arm:
+def proportional(trained: int) -> AttentionArm:
     """Dense attention, rescaled."""
-    return Arm(label="dense proportional", family="dense", scaled=True, system=Proportional(trained=trained))
+    system = Proportional(trained=trained)
+    return AttentionArm(label="dense proportional", family="dense", scaled=True, system=system)
+
+
+TEXT = 32  # tokens to which captions are padded
+TRAINED = 64 + TEXT  # keys at the bundled model's first training size: 8 x 8 and the caption
+COVERING = 22.0  # beyond the diagonal of 16 x 16
+
+SMALL_LOSSES = (
+    DENSE, *(disc(r) for r in (1, 2, 3, 4, 5, 6, 8, 12, COVERING)), disc(3, pool=4), disc(5, pool=4),
+    windows(5), windows(8), pooled_only(4), pooled_only(2), LINEAR,
+)  # fmt: skip
+LARGE_LOSSES = (
+    DENSE,
+    proportional(TRAINED),
+    *(arm for r in (3, 4, 6, 8, 12, 16) for arm in (disc(r), disc(r, trained=TRAINED))),
+)
+SMALL_SAMPLES = (DENSE, *(disc(r) for r in (2, 3, 4, 6, 8)), windows(5), pooled_only(4), LINEAR)
+LARGE_SAMPLES = (DENSE, proportional(TRAINED), disc(4), disc(4, trained=TRAINED), disc(8), disc(8, trained=TRAINED))
+LOSS_ARMS = (SMALL_LOSSES, LARGE_LOSSES)  # on the first and the second grid
+SAMPLE_ARMS = (SMALL_SAMPLES, LARGE_SAMPLES)

@@ -1,6 +1,6 @@
-"""What CLEAR without distillation does to the model in the box: losses at fixed noise, and pictures drawn with it."""
+"""What CLEAR without distillation does to the bundled model: losses at fixed noise, and pictures generated with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import isfinite
@@ -12,17 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.attach import attach
-from saccade.cli.clear_arms import DENSE, Arm
 from saccade.core.layout import Layout
-from saccade.data.scenes import describe, judge, prompts
+from saccade.data.scenes import describe, judge, prompts, rates
+from saccade.experiments import Row
 from saccade.metrics import Interval, fidelity, paired_difference, share
+from saccade.papers.clear.arms import DENSE, TEXT, AttentionArm
 
-TEXT = 32  # tokens to which captions are padded
 PIXELS = 8  # per image token, along a side
 SEED = 11
 CALL_TOKENS = 2048  # image tokens of one forward
-
-Say = Callable[[str], None]
+ATTRIBUTES = ("colour", "shape")  # whose rates are shown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,45 +40,37 @@ class Noised:
         return self.noise - self.latents
 
 
-def losses(pipe: Any, grid: int, arms: Sequence[Arm], *, pictures: int, say: Say) -> list[dict[str, Any]]:
+def losses(pipe: Any, grid: int, arms: Iterable[AttentionArm], *, pictures: int) -> Iterable[Row]:
     """Per arm: flow-matching loss and teacher MSE on the same pictures, times and noise, and the share of pairs."""
-    data = noised(pipe, grid, pictures)
-    layout = Layout.joint(text=TEXT, grid=(1, grid, grid))
-    rows, dense = [], velocity(pipe, data)
+    data, weights = noised(pipe, grid, pictures), digest(pipe.transformer)
+    dense = velocity(pipe, data)
     power = dense.square().mean().item()
     for arm in arms:
-        say(f"losses at {grid} x {grid}: {arm.label}")
         v = dense if arm.system is None else velocity(pipe, data, arm)
         flow, teacher = (x.square().mean((1, 2)) for x in (v - data.target, v - dense))
         plain = (dense - data.target).square().mean((1, 2))
-        rows.append(
-            _told(arm, layout)
-            | {
-                "flow_loss": flow.mean().item(),
-                "teacher_mse": teacher.mean().item(),
-                "relative_teacher_mse": teacher.mean().item() / power,
-                "extra_loss": _interval(paired_difference(flow.tolist(), plain.tolist())),
-            }
-        )
-    return rows
+        yield _about(arm, grid) | {
+            "flow_loss": flow.mean().item(),
+            "teacher_mse": teacher.mean().item(),
+            "relative": teacher.mean().item() / power,
+            **_interval("extra", paired_difference(flow.tolist(), plain.tolist())),
+            "weights": weights,
+        }
 
 
-def samples(pipe: Any, grid: int, arms: Sequence[Arm], *, captions: int, steps: int, say: Say) -> list[dict[str, Any]]:
-    """Per arm: fidelity to the dense pictures of the same noise, and how many keep what their captions promise."""
+def samples(pipe: Any, grid: int, arms: Iterable[AttentionArm], *, captions: int, steps: int) -> Iterable[Row]:
+    """Per arm: fidelity to the first arm's pictures of the same noise, and how many keep what captions promise."""
     from saccade.train.sampling import draw
 
     wanted = prompts(captions, seed=SEED, count=1, split="held-out")
-    layout, rows, dense = Layout.joint(text=TEXT, grid=(1, grid, grid)), [], None
-    for arm in (DENSE, *(a for a in arms if a.system is not None)):
-        say(f"pictures at {grid} x {grid}: {arm.label}")
+    weights, first = digest(pipe.transformer), None
+    for arm in arms:
         with attach(pipe, *arm.systems):
             made = draw(pipe, [p.text for p in wanted], steps=steps, side=PIXELS * grid, seed=SEED, text_tokens=TEXT)
-        dense = made if dense is None else dense
+        first = made if first is None else first
         verdicts = [judge(image, prompt) for image, prompt in zip(made, wanted, strict=True)]
-        kept = share([bool(v.all) for v in verdicts])
-        kept = {"kept": _interval(kept), "attributes": _attributes(verdicts)}
-        rows.append(_told(arm, layout) | _fidelity(made, dense) | kept)
-    return rows
+        kept = _interval("kept", share([bool(v.all) for v in verdicts]))
+        yield _about(arm, grid) | _fidelity(made, first) | kept | _attributes(verdicts) | {"weights": weights}
 
 
 @torch.no_grad()
@@ -88,9 +79,9 @@ def noised(pipe: Any, grid: int, pictures: int) -> Noised:
     from saccade.train.latent_cache import encode
     from saccade.train.pictures import scenes
 
-    drawn = scenes(pictures, seed=SEED, counts=(1, 2, 3), split="held-out")
-    latents = torch.from_numpy(encode(pipe.vae, drawn, PIXELS * grid)).float()
-    texts = [describe(scene, np.random.default_rng([SEED, i])).text for i, scene in enumerate(drawn)]
+    sampled = scenes(pictures, seed=SEED, counts=(1, 2, 3), split="held-out")
+    latents = torch.from_numpy(encode(pipe.vae, sampled, PIXELS * grid)).float()
+    texts = [describe(scene, np.random.default_rng([SEED, i])).text for i, scene in enumerate(sampled)]
     words, pooled, _ = pipe.encode_prompt(prompt=texts, prompt_2=None, max_sequence_length=TEXT)
     return Noised(
         latents=latents,
@@ -102,8 +93,8 @@ def noised(pipe: Any, grid: int, pictures: int) -> Noised:
 
 
 @torch.no_grad()
-def velocity(pipe: Any, data: Noised, arm: Arm = DENSE) -> Float[Tensor, "b n c"]:
-    """What the transformer says, under an arm's attention."""
+def velocity(pipe: Any, data: Noised, arm: AttentionArm = DENSE) -> Float[Tensor, "b n c"]:
+    """The transformer's output under an arm's attention."""
     t = data.t[:, None, None]
     x = (1 - t) * data.latents + t * data.noise
     size = max(CALL_TOKENS // x.shape[1], 1)
@@ -126,30 +117,26 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()[:12]
 
 
-def _interval(found: Interval) -> dict[str, float | None]:
+def _about(arm: AttentionArm, grid: int) -> Row:
+    layout = Layout.joint(text=TEXT, grid=(1, grid, grid))
+    pairs = arm.share(layout)
+    return {"grid": grid, "arm": arm.label, "family": arm.family, "scaled": arm.scaled, "pairs": pairs}
+
+
+def _interval(name: str, found: Interval) -> Row:
     """Middle and 95 % interval, None where there is none."""
-    return {name: x if isfinite(x := getattr(found, name)) else None for name in ("mid", "low", "high")}
+    ends = {name: found.mid, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {key: x if isfinite(x) else None for key, x in ends.items()}
 
 
-def _fidelity(made: np.ndarray, dense: np.ndarray) -> dict[str, float | None]:
-    if made is dense:
+def _fidelity(made: np.ndarray, first: np.ndarray) -> Row:
+    if made is first:
         return {"psnr": None, "ssim": 1.0}
-    scores = [fidelity(a[None] / 255, b[None] / 255) for a, b in zip(made, dense, strict=True)]
+    scores = [fidelity(a[None] / 255, b[None] / 255) for a, b in zip(made, first, strict=True)]
     psnr = [s.psnr for s in scores if isfinite(s.psnr)]
     return {"psnr": float(np.mean(psnr)) if psnr else None, "ssim": float(np.mean([s.ssim for s in scores]))}
 
 
-def _attributes(verdicts: Sequence[Any]) -> dict[str, float]:
-    from saccade.data.scenes import rates
-
-    return {name: float(rate) for name, rate in rates(verdicts).items() if isfinite(rate)}
-
-
-def _told(arm: Arm, layout: Layout) -> dict[str, Any]:
-    return {
-        "arm": arm.label,
-        "family": arm.family,
-        "reach": arm.reach,
-        "scaled": arm.scaled,
-        "pairs": arm.share(layout),
-    }
+def _attributes(verdicts: Sequence[Any]) -> Row:
+    found = rates(verdicts)
+    return {name: found[name] if isfinite(found[name]) else None for name in ATTRIBUTES}
