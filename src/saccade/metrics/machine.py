@@ -21,11 +21,13 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device | str) -> str:
-    """`Intel Xeon ..., 2 threads`, or the name of the GPU."""
+    """`AMD EPYC, AVX2, 2 threads`, or the name of the GPU: what decides the bits of a result."""
     on = torch.device(device)
     if on.type == "cuda":
         return torch.cuda.get_device_name(on)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_processor()}, {instructions}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _processor() -> str:
