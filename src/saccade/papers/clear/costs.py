@@ -22,7 +22,7 @@ FLUX_TEXT, FLUX_WIDTH, BLOCK = 512, 3072, 128
 RELEASED = tuple(Clear(radius=r, pool=d) for r, d in ((8, None), (16, None), (32, None), (8, 4), (16, 4)))
 PATCH = 16  # pixels per image token of FLUX, along a side
 RADIUS, HEADS, CHANNELS, TEXT = 8, 2, 64, 64  # of the attention that is timed
-LATE = 4096  # image tokens from which on the slope is told
+LATE = 4096  # image tokens from which on the slope is reported
 
 
 def pairs_by_side(sides: Iterable[int]) -> Iterable[Row]:

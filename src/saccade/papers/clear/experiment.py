@@ -90,7 +90,7 @@ def samples(bench: Bench[Settings]) -> Iterable[Row]:
 
 
 def watched(bench: Bench[Settings], grid: int, arms: Sequence[AttentionArm]) -> Iterator[AttentionArm]:
-    """The arms, each told before it runs."""
+    """The arms, each reported before it runs."""
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), f"{grid} x {grid}, {arm.label}")
         yield arm

@@ -81,8 +81,8 @@ def by_grid(results: Results, figures: Figures, table: str, about: str, cells: d
     said, found = results.settings, []
     for grid, pictures, captions in zip(said["grids"], said["pictures"], said["captions"], strict=True):
         (weights,) = results.distinct(f"{table}.weights", grid=grid)
-        told = about.format(grid=grid, pictures=pictures, captions=captions, steps=said["steps"], weights=weights)
-        found += [told, RowTable(table=table, cells=cells, where={"grid": grid})(results, figures)]
+        text = about.format(grid=grid, pictures=pictures, captions=captions, steps=said["steps"], weights=weights)
+        found += [text, RowTable(table=table, cells=cells, where={"grid": grid})(results, figures)]
     return "\n\n".join(found)
 
 

@@ -75,12 +75,12 @@ def parts_table(results: Results, figures: Figures) -> str:
     """A line for each part that is added, and how all were trained."""
     heads = ["", "weights", "pairs a head", "step, ms", "faster", "loss", "more than full", "overlap", "place kept"]
     settings = results.settings
-    told = (
+    text = (
         f"{settings['steps']} steps, width {settings['width']}, {sum(settings['groups'])} blocks, "
         f"batch {settings['batch']}; {settings['pictures']} held-out pictures, {settings['samples']} sampled ones; "
         f"{results.seconds.get('training', 0) / 60:.0f} minutes in all."
     )
-    return f"{markdown_table(heads, (_part(results, arm) for arm in PARTS))}\n\n{told}"
+    return f"{markdown_table(heads, (_part(results, arm) for arm in PARTS))}\n\n{text}"
 
 
 def _part(results: Results, arm: str) -> list[object]:

@@ -19,7 +19,7 @@ from saccade.ops.factored_attention import attention_with_factors
 
 WIDTH, HEADS, DEPTH, CONTEXT, BATCH, RATE = 64, 4, 2, 128, 16, 3e-3
 HELD_OUT, VALIDATION_BATCHES = 0.1, 16
-FIRST = 20  # steps over which the gap is told apart
+FIRST = 20  # steps over which the gap is reported apart
 ARMS = ("dense", "factors", "flipped")
 
 
@@ -75,22 +75,22 @@ def arms(steps: int, progress: Progress) -> Iterable[Row]:
     for number, arm in enumerate(ARMS):
         torch.manual_seed(0)
         model = Model(characters, arm)
-        told = partial(_told, progress, number * steps, len(ARMS) * steps, arm)
-        curves[arm] = _train(model, codes[:cut], steps, told)
+        report = partial(_report, progress, number * steps, len(ARMS) * steps, arm)
+        curves[arm] = _train(model, codes[:cut], steps, report)
         yield {"table": "language", "arm": arm, "held_out": _validate(model, codes[cut:]), "last": curves[arm][-1]}
     apart = [abs(a - b) for a, b in zip(curves["dense"], curves["factors"], strict=True)]
     yield {"table": "text", "text": source, "first_gap": max(apart[:FIRST]), "largest_gap": max(apart)}
 
 
-def _told(progress: Progress, before: int, total: int, arm: str, step: int) -> None:
+def _report(progress: Progress, before: int, total: int, arm: str, step: int) -> None:
     progress(before + step, total, arm)
 
 
-def _train(model: Model, codes: Tensor, steps: int, told: Callable[[int], None]) -> list[float]:
+def _train(model: Model, codes: Tensor, steps: int, report: Callable[[int], None]) -> list[float]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
     generator, losses = torch.Generator().manual_seed(1), []
     for step in range(steps):
-        told(step)
+        report(step)
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 30) * (1 - 0.9 * step / steps)
         loss = _loss(model, codes, generator)

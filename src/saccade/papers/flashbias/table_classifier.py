@@ -90,9 +90,9 @@ def trained(source: Pictures, *, steps: int, tested: int, progress: Progress) ->
 
 def factored(found: Trained) -> Iterable[Row]:
     """With the tables factored, by rule and energy: pictures recognised, columns, and the worst relative error."""
-    for rule, told in RULES.items():
+    for rule, row_means in RULES.items():
         for energy in ENERGIES:
-            yield {"row_means": told, "energy": energy, **_factored(found, energy, rule)}
+            yield {"row_means": row_means, "energy": energy, **_factored(found, energy, rule)}
 
 
 def columns(model: Classifier, energy: float = 0.995) -> Iterable[Row]:
