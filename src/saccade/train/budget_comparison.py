@@ -24,7 +24,7 @@ from saccade.train.checks import check_positive
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
 from saccade.train.costs import device_of, kept_by, multiply_adds
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import evaluate, null_condition
+from saccade.train.judging import SMALLEST, evaluate, null_condition
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -169,7 +169,7 @@ class Run:
         torch.manual_seed(self.seed)
         model = build(self.arm.model, **self.options)
         stage = ArchitectureStage(fit=replace(self.comparison.fit, seed=self.seed), batch=self.comparison.batch)
-        fit(ArchitectureTask(model, RectifiedFlow(), self.source, stage), stage.fit, folder)
+        fit(ArchitectureTask(model, RectifiedFlow(), self.source, stage, SMALLEST), stage.fit, folder)
         return model
 
     def result(self, model: nn.Module, folder: Path, classifier: Classifier) -> dict[str, Any]:
