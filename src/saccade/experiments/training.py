@@ -54,7 +54,10 @@ class Training:
     probes: dict[str, tuple[Callable[[Probed], Iterable[Row]], tuple[float, ...], int]] = field(default_factory=dict)
 
     def probe(self, *, times: tuple[float, ...] = (0.5,), pictures: int = 64) -> Callable[[Any], Any]:
-        """Declare a function from a probed model to rows, called at each time for every run."""
+        """Declare a function from a probed model to rows, called at each time for every run.
+
+        pictures  it looks at; no more than the comparison measures
+        """
 
         def declare(rows: Callable[[Probed], Iterable[Row]]) -> Callable[[Probed], Iterable[Row]]:
             self.probes[rows.__name__] = rows, times, pictures
@@ -83,7 +86,8 @@ class Training:
             for t in times:
                 about = {"table": name, "arm": run["arm"], "seed": run["seed"], "t": t}
                 with torch.no_grad(), eval_mode(model):
-                    yield from (about | row for row in rows(probed(model, run, source, t, pictures)))
+                    seen = probed(model, run, source, t, min(pictures, comparison.pictures))
+                    yield from (about | row for row in rows(seen))
 
 
 def probed(model: nn.Module, run: Row, source: Source, t: float, pictures: int) -> Probed:

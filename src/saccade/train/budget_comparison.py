@@ -25,7 +25,7 @@ from saccade.train.checks import check_positive
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
 from saccade.train.costs import device_of, kept_by, multiply_adds
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
-from saccade.train.judging import evaluate, null_condition
+from saccade.train.judging import SMALLEST, evaluate, null_condition
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
@@ -175,7 +175,7 @@ class ArmRun:
         torch.manual_seed(self.seed)
         model = build(self.arm.model, **self.options)
         stage = ArchitectureStage(fit=replace(self.comparison.fit, seed=self.seed), batch=self.comparison.batch)
-        task = ArchitectureTask(model, RectifiedFlow(), self.source, stage)
+        task = ArchitectureTask(model, RectifiedFlow(), self.source, stage, SMALLEST)
         settings = {"fit": stage.fit, **task.settings, "model": {**self.options, **self.made}}
         fit(task, stage.fit, folder, settings=settings)
         return model

@@ -33,6 +33,9 @@ class Evaluation:
         check_positive(pictures=self.pictures, samples=self.samples)
 
 
+SMALLEST = Evaluation(samples=1, steps=2)  # of trainings whose samples nobody looks at
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, objective: Objective, source: Source, *, pictures: int = 1024, seed: int = 0, batch: int = 128
