@@ -10,7 +10,6 @@ class _Benches(Lazy):
         "overhead": "saccade.cli.bench_overhead:overhead",
         "flashbias": "saccade.cli.bench_flashbias:flashbias",
         "clear": "saccade.cli.bench_clear:clear",
-        "sparsed": "saccade.cli.bench_sparsed:sparsed",
     }
 
 
