@@ -8,8 +8,7 @@ class _Benches(Lazy):
         "architectures": "saccade.cli.bench_architectures:architectures",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
-        "sparsed": "saccade.cli.bench_sparsed:sparsed",
     }
 
 
-app = group(_Benches, "Measure kernels, interception, single systems and architectures on this machine.")
+app = group(_Benches, "Measure kernels, interception and architectures on this machine.")

@@ -42,13 +42,18 @@ def affine(found: Interval, scale: float = 1.0, offset: float = 0.0) -> Interval
 
 def t_interval(values: Values) -> Interval:
     """Mean and Student's t interval, for roughly normal values such as decibels over pictures; at least three."""
-    from scipy.stats import t
-
     x = _finite(values)
     mid, n = float(x.mean()), len(x)
+    return error_interval(mid, float(x.std(ddof=1)) / sqrt(n) if n > 1 else nan, n)
+
+
+def error_interval(mid: float, error: float, n: int) -> Interval:
+    """Student's t interval of a mean of `n` values whose standard error is known."""
+    from scipy.stats import t
+
     if n < FEWEST:
         return Interval(low=nan, mid=mid, high=nan, n=n)
-    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(x.std(ddof=1)) / sqrt(n)
+    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
     return Interval(low=mid - reach, mid=mid, high=mid + reach, n=n)
 
 
