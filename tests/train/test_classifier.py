@@ -75,7 +75,7 @@ def test_a_finished_judge_is_read_and_not_trained(folder: Path, monkeypatch: pyt
     found = RECIPE.judge(folder)
     assert not found.training
     assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
-    with pytest.raises(ValueError, match="holds the classifier of another recipe; remove it or name another"):
+    with pytest.raises(ValueError, match=r"holds runs of other settings \(seed: 0 there, 1 here\); name another folder"):
         replace(RECIPE, seed=1).judge(folder)
 
 
