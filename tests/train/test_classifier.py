@@ -75,7 +75,11 @@ def test_a_finished_judge_is_read_and_not_trained(folder: Path, monkeypatch: pyt
     found = RECIPE.judge(folder)
     assert not found.training
     assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
+<<<<<<< HEAD
     with pytest.raises(ValueError, match="holds runs of other settings"):
+=======
+    with pytest.raises(ValueError, match=r"holds runs of other settings \(seed: 0 there, 1 here\); name another folder"):
+>>>>>>> w/models
         replace(RECIPE, seed=1).judge(folder)
 
 
