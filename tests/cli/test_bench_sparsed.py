@@ -12,8 +12,8 @@ from saccade.cli import app, bench_sparsed
 @pytest.mark.compile
 def test_steps_and_runs_are_measured_for_attention_and_for_a_model(tmp_path: Path) -> None:
     words = "bench sparsed --tokens 512 --dtype float32 --heads 1 --layers 1 --rounds 2 --keep 0.5 --json"
-    told = CliRunner().invoke(app, [*words.split(), str(tmp_path / "figures.json")])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, [*words.split(), str(tmp_path / "figures.json")])
+    assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert [row["what"] for row in figures["rows"]] == ["attention", "model"]
     for row in figures["rows"]:

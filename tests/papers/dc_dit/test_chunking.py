@@ -321,7 +321,7 @@ def test_a_convolution_block_rewritten(width: int, out: int) -> None:
     x, c = torch.randn(2, width, *GRID, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
     w = dict(block.named_parameters())
     h = _conv(_silu(_grouped(x, 32)), w["conv1.weight"], w["conv1.bias"])
-    h = h + (_silu(c) @ w["told.weight"].T + w["told.bias"]).view(2, inner, 1, 1)
+    h = h + (_silu(c) @ w["condition.weight"].T + w["condition.bias"]).view(2, inner, 1, 1)
     h = _conv(_silu(_grouped(h, 32)), w["conv2.weight"], w["conv2.bias"])
     skip = x
     if width != out:

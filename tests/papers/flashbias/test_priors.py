@@ -7,8 +7,8 @@ from torch import Tensor
 from saccade.core.biases import Bias, BiasSum, DenseBias, LowRank
 from saccade.core.layout import Layout, Segment
 from saccade.papers.flashbias.place_priors import Alibi, Cosine, Polynomial, SegmentBias, SpatialDistance
-from saccade.papers.flashbias.prior_bias import PriorBias, seats
-from saccade.papers.flashbias.priors import Prior, Seats
+from saccade.papers.flashbias.prior_bias import PriorBias, prior_tokens
+from saccade.papers.flashbias.priors import Prior, PriorTokens
 
 HEADS = 4
 JOINT = Layout.joint(text=3, grid=(1, 4, 6))
@@ -152,7 +152,7 @@ def test_rules_are_values() -> None:
 
 def test_dense_terms_are_laid_like_factors() -> None:
     class Given(Prior):
-        def bias(self, q: Seats, k: Seats, heads: int) -> Bias:
+        def bias(self, q: PriorTokens, k: PriorTokens, heads: int) -> Bias:
             return DenseBias(torch.ones(1, 1, len(q.order), len(k.order)))
 
     bias = PriorBias(prior=Given() + Cosine(period=3)).bind(JOINT, JOINT, HEADS, CPU)
@@ -180,6 +180,6 @@ def test_bad_options_are_named(make, message: str) -> None:  # noqa: ANN001
         make()
 
 
-def test_seats_tell_order_and_places() -> None:
-    chosen = seats(JOINT, "image")
+def test_prior_tokens_know_order_and_places() -> None:
+    chosen = prior_tokens(JOINT, "image")
     assert chosen.order.tolist() == list(range(24)) and chosen.place[-1].tolist() == [0, 3, 5]
