@@ -51,7 +51,7 @@ with record_routing(model) as heard:
 usage = count_usage(heard, labels, classes=scenes.classes)
 for name, table in {"place": usage.places, "step": usage.steps, "class": usage.classes}.items():
     print(
-        f"{name} determines {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer"
+        f"{name} settles {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer"
     )
 print(f"loads vary by {', '.join(f'{share:.0%}' for share in load_variation(usage.steps).tolist())}")
 plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}, Path("dit-moe.png"))
