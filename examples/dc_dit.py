@@ -1,4 +1,4 @@
-"""Draw with a DC-DiT at several budgets, cheaper where guidance is told nothing: an untrained tiny one, a few seconds.
+"""Draw with a DC-DiT at several budgets, cheaper for guidance's unconditional half: an untrained tiny one, some seconds.
 
 python examples/dc_dit.py
 """
@@ -25,4 +25,4 @@ for rho in (0.0, 0.3, 0.6, 0.9):
 
 with torch.no_grad():
     pictures = ddpm(lite_guided(model, labels, scale=1.25, rho=0.9), torch.randn(2, 3, 32, 32), steps=4)
-print(f"pictures {tuple(pictures.shape)}, the half that is told nothing with a tenth of its tokens")
+print(f"pictures {tuple(pictures.shape)}, the unconditional half with a tenth of its tokens")

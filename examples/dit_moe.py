@@ -24,7 +24,7 @@ stage = ArchitectureStage(fit=Fit(steps=200, precision="no", decay=0.98), batch=
 
 
 def trained(model: DiT) -> DiT:
-    """The same after a short training, its loss told."""
+    """The same after a short training; prints its loss."""
     fit(ArchitectureTask(model, flow, scenes, stage, Evaluation(samples=8, steps=5)), stage.fit, Path(mkdtemp()))
     loss = evaluate(model, flow, scenes, pictures=512)["mse"]
     print(f"{type(model).__name__}: loss {loss:.4f} on held-out scenes")
@@ -50,6 +50,8 @@ with record_routing(model) as heard:
     flow.sample(model, labels, nothing, (len(labels), scenes.channels, 16, 16), steps=20)
 usage = count_usage(heard, labels, classes=scenes.classes)
 for name, table in {"place": usage.places, "step": usage.steps, "class": usage.classes}.items():
-    print(f"{name} tells {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer")
+    print(
+        f"{name} settles {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer"
+    )
 print(f"loads vary by {', '.join(f'{share:.0%}' for share in load_variation(usage.steps).tolist())}")
 plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}, Path("dit-moe.png"))

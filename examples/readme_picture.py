@@ -26,8 +26,8 @@ comparison = saccade.compare(pipe, SYSTEMS, captions, setup=SETUP)
 def title(arm: ArmResult) -> str:
     """The arm, the share of pairs it computes and how far it lies from dense."""
     scores = [drawn.fidelity.psnr for drawn in arm.drawn if drawn.fidelity is not None]
-    told = f"\n{arm.density:.0%} of pairs" if arm.density < 1 else ""
-    return f"{arm.label}{told}" + (f", PSNR {sum(scores) / len(scores):.1f}" if scores else "")
+    density = f"\n{arm.density:.0%} of pairs" if arm.density < 1 else ""
+    return f"{arm.label}{density}" + (f", PSNR {sum(scores) / len(scores):.1f}" if scores else "")
 
 
 rows, columns = len(captions), len(comparison.arms)

@@ -1,4 +1,4 @@
-"""Steps told by hand, for models that receive no timestep."""
+"""Steps given by hand, for models that receive no timestep."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_step_zero_begins_a_new_generation() -> None:
         (4, 4, "index=4 is no step of=4; steps run from 0 to of - 1"),
         (-1, 4, "index=-1 is no step of=4"),
         (0, 0, "index=0 is no step of=0"),
-        (2, 8, "of=8 differs from the 4 steps told so far; begin again with step 0"),
+        (2, 8, "of=8 differs from the 4 steps given so far; begin again with step 0"),
     ],
 )
 def test_a_step_that_does_not_exist_is_refused(index: int, of: int, message: str) -> None:

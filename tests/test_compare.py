@@ -131,13 +131,13 @@ def test_nothing_is_left_on_the_pipeline(pipe: Any, made: Comparison) -> None:
 
 
 def test_json_holds_all_figures_and_survives_a_round_trip(made: Comparison) -> None:
-    told = json.loads(json.dumps(to_json(made), allow_nan=False))
-    assert [arm["label"] for arm in told["arms"]] == [arm.label for arm in made.arms]
+    stored = json.loads(json.dumps(to_json(made), allow_nan=False))
+    assert [arm["label"] for arm in stored["arms"]] == [arm.label for arm in made.arms]
     summary = summarise(made)[2]
-    assert told["arms"][2]["summary"]["psnr"]["mid"] == summary.psnr.mid
-    assert told["arms"][2]["seconds"] == list(made.arms[2].seconds)
-    assert len(told["arms"][2]["pictures"]) == 4 and told["versions"]["torch"] == torch.__version__
-    assert told["arms"][3]["pictures"][0]["same"] is True and told["arms"][3]["pictures"][0]["psnr"] is None
+    assert stored["arms"][2]["summary"]["psnr"]["mid"] == summary.psnr.mid
+    assert stored["arms"][2]["seconds"] == list(made.arms[2].seconds)
+    assert len(stored["arms"][2]["pictures"]) == 4 and stored["versions"]["torch"] == torch.__version__
+    assert stored["arms"][3]["pictures"][0]["same"] is True and stored["arms"][3]["pictures"][0]["psnr"] is None
 
 
 def test_differences_between_systems_are_antisymmetric(made: Comparison) -> None:
@@ -148,11 +148,11 @@ def test_differences_between_systems_are_antisymmetric(made: Comparison) -> None
 
 
 def test_progress_counts_every_run(pipe: Any) -> None:
-    told: list[tuple[int, int, str]] = []
+    reports: list[tuple[int, int, str]] = []
     setup = Setup(steps=1, height=48, width=48, floor=None, repeats=2)
-    compare(pipe, [Dense()], ["a", "b"], setup=setup, progress=lambda *call: told.append(call))
-    assert [done for done, _, _ in told] == list(range(len(told)))
-    assert told[-1][:2] == (len(told) - 1, len(told)) and len(told) == 2 + 2 * 4
+    compare(pipe, [Dense()], ["a", "b"], setup=setup, progress=lambda *call: reports.append(call))
+    assert [done for done, _, _ in reports] == list(range(len(reports)))
+    assert reports[-1][:2] == (len(reports) - 1, len(reports)) and len(reports) == 2 + 2 * 4
 
 
 def test_if_every_system_is_refused_the_error_says_why(pipe: Any) -> None:

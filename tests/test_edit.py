@@ -110,14 +110,14 @@ def test_a_picture_of_yours_comes_back_as_the_autoencoder_gives_it(name: str, ki
 
 
 def test_progress_counts_every_call_of_the_model() -> None:
-    told: list[tuple[int, int, str]] = []
-    edited("flux", word="circle", progress=lambda *told_now: told.append(told_now))
-    assert [(done, total) for done, total, _ in told] == [(i, 8) for i in range(1, 9)]
-    assert [what for *_, what in told] == ["find the words"] * 4 + ["edit"] * 4
-    told.clear()
+    reports: list[tuple[int, int, str]] = []
+    edited("flux", word="circle", progress=lambda *told_now: reports.append(told_now))
+    assert [(done, total) for done, total, _ in reports] == [(i, 8) for i in range(1, 9)]
+    assert [what for *_, what in reports] == ["find the words"] * 4 + ["edit"] * 4
+    reports.clear()
     pictured = {"source": PICTURE, "prompt": SOURCE, "height": None, "width": None}
-    edited("flux", **pictured, progress=lambda *told_now: told.append(told_now))
-    assert told[-1] == (9, 9, "edit") and told[4][2] == "invert"
+    edited("flux", **pictured, progress=lambda *told_now: reports.append(told_now))
+    assert reports[-1] == (9, 9, "edit") and reports[4][2] == "invert"
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:

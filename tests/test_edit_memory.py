@@ -28,8 +28,8 @@ print(json.dumps({{"peak": peak, "heat": heat}}))
 def peak(kind: str) -> tuple[int, list[int] | None]:
     code = WORK.format(text=TEXT)
     ran = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
-    told = json.loads(ran.stdout.splitlines()[-1])
-    return told["peak"], told["heat"]
+    stored = json.loads(ran.stdout.splitlines()[-1])
+    return stored["peak"], stored["heat"]
 
 
 @pytest.mark.slow

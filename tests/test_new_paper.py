@@ -102,15 +102,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     public_names.cache_clear()
 
 
-def told(*words: str) -> str:
+def output(*words: str) -> str:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def test_it_is_listed_shown_and_importable(folder: Path) -> None:
-    assert "throw_away" in [entry["name"] for entry in json.loads(told("list", "--json"))]
-    shown = json.loads(told("show", "throw_away", "--json"))
+    assert "throw_away" in [entry["name"] for entry in json.loads(output("list", "--json"))]
+    shown = json.loads(output("show", "throw_away", "--json"))
     assert shown["options"][0]["about"] == "of nothing" and "x -> anything" in shown["symbols"]
     from saccade.papers import ThrowAway  # type: ignore[attr-defined]
 
@@ -127,8 +127,8 @@ def test_it_is_reproduced_and_its_page_filled(folder: Path, monkeypatch: pytest.
     monkeypatch.chdir(folder)
     (page := folder / "docs" / "papers" / "throw_away.md").parent.mkdir(parents=True)
     page.write_text("# Throw-away\n\n<!-- figures: arms -->\n<!-- end -->\n")
-    assert "throw_away" in told("reproduce")
-    assert "confirmed" in told("reproduce", "throw_away", "--page")
+    assert "throw_away" in output("reproduce")
+    assert "confirmed" in output("reproduce", "throw_away", "--page")
     assert "| dense | 0.5100 |" in page.read_text() and "3 seeds" in page.read_text()
     assert len(list((folder / "docs" / "results" / "throw_away").glob("*.json"))) == 1
 

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.host
 def test_each_size_is_a_row_of_paired_times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = {"text": 4, "height": 2, "width": 2, "heads": 1, "layers": 1}
     monkeypatch.setattr(bench_overhead, "SIZES", {"small": (small, 2)})
-    told = CliRunner().invoke(app, ["bench", "overhead", "--repeats", "3", "--json", str(tmp_path / "figures.json")])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, ["bench", "overhead", "--repeats", "3", "--json", str(tmp_path / "figures.json")])
+    assert result.exit_code == 0, result.output
     (row,) = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert (row["size"], row["tokens"], row["repeats"]) == ("small", 8, 3)
     assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]

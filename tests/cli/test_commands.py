@@ -35,10 +35,10 @@ def run(*words: str) -> int:
 
 def test_list_gives_every_system_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in told] == list(systems())
-    assert all({"name", "paper", "kind", "seam", "status", "hosts"} <= set(entry) for entry in told)
-    clear = next(entry for entry in told if entry["name"] == "clear")
+    shown = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in shown] == list(systems())
+    assert all({"name", "paper", "kind", "seam", "status", "hosts"} <= set(entry) for entry in shown)
+    clear = next(entry for entry in shown if entry["name"] == "clear")
     assert clear["paper"].startswith("CLEAR") and "flux" in clear["hosts"] and clear["seam"] == "call"
 
 
@@ -47,17 +47,17 @@ def test_list_prints_a_table_and_keeps_to_a_seam(capsys: pytest.CaptureFixture[s
     text = capsys.readouterr().out
     assert all(name in text for name in ("clear", "dense", "flashbias"))
     assert run("list", "--seam", "none", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in told] == [n for n, entry in systems().items() if entry.seam == "none"]
+    shown = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in shown] == [n for n, entry in systems().items() if entry.seam == "none"]
 
 
 @pytest.mark.parametrize("name", sorted(systems()))
 def test_show_tells_all_of_every_system(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", name, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)
     paper = systems()[name].paper
-    assert (told["bibtex"], told["claims"]) == (paper.bibtex, list(paper.claims))
-    assert all(option["about"] for option in told["options"]), "every option is explained in the class's docstring"
+    assert (shown["bibtex"], shown["claims"]) == (paper.bibtex, list(paper.claims))
+    assert all(option["about"] for option in shown["options"]), "every option is explained in the class's docstring"
     assert run("show", name) == 0
     text = capsys.readouterr().out
     assert all(part in text for part in (paper.title, "Options", "Symbols", "Cite"))
@@ -75,8 +75,8 @@ def test_generate_draws_the_picture_of_the_pipeline(
     out = tmp_path / "new" / "a.png"
     words = ("generate", "a red circle", "--model", model, "--out", str(out), "--seed", "3", *SMALL)
     assert run(*words, "--system", "clear(radius=99)", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["path"] == str(out) and len(told["report"]["sites"]) == 2
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["path"] == str(out) and len(shown["report"]["sites"]) == 2
     noise = torch.Generator().manual_seed(3)
     plain = tiny_flux()(
         "a red circle", generator=noise, num_inference_steps=2, height=32, width=32, max_sequence_length=24
@@ -88,10 +88,10 @@ def test_generate_draws_the_picture_of_the_pipeline(
 def test_explain_tells_sites_density_and_kernel_without_drawing(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("explain", "--model", model, *SMALL, "--system", "clear(radius=1.5, where=at(during=(0.5, 1.0)))")
     assert run(*words, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    entries = json.loads(capsys.readouterr().out)
     sites = ["transformer_blocks.0.attn", "single_transformer_blocks.0.attn"]
-    assert [(e["site"], e["first"], e["last"]) for e in told] == [(s, i, i) for s in sites for i in (0, 1)]
-    before, after = told[0], told[1]
+    assert [(e["site"], e["first"], e["last"]) for e in entries] == [(s, i, i) for s in sites for i in (0, 1)]
+    before, after = entries[0], entries[1]
     assert (before["density"], before["kernel"], before["does"]) == (1.0, "host", [])
     pairs = 40**2 - 16**2 + 16 + 24 * 2 + 18 * 2  # a 4 x 4 grid: itself, 48 sideways, 36 across a corner
     assert after["density"] == pytest.approx(pairs / 40**2)
@@ -109,8 +109,8 @@ def test_compare_writes_report_and_data_and_prints_the_table(
     assert run(*words, "-s", "clear:radius=1.5", "-s", "clear:radius=1.5 + flashbias") == 0
     text = capsys.readouterr().out
     assert str(out) in text and "clear(radius=1.5)" in text
-    told = json.loads(out.with_suffix(".json").read_text())
-    assert [arm["role"] for arm in told["arms"]] == ["floor", "reference", "system", "system"]
+    stored = json.loads(out.with_suffix(".json").read_text())
+    assert [arm["role"] for arm in stored["arms"]] == ["floor", "reference", "system", "system"]
     assert out.read_text().count("<img ") == 4 * 2 + 1  # and the enlarged one
 
 
@@ -132,8 +132,8 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
     words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("saccade: ") and message in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert output.startswith("saccade: ") and message in output and "Traceback" not in output
 
 
 @pytest.mark.parametrize("words", [("generate", "x", "--out", "/proc/no/x.png"), ("compare", "--output", "/proc/no/x")])
@@ -169,15 +169,15 @@ def test_help_lists_every_command_without_loading_torch() -> None:
             "except SystemExit: assert 'torch' not in sys.modules",
         )
     )
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "100", "PYTHONPATH": SOURCE},
     )
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr
     for command in ("list", "show", "generate", "edit", "explain", "compare", "score", "bench", "train"):
-        assert f" {command} " in told.stdout
+        assert f" {command} " in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def test_the_picture_is_that_of_the_function(model: str, tmp_path: Path, capsys:
     out, sheet = tmp_path / "new" / "a.png", tmp_path / "s.png"
     words = ("-t", TARGET, "-w", "circle", "--model", model, "--seed", "3", "--out", str(out), "--sheet", str(sheet))
     assert run(SOURCE, *words, *SMALL, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)
     found = saccade.edit(tiny_flux(), source=SOURCE, target=TARGET, word="circle", seed=3, steps=2, height=32, width=32)
     assert np.array_equal(np.asarray(Image.open(out)), to_bytes(found.after)[0])
-    assert told["path"] == str(out) and told["sheet"] == str(sheet) and told["rounds"][0]["target"] == TARGET
-    assert told["rounds"][0]["edited"] == pytest.approx(float(found.changed.mean()))
+    assert shown["path"] == str(out) and shown["sheet"] == str(sheet) and shown["rounds"][0]["target"] == TARGET
+    assert shown["rounds"][0]["edited"] == pytest.approx(float(found.changed.mean()))
     with Image.open(sheet) as drawn:
         across, down = drawn.size
     assert across > 3 * down  # before, after, mask and one map
@@ -44,8 +44,8 @@ def test_rounds_go_on_from_one_another(model: str, tmp_path: Path, capsys: pytes
     out, sheet = tmp_path / "a.png", tmp_path / "s.html"
     rounds = ("-t", TARGET, "-w", "circle", "-t", LAST, "-w", "square", "--strength", "1", "--strength", "0.5")
     assert run(SOURCE, *rounds, "--model", model, "--out", str(out), "--sheet", str(sheet), *SMALL, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [(r["source"], r["target"]) for r in told["rounds"]] == [(SOURCE, TARGET), (TARGET, LAST)]
+    shown = json.loads(capsys.readouterr().out)
+    assert [(r["source"], r["target"]) for r in shown["rounds"]] == [(SOURCE, TARGET), (TARGET, LAST)]
     page = sheet.read_text()
     assert page.count("<img ") == 8 and "http" not in page.replace("http://www.w3.org", "")
 
@@ -103,5 +103,5 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
     model: str, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run(SOURCE, "-t", TARGET, "--model", model, "--out", str(tmp_path / "a.png"), *SMALL, *words) == 2
-    told = capsys.readouterr().err.strip()
-    assert told.startswith("saccade: ") and message in told and "Traceback" not in told
+    output = capsys.readouterr().err.strip()
+    assert output.startswith("saccade: ") and message in output and "Traceback" not in output

@@ -20,14 +20,14 @@ def run(*words: str) -> int:
 def test_perfect_edits_leave_the_rest_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path)
     assert run("--folder", str(folder), "--results", str(folder / "results"), "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [task["key"] for task in told["tasks"]] == ["000", "001"]
-    assert all((task["mse"], task["psnr"], task["ssim"]) == (0, None, 1) for task in told["tasks"])
-    colour, delete = told["tasks"]
+    shown = json.loads(capsys.readouterr().out)
+    assert [task["key"] for task in shown["tasks"]] == ["000", "001"]
+    assert all((task["mse"], task["psnr"], task["ssim"]) == (0, None, 1) for task in shown["tasks"])
+    colour, delete = shown["tasks"]
     assert colour["canny_ssim"] > delete["canny_ssim"]
-    assert list(told["means"]) == ["all", "delete object", "change attribute colour"]
-    assert told["means"]["all"]["mse"] == {"low": None, "mid": 0, "high": None, "n": 2}
-    assert any("give --clip FOLDER" in remark for remark in told["remarks"])
+    assert list(shown["means"]) == ["all", "delete object", "change attribute colour"]
+    assert shown["means"]["all"]["mse"] == {"low": None, "mid": 0, "high": None, "n": 2}
+    assert any("give --clip FOLDER" in remark for remark in shown["remarks"])
 
 
 def test_a_stain_outside_the_mask_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_a_tiff_of_12_bits_is_white_at_4095() -> None:
     [
         (np.array([[0, 70000]], np.int32), "picture cannot be read: its grey lies in 0 to 70000, not in 0 to 65535"),
         (np.array([[-1, 7]], np.int32), "its grey lies in -1 to 7, not in 0 to 65535; save it with 8 or 16 bits"),
-        (np.array([[0, 1]], np.float32), "its grey is of floats, whose range nothing tells; save it with 8 or 16 bits"),
+        (np.array([[0, 1]], np.float32), "its grey is of floats, whose range is unknown; save it with 8 or 16 bits"),
     ],
 )
 def test_grey_without_a_known_range_is_refused(values: np.ndarray, message: str) -> None:

@@ -101,8 +101,8 @@ def test_masks_hold_exactly_the_pixels_drawn_more_than_half(seed: int, size: int
         x0, y0, x1, y1 = (round(edge * size) for edge in t.box)
         tone = np.array(COLOURS[t.colour]) - ground
         share = ((picture - ground) @ tone / (tone @ tone))[y0:y1, x0:x1]
-        told = np.abs(share - 0.5) > 0.01  # bytes are rounded
-        assert np.array_equal((share > 0.5)[told], mask[y0:y1, x0:x1][told])
+        clear = np.abs(share - 0.5) > 0.01  # bytes are rounded
+        assert np.array_equal((share > 0.5)[clear], mask[y0:y1, x0:x1][clear])
         assert mask.sum() == mask[y0:y1, x0:x1].sum()
 
 

@@ -52,11 +52,11 @@ def test_sampling_by_its_velocity_is_what_the_pipeline_draws(name: str) -> None:
 
 def test_a_guidance_distilled_model_is_told_its_guidance() -> None:
     flow = opened("flux")
-    told: list[Any] = []
+    received: list[Any] = []
     flow.pipe.transformer.register_to_config(guidance_embeds=True)
-    flow.pipe.transformer.forward = lambda **given: (told.append(given["guidance"]), (given["hidden_states"],))[1]
+    flow.pipe.transformer.forward = lambda **given: (received.append(given["guidance"]), (given["hidden_states"],))[1]
     flow.velocity(PROMPTS, guidance=2.5)(noise(flow), 0.5)
-    assert torch.equal(told[0], torch.full((2,), 2.5))
+    assert torch.equal(received[0], torch.full((2,), 2.5))
 
 
 @pytest.mark.parametrize("name", ["flux", "sd3"])

@@ -145,9 +145,9 @@ def test_a_need_the_host_cannot_meet_is_refused_at_attach() -> None:
 
 def test_a_mask_sd3_would_ignore_is_an_error() -> None:
     model, inputs = BY_NAME["sd3"].build()
-    told = {**inputs, "joint_attention_kwargs": {"attention_mask": torch.ones(2, 22)}}
+    masked = {**inputs, "joint_attention_kwargs": {"attention_mask": torch.ones(2, 22)}}
     with attach(model, Same()), pytest.raises(ValueError, match="attention_mask'\\] would be ignored"):
-        output(model, told)
+        output(model, masked)
 
 
 def test_a_mask_flux_is_given_is_honoured() -> None:
@@ -156,10 +156,10 @@ def test_a_mask_flux_is_given_is_honoured() -> None:
     dense |= torch.eye(22, dtype=torch.bool)
     padding, soft, by_key = dense[:, :, :1], torch.where(dense, 0.0, -3.0), torch.randn(2, 1, 1, 22)
     for mask in (dense, padding, soft, by_key):
-        told = {**inputs, "joint_attention_kwargs": {"attention_mask": mask}}
-        plain = output(model, told)
+        masked = {**inputs, "joint_attention_kwargs": {"attention_mask": mask}}
+        plain = output(model, masked)
         with attach(model, Same()):
-            torch.testing.assert_close(output(model, told), plain, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(output(model, masked), plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_a_mask_flux_is_given_is_honoured() -> None:
 )
 def test_a_mask_of_unknown_form_is_refused(mask: Tensor, message: str) -> None:
     model, inputs = BY_NAME["flux"].build()
-    told = {**inputs, "joint_attention_kwargs": {"attention_mask": mask}}
+    masked = {**inputs, "joint_attention_kwargs": {"attention_mask": mask}}
     with attach(model, Same()), pytest.raises(ValueError, match=message):
-        output(model, told)
+        output(model, masked)
 
 
 @pytest.mark.parametrize("name", ["hunyuan_video", "qwen_image"])

@@ -143,6 +143,6 @@ def test_a_mask_with_holes_is_taken_word_by_word() -> None:
     holes = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0]])  # the second row has no caption at all
     other = torch.where(holes.bool()[..., None], inputs["encoder_hidden_states"], 1e3)
     for stack in ((), (Clear(radius=1.5),)):
-        told = {**inputs, HOSTS["qwen_image"]: holes}
-        one, two = walk(model, told, *stack), walk(model, {**told, "encoder_hidden_states": other}, *stack)
+        masked = {**inputs, HOSTS["qwen_image"]: holes}
+        one, two = walk(model, masked, *stack), walk(model, {**masked, "encoder_hidden_states": other}, *stack)
         assert torch.equal(one, two) and one.isfinite().all()

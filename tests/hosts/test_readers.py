@@ -1,4 +1,4 @@
-"""What each family tells of its tokens and offers to mechanisms, checked against what really passes attention."""
+"""What each family says of its tokens and offers to mechanisms, checked against what really passes attention."""
 
 from collections.abc import Callable
 from typing import Any

@@ -225,5 +225,5 @@ def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
 
 
 def attach_options(host: Host) -> dict[str, Any]:
-    """What `attach` must be told for this host."""
+    """What `attach` must be given for this host."""
     return {"layout": PLAIN} if host.name == "plain" else {}

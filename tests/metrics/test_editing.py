@@ -179,7 +179,7 @@ def test_judges_get_the_pictures_they_are_meant_to_see() -> None:
 def test_a_summary_has_the_mean_of_what_was_measured() -> None:
     source, edit, region = recoloured()
     all_, none = score_edit(source, edit, region, ""), score_edit(source, source, np.ones_like(region), "")
-    told = summarise_edits([all_, none, all_])
-    assert told["canny_ssim"].mid == pytest.approx((2 * all_.canny_ssim + 1) / 3)
-    assert "psnr" not in told and "text" not in told and told["mse"].n == 2
+    summary = summarise_edits([all_, none, all_])
+    assert summary["canny_ssim"].mid == pytest.approx((2 * all_.canny_ssim + 1) / 3)
+    assert "psnr" not in summary and "text" not in summary and summary["mse"].n == 2
     assert isnan(none.psnr)

@@ -68,11 +68,11 @@ def test_attention_with_the_same_weights_draws_the_same(host: tuple[nn.Module, d
 
 def test_undone_it_leaves_no_trace(host: tuple[nn.Module, dict[str, Any]]) -> None:
     model, inputs = host
-    before, told, dense = {**model.state_dict()}, repr(model), output(model, inputs)
+    before, shown, dense = {**model.state_dict()}, repr(model), output(model, inputs)
     replaced_attention = replace_attention(model, "dico")
     assert "transformer_blocks.1.attn1.mixer.depthwise.weight" in model.state_dict()
     replaced_attention.undo()
-    assert repr(model) == told and not model._forward_pre_hooks
+    assert repr(model) == shown and not model._forward_pre_hooks
     assert model.state_dict().keys() == before.keys() and torch.equal(output(model, inputs), dense)
 
 

@@ -1,4 +1,4 @@
-"""A model's folder that is not whole: every fault is told by file, option and mend."""
+"""A model's folder that is not whole: every fault is reported by file, option and mend."""
 
 import json
 from dataclasses import dataclass
@@ -80,8 +80,8 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
 def test_a_config_by_another_hand_is_read(folder: Path) -> None:
     """Whole numbers for fractions, a byte-order mark, options left out."""
     path = folder / "config.json"
-    told = {key: value for key, value in json.loads(path.read_text()).items() if key != "positions"}
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(told | {"time_scale": 1}).encode())
+    stored = {key: value for key, value in json.loads(path.read_text()).items() if key != "positions"}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(stored | {"time_scale": 1}).encode())
     assert Architecture.from_pretrained(folder).config == TINY
 
 

@@ -28,7 +28,7 @@ def operands(n: int, *, heads: int = 3, key_heads: int = 3, seed: int = 0, dtype
 
 
 def by_hand(scores: Tensor, block: int, apart: Sequence[bool], counted: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Means over blocks of whole maps, filled up with zeros; `counted` (b n) tells which queries are real."""
+    """Means over blocks of whole maps, filled up with zeros; `counted` (b n) says which queries are real."""
     n = scores.shape[-1]
     mine = torch.tensor(apart).repeat_interleave(block)[:n]
     maps = scores.softmax(-1), scores.masked_fill(~mine, -torch.inf).softmax(-1).nan_to_num(0)

@@ -106,31 +106,31 @@ def model(z: Tensor, t: Tensor, condition: Any) -> SimpleNamespace:
 
 @given(st.floats(0, 8), st.sampled_from([None, 1, 2]))
 def test_guidance_leads_away_from_the_null(scale: float, channels: int | None) -> None:
-    z, t, told, null = normal(0), torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1, 2, 3]), torch.tensor([5, 5, 5])
-    found = guided(model, told, null, scale, channels)(z, t)
-    c, u = model(z, t, told).out, model(z, t, null).out
+    z, t, condition, null = normal(0), torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1, 2, 3]), torch.tensor([5, 5, 5])
+    found = guided(model, condition, null, scale, channels)(z, t)
+    c, u = model(z, t, condition).out, model(z, t, null).out
     end = 2 if channels is None else channels
     torch.testing.assert_close(found[:, :end], (u + scale * (c - u))[:, :end])
     torch.testing.assert_close(found[:, end:], c[:, end:])
 
 
 def test_no_guidance_asks_for_the_condition_alone() -> None:
-    z, t, told = normal(0), torch.zeros(3), torch.tensor([1, 2, 3])
-    assert torch.equal(guided(model, told, told, 1.0)(z, t), model(z, t, told).out)
+    z, t, condition = normal(0), torch.zeros(3), torch.tensor([1, 2, 3])
+    assert torch.equal(guided(model, condition, condition, 1.0)(z, t), model(z, t, condition).out)
 
 
 def test_words_are_joined_by_name() -> None:
-    z, t, told = normal(0), torch.zeros(3), torch.tensor([1, 2, 3])
-    found = guided(model, {"words": told}, {"words": 0 * told}, 3.0)(z, t)
-    torch.testing.assert_close(found, guided(model, told, 0 * told, 3.0)(z, t))
+    z, t, condition = normal(0), torch.zeros(3), torch.tensor([1, 2, 3])
+    found = guided(model, {"words": condition}, {"words": 0 * condition}, 3.0)(z, t)
+    torch.testing.assert_close(found, guided(model, condition, 0 * condition, 3.0)(z, t))
 
 
 def test_a_learned_variance_is_not_guided() -> None:
     def two(z: Tensor, t: Tensor, labels: Tensor) -> SimpleNamespace:
         return SimpleNamespace(out=torch.cat((z, z), dim=1) * labels.view(-1, 1, 1, 1))
 
-    z, told = normal(0), torch.ones(3)
-    found = guided(two, told, 0 * told, 4.0)(z, told)
+    z, condition = normal(0), torch.ones(3)
+    found = guided(two, condition, 0 * condition, 4.0)(z, condition)
     torch.testing.assert_close(found, torch.cat((4 * z, z), dim=1))
 
 

@@ -129,9 +129,11 @@ def test_each_step_reveals_its_count_in_its_block_and_nothing_is_changed_later(
 
 
 def test_the_step_told_counts_over_the_whole_run() -> None:
-    told: list[tuple[int, int]] = []
-    generate(predictor(), PROMPT, length=12, steps=9, block=4, mask_id=MASK, on_step=lambda i, n: told.append((i, n)))
-    assert told == [(i, 9) for i in range(9)]
+    reports: list[tuple[int, int]] = []
+    generate(
+        predictor(), PROMPT, length=12, steps=9, block=4, mask_id=MASK, on_step=lambda i, n: reports.append((i, n))
+    )
+    assert reports == [(i, 9) for i in range(9)]
 
 
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])

@@ -58,13 +58,13 @@ def test_a_batch_depends_on_the_generator_alone() -> None:
 @pytest.mark.slow
 def test_a_few_steps_tell_colours_and_judge(folder: Path) -> None:
     model, source = RECIPE.judge(folder), RECIPE.open()
-    told = json.loads((folder / "model" / "measured.json").read_text())["measured"]
-    assert told["accuracy"]["mid"] > 0.8 and told["pictures"] == 400
-    assert set(told["by_label"]) == set(source.names)
+    stored = json.loads((folder / "model" / "measured.json").read_text())["measured"]
+    assert stored["accuracy"]["mid"] > 0.8 and stored["pictures"] == 400
+    assert set(stored["by_label"]) == set(source.names)
     x, labels = source.held_out(800)
     real = quality(model, x[:400], labels[:400], x[400:], labels[400:])
     noisy = quality(model, x[:400], labels[:400], x[400:] + 0.5 * torch.randn(400, 3, 16, 16), labels[400:])
-    assert real.real_accuracy.mid == pytest.approx(told["accuracy"]["mid"], abs=1e-3)
+    assert real.real_accuracy.mid == pytest.approx(stored["accuracy"]["mid"], abs=1e-3)
     assert noisy.frechet.value > 3 * real.frechet.value and noisy.accuracy.mid < real.accuracy.mid
 
 
@@ -75,11 +75,9 @@ def test_a_finished_judge_is_read_and_not_trained(folder: Path, monkeypatch: pyt
     found = RECIPE.judge(folder)
     assert not found.training
     assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
-<<<<<<< HEAD
-    with pytest.raises(ValueError, match="holds runs of other settings"):
-=======
-    with pytest.raises(ValueError, match=r"holds runs of other settings \(seed: 0 there, 1 here\); name another folder"):
->>>>>>> w/models
+    with pytest.raises(
+        ValueError, match=r"holds runs of other settings \(seed: 0 there, 1 here\); name another folder"
+    ):
         replace(RECIPE, seed=1).judge(folder)
 
 

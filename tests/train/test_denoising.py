@@ -39,7 +39,7 @@ def test_a_share_of_the_labels_says_nothing(source: SceneSource, share: float) -
     assert gone.float().mean().item() == pytest.approx(share, abs=0.04)
 
 
-class Told:
+class WordSource:
     """A source whose pictures come with words and their mask."""
 
     classes, channels, side = 0, 3, 4
@@ -55,7 +55,7 @@ class Told:
 
 
 def test_words_are_dropped_by_the_row() -> None:
-    said = task(Told(), batch=200, drop=0.5).batch(np.random.default_rng(0))["condition"]
+    said = task(WordSource(), batch=200, drop=0.5).batch(np.random.default_rng(0))["condition"]
     assert torch.equal(said["words"][:, 0, 0].bool(), said["keep"][:, 0])
     assert said["words"].flatten(1).std(dim=1).max() == 0
     assert 60 < said["keep"][:, 0].sum() < 140
@@ -73,7 +73,7 @@ class Reader(nn.Module):
 
 
 def test_words_are_drawn_and_judged() -> None:
-    source: Any = Told()
+    source: Any = WordSource()
     made = ArchitectureTask(
         Reader(), RectifiedFlow(), source, evaluation=Evaluation(samples=2, steps=2, guidance=1.0)
     ).sheet()

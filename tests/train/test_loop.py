@@ -128,9 +128,9 @@ def test_tensorboard_is_told_the_same_as_the_log(tmp_path: Path) -> None:
     fit(LineTask(), replace(FIT, steps=10, tensorboard=True), tmp_path, cpu=True)
     rows = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
     found = [Event.FromString(record) for record in events(tmp_path / "tensorboard")]
-    told = {(each.step, value.tag): value.simple_value for each in found for value in each.summary.value}
-    assert {(row["step"], name) for row in rows for name in ("loss", "worst", "rate")} == told.keys()
-    assert all(told[row["step"], "loss"] == pytest.approx(row["loss"], rel=1e-6) for row in rows)
+    logged = {(each.step, value.tag): value.simple_value for each in found for value in each.summary.value}
+    assert {(row["step"], name) for row in rows for name in ("loss", "worst", "rate")} == logged.keys()
+    assert all(logged[row["step"], "loss"] == pytest.approx(row["loss"], rel=1e-6) for row in rows)
 
 
 def test_tensorboard_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,5 +117,5 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         MaskedStage(lengths=(600,), tokens=512)
     with pytest.raises(ValueError, match=r"ids holds 20 tokens, fewer than the longest of lengths=\(16, 32\)"):
         MaskedTask(MODEL.model(), torch.zeros(20, dtype=torch.long), MASK, STAGE)
-    with pytest.raises(ValueError, match="windows=1 must be at least 2; their spread tells the error"):
+    with pytest.raises(ValueError, match="windows=1 must be at least 2; their spread gives the error"):
         Evaluation(windows=1)

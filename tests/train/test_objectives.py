@@ -32,8 +32,8 @@ class Net(nn.Module):
             weight.data = normal(20 + i, *weight.shape) / 5
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Prediction:
-        told = (1 + labels + t / 1000).view(-1, 1, 1, 1)
-        return Prediction(self.conv(x) * told, {k: v * self.conv.weight.sum() for k, v in self.losses.items()})
+        scale = (1 + labels + t / 1000).view(-1, 1, 1, 1)
+        return Prediction(self.conv(x) * scale, {k: v * self.conv.weight.sum() for k, v in self.losses.items()})
 
 
 X, NOISE, LABELS = normal(0), normal(1), torch.arange(6)
@@ -144,10 +144,15 @@ class Point(nn.Module):
 
 @pytest.mark.parametrize(("objective", "flow"), [(RectifiedFlow(), True), (Ddpm(), False)])
 def test_samples_are_what_the_net_knows_and_guidance_overshoots(objective: Objective, flow: bool) -> None:
-    net, told, null, noise = Point(flow), torch.tensor([1, 2]), torch.tensor([0, 0]), torch.Generator().manual_seed(0)
-    plain = objective.sample(net, told, null, (2, 1, 2, 2), steps=20, generator=noise)
+    net, condition, null, noise = (
+        Point(flow),
+        torch.tensor([1, 2]),
+        torch.tensor([0, 0]),
+        torch.Generator().manual_seed(0),
+    )
+    plain = objective.sample(net, condition, null, (2, 1, 2, 2), steps=20, generator=noise)
     torch.testing.assert_close(plain.mean((1, 2, 3)), torch.tensor([1.0, 2.0]), rtol=0, atol=1e-3)
-    led = objective.sample(net, told, null, (2, 1, 2, 2), steps=20, guidance=3.0, generator=noise)
+    led = objective.sample(net, condition, null, (2, 1, 2, 2), steps=20, guidance=3.0, generator=noise)
     torch.testing.assert_close(led.mean((1, 2, 3)), torch.tensor([3.0, 6.0]), rtol=0, atol=1e-2)
 
 

@@ -49,7 +49,7 @@ def test_a_model_of_another_kind_is_told() -> None:
 
 
 def test_models_told_words_are_refused() -> None:
-    with pytest.raises(ValueError, match="architecture='PTDiT' is told words, not labels"):
+    with pytest.raises(ValueError, match="architecture='PTDiT' is conditioned on words, not labels"):
         ArchitectureRecipe(architecture="PTDiT")
 
 

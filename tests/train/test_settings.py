@@ -1,4 +1,4 @@
-"""Who goes on with a run has its settings, or is told which differ; what is free to change is, the length above all."""
+"""Resuming a run needs its settings, or is refused by those that differ; what may change may, the length above all."""
 
 import json
 import logging

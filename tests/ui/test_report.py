@@ -110,13 +110,13 @@ def test_plots_without_data_are_left_out() -> None:
 
 
 def test_fallbacks_sites_versions_and_settings_are_told(text: str) -> None:
-    for told in (
+    for expected in (
         "ran sdpa; flex: no C++ compiler",
         "single_transformer_blocks.1.attn",
         "2.13.0",
         "Some CPU, 2 threads",
     ):
-        assert told in text
+        assert expected in text
 
 
 def test_the_same_comparison_gives_the_same_page(text: str) -> None:

@@ -30,12 +30,12 @@ def test_floor_and_reference_come_first_and_every_arm_has_a_row() -> None:
 
 def test_figures_are_those_of_the_summary() -> None:
     made = comparison(2)
-    told = {column.title: column.cells for column in columns(made)}
-    assert told["density"][2].main == f"{made.arms[2].density:.3f}"
+    cells = {column.title: column.cells for column in columns(made)}
+    assert cells["density"][2].main == f"{made.arms[2].density:.3f}"
     dense, arm = made.reference.seconds, made.arms[2].seconds
     median = sorted(a / b for a, b in zip(dense, arm, strict=True))[2]
-    assert told["end-to-end speed-up"][2].main == f"{median:.2f} ×"
-    assert told["PSNR"][1].main == "–"
+    assert cells["end-to-end speed-up"][2].main == f"{median:.2f} ×"
+    assert cells["PSNR"][1].main == "–"
 
 
 def test_columns_without_any_figure_are_left_out() -> None:
@@ -59,8 +59,8 @@ def test_equal_pictures_are_called_identical() -> None:
     made = comparison(1)
     same = tuple(replace(d, fidelity=replace(d.fidelity, psnr=float("inf"))) for d in made.arms[2].drawn)
     made = replace(made, arms=(*made.arms[:2], replace(made.arms[2], drawn=same)))
-    told = {column.title: column.cells for column in columns(made)}
-    assert told["PSNR"][2].main == "identical"
+    cells = {column.title: column.cells for column in columns(made)}
+    assert cells["PSNR"][2].main == "identical"
 
 
 def test_the_subtitle_counts() -> None:

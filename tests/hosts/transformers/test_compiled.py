@@ -39,12 +39,12 @@ class Gathered:
 @pytest.mark.parametrize("padded", [False, True])
 def test_keys_shared_among_heads_are_gathered_inside_a_graph(padded: bool) -> None:
     model, inputs = BY_NAME["llada"].build()
-    told: dict[str, Any] = {**inputs, "attention_mask": RIGHT} if padded else inputs
+    given: dict[str, Any] = {**inputs, "attention_mask": RIGHT} if padded else inputs
     with attach(model, Gathered("reference")):
-        exact = output(model, told)
+        exact = output(model, given)
     outer: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
     with attach(outer, Gathered()) as run:
-        found = output(outer, told)
+        found = output(outer, given)
     real = RIGHT.bool() if padded else torch.ones_like(RIGHT).bool()
     torch.testing.assert_close(found[real], exact[real], rtol=1e-4, atol=1e-5)
     assert {site.kernel for site in run.report().sites} == {"gather"}

@@ -30,9 +30,9 @@ def walk(model: Any, ids: Tensor, split: tuple[int, ...], kind: str, padding: Te
     """Logits of all tokens, some of them at a time."""
     cache, start, found = cache_of(model, kind), 0, []
     for n in split:
-        told = {} if padding is None else {"attention_mask": padding[:, : start + n]}
+        mask = {} if padding is None else {"attention_mask": padding[:, : start + n]}
         with torch.no_grad():
-            found.append(model(input_ids=ids[:, start : start + n], past_key_values=cache, **told).logits)
+            found.append(model(input_ids=ids[:, start : start + n], past_key_values=cache, **mask).logits)
         start += n
     return torch.cat(found, dim=1)
 
@@ -90,8 +90,8 @@ def test_layouts_tell_queries_keys_and_what_a_cache_has_not_written() -> None:
 
 def test_a_layout_by_hand_is_cut_to_what_a_cache_lets_see() -> None:
     model, inputs = BY_NAME["llama"].build()
-    told = Layout((Segment("prompt", "text", 6), Segment("answer", "text", 2)))
-    assert layouts(model, inputs["input_ids"], (5, 2, 3), "dynamic", layout=told) == [
+    stated = Layout((Segment("prompt", "text", 6), Segment("answer", "text", 2)))
+    assert layouts(model, inputs["input_ids"], (5, 2, 3), "dynamic", layout=stated) == [
         ("prompt 5", "prompt 5"),
         ("prompt 1 | answer 1", "prompt 6 | answer 1"),
         ("answer 1 | later 2", "prompt 6 | answer 2 | later 2"),
@@ -100,9 +100,9 @@ def test_a_layout_by_hand_is_cut_to_what_a_cache_lets_see() -> None:
 
 def test_a_layout_by_hand_names_prompt_and_answer_of_a_diffusion_lm() -> None:
     model, inputs = BY_NAME["llada"].build()
-    told = Layout((Segment("prompt", "text", 6), Segment("generation", "text", 4)))
+    stated = Layout((Segment("prompt", "text", 6), Segment("generation", "text", 4)))
     found = []
-    with attach(model, looking(lambda call: found.append(call.layout_k.describe())), layout=told):
+    with attach(model, looking(lambda call: found.append(call.layout_k.describe())), layout=stated):
         model(**inputs)
     assert set(found) == {"prompt 6 | generation 4"}
     with attach(model, Same(), layout=Layout.plain(9)):

@@ -178,7 +178,7 @@ def test_a_module_that_asks_no_interface_cannot_be_reached() -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("given", "message"),
     [
         ({"softcap": 30.0}, "softcap=30.0 at site '.*' changes attention in a way that is not followed here"),
         ({"output_attentions": True}, "output_attentions=True asks for weights that no kernel here keeps"),
@@ -186,14 +186,14 @@ def test_a_module_that_asks_no_interface_cannot_be_reached() -> None:
     ],
     ids=["softcap", "weights", "dropout"],
 )
-def test_what_cannot_be_followed_is_refused(told: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_followed_is_refused(given: dict[str, Any], message: str) -> None:
     model, inputs = BY_NAME["llama"].build()
     site = model.model.layers[0].self_attn
     q, k = torch.randn(2, 4, 10, 8), torch.randn(2, 2, 10, 8)
     with attach(model, Same()):
         output(model, inputs)
         with pytest.raises(ValueError, match=message):
-            interface.attention(site, q, k, k, None, scaling=1.0, **told)
+            interface.attention(site, q, k, k, None, scaling=1.0, **given)
 
 
 def test_a_copy_of_the_model_taken_before_is_free() -> None:

@@ -86,33 +86,33 @@ def test_a_map_given_whole_is_honoured_in_every_form(name: str, implementation: 
     model, inputs = built(name, implementation)
     allow = torch.rand(2, 1, LENGTH, LENGTH) > 0.5
     allow |= torch.eye(LENGTH, dtype=torch.bool)
-    told = {**inputs, "attention_mask": FORMS[form](allow)}
-    plain, (call, *_) = output(model, told), calls(model, told)
+    given = {**inputs, "attention_mask": FORMS[form](allow)}
+    plain, (call, *_) = output(model, given), calls(model, given)
     assert torch.equal(seen(call), allow[:, 0]) and call.bias is None
     with attach(model, Same()):
-        torch.testing.assert_close(output(model, told), plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output(model, given), plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama", "bert"])
 def test_what_a_map_adds_to_the_scores_is_kept(name: str) -> None:
     model, inputs = built(name)
     soft = torch.randn(2, 1, LENGTH, LENGTH).masked_fill(~ORDER, LOWEST)
-    told = {**inputs, "attention_mask": soft}
-    plain, (call, *_) = output(model, told), calls(model, told)
+    given = {**inputs, "attention_mask": soft}
+    plain, (call, *_) = output(model, given), calls(model, given)
     assert torch.equal(seen(call), ORDER.expand(2, -1, -1)) and call.bias is not None
     with attach(model, Same()):
-        torch.testing.assert_close(output(model, told), plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output(model, given), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_sequences_packed_into_one_row_stay_apart() -> None:
     model, inputs = built("llama")
-    told = {**inputs, "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5]] * 2)}
+    given = {**inputs, "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5]] * 2)}
     apart = torch.block_diag(torch.ones(4, 4), torch.ones(6, 6)).bool() & ORDER
-    plain = output(model, told)
-    for call in calls(model, told):
+    plain = output(model, given)
+    for call in calls(model, given):
         assert torch.equal(seen(call), apart.expand(2, -1, -1))
     with attach(model, Same()):
-        torch.testing.assert_close(output(model, told), plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output(model, given), plain, rtol=1e-4, atol=1e-5)
 
 
 SYSTEMS = {
@@ -171,4 +171,4 @@ def test_kin_of_llama_agree_and_keep_their_windows(kin: str, padding: Tensor | N
         torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
     assert len(run.sites) == 2
     width = seen(calls(model, inputs)[0])[0, LENGTH - 4].sum()
-    assert width == (4 if kin == "Mistral" else LENGTH - 3)  # Qwen2 slides only if told to
+    assert width == (4 if kin == "Mistral" else LENGTH - 3)  # Qwen2 slides only if its config says so

@@ -1,4 +1,4 @@
-"""Which tokens are pictures, told from ids, grids and places."""
+"""Which tokens are pictures, found from ids, grids and places."""
 
 from typing import Any
 

@@ -267,10 +267,10 @@ def test_lite_guidance_is_one_call_with_a_share_for_each_row() -> None:
     model, (x, t, labels) = _stirred(DCDiT(TINY, learned_variance=False)), _batch()
     labels = labels.clamp(max=4)
     led = lite_guided(model, labels, scale=1.25, rho=0.9, channels=2)(x, t)
-    told, free = model(x, t, labels).out, model(x, t, torch.full_like(labels, 5), rho=0.9).out
-    torch.testing.assert_close(led[:, :2], (free + 1.25 * (told - free))[:, :2])
-    torch.testing.assert_close(led[:, 2:], told[:, 2:])
-    assert torch.equal(lite_guided(model, labels, scale=1.0)(x, t), told)
+    conditional, free = model(x, t, labels).out, model(x, t, torch.full_like(labels, 5), rho=0.9).out
+    torch.testing.assert_close(led[:, :2], (free + 1.25 * (conditional - free))[:, :2])
+    torch.testing.assert_close(led[:, 2:], conditional[:, 2:])
+    assert torch.equal(lite_guided(model, labels, scale=1.0)(x, t), conditional)
 
 
 @pytest.mark.parametrize(

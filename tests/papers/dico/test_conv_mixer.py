@@ -147,8 +147,8 @@ def test_kernel_that_is_one_at_the_centre_is_the_identity() -> None:
 @settings(deadline=None, max_examples=20)
 def test_caption_writes_kernels_by_loops(words: int, h: int, w: int) -> None:
     conv = _stirred(TextConv(2, 4, kernel=3))
-    x, told = torch.randn(2, h * w, 2).double(), torch.randn(2, words, 4).double()
-    cells = conv.outer(F.gelu(conv.inner(told)))
+    x, condition = torch.randn(2, h * w, 2).double(), torch.randn(2, words, 4).double()
+    cells = conv.outer(F.gelu(conv.inner(condition)))
     wanted = torch.zeros_like(x)
     for b in range(2):
         for p in range(h * w):
@@ -156,7 +156,7 @@ def test_caption_writes_kernels_by_loops(words: int, h: int, w: int) -> None:
                 row, column = p // w + cell // 3 - 1, p % w + cell % 3 - 1
                 if 0 <= row < h and 0 <= column < w:
                     wanted[b, p] += x[b, row * w + column] * cells[b, min(cell, words - 1)]
-    torch.testing.assert_close(conv(x, told, TokenPositions(grid=(h, w))), wanted)
+    torch.testing.assert_close(conv(x, condition, TokenPositions(grid=(h, w))), wanted)
 
 
 def test_clip_captions_fill_nine_by_nine() -> None:

@@ -55,8 +55,8 @@ def test_sizes(size: str, count: int, published: float, gigas: float) -> None:
 def test_cost_grows_with_the_area() -> None:
     small, large = _multiplied("XL", 32), _multiplied("XL", 64)
     assert large / 1e9 == pytest.approx(347.8599, abs=5e-5)
-    told = small - (large - small) / 3  # what does not grow: embedders, modulations, gates
-    assert large - told == 4 * (small - told) and 0 < told < 0.01 * small
+    fixed = small - (large - small) / 3  # what does not grow: embedders, modulations, gates
+    assert large - fixed == 4 * (small - fixed) and 0 < fixed < 0.01 * small
 
 
 @pytest.mark.parametrize("mixer", ["dico", "dico(gate='none')", "attention"])

@@ -1,4 +1,4 @@
-"""DiCo told by words: neutral at first, equal to DiCo where captions write nothing, and read where they do."""
+"""DiCo conditioned on words: neutral at first, equal to DiCo where captions write nothing, and read where they do."""
 
 from pathlib import Path
 

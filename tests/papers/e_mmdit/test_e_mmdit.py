@@ -36,8 +36,8 @@ class ByHand:
 
 def by_hand(pattern: Pattern, text_first: bool, words: int = TEXT) -> Table:
     regions, run = pattern
-    told, picture = ([t // run % regions for t in range(n)] for n in (words, IMAGE))
-    label = told + picture if text_first else picture + told
+    prompt, picture = ([t // run % regions for t in range(n)] for n in (words, IMAGE))
+    label = prompt + picture if text_first else picture + prompt
     number = torch.arange(len(label))
     return Table(number, number, torch.tensor([[a == b for b in label] for a in label]))
 

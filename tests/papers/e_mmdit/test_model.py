@@ -147,9 +147,9 @@ def test_joint_attention_equals_one_masked_map(regions: int, run: int, last: boo
     allowed = (label[:, None] == label) & torch.cat((torch.ones(2, 48).bool(), keep), dim=1)[:, None, None]
     scores = (q @ k.mT * 8**-0.5).masked_fill(~allowed, -torch.inf)
     wanted = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2).split([48, 16], dim=1)
-    seen, told = attention(x, words, keep)
+    seen, text = attention(x, words, keep)
     torch.testing.assert_close(seen, attention.image.out(wanted[0]))
-    assert told is None if last else torch.allclose(told, attention.text.out(wanted[1]))
+    assert text is None if last else torch.allclose(text, attention.text.out(wanted[1]))
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -160,7 +160,7 @@ def test_a_block_equals_a_plain_rewrite(last: bool) -> None:
 
     def vectors(stream: Any) -> list[Tensor]:
         tables = zip(stream.modulation.bias, stream.modulation.scale, c.split(16, dim=1), strict=True)
-        return [bias + told[:, None] * (1 + scale) for bias, scale, told in tables]
+        return [bias + condition[:, None] * (1 + scale) for bias, scale, condition in tables]
 
     def normed(each: Tensor) -> Tensor:
         return (each - each.mean(-1, keepdim=True)) / (each.var(-1, keepdim=True, correction=0) + 1e-6).sqrt()
@@ -190,8 +190,8 @@ def test_closed_gates_leave_both_streams() -> None:
         for vectors, value in ((stream.modulation.bias, 0.0), (stream.modulation.scale, -1.0)):
             vectors.data[[2, 5]] = value
     x, words = torch.randn(2, 16, 16), torch.randn(2, 8, 16)
-    seen, told = block(x, words, torch.randn(2, 96))
-    assert torch.equal(seen, x) and torch.equal(told, words)
+    seen, text = block(x, words, torch.randn(2, 96))
+    assert torch.equal(seen, x) and torch.equal(text, words)
 
 
 def test_no_scale_is_adaln_single() -> None:

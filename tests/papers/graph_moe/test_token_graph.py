@@ -198,7 +198,9 @@ def test_inside_a_dit() -> None:
         model = DiT(**given, mixer=mixer, ffn=f"{ffn}(experts=3, top=1)")
         out = model(torch.randn(2, 3, 8, 8), torch.rand(2), torch.tensor([0, 1]))
         assert not out.out.any() and out.losses["balance"] > 0
-    with pytest.raises(ValueError, match=r"give the block a mixer that tells, attention\(return_trace=True\)"):
+    with pytest.raises(
+        ValueError, match=r"give the block a mixer that returns its trace, attention\(return_trace=True\)"
+    ):
         DiT(**given, ffn=TEXTS[1])(torch.randn(1, 3, 8, 8), torch.rand(1), torch.tensor([0]))
 
 

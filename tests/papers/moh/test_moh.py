@@ -258,8 +258,8 @@ def test_text_has_gates_of_its_own() -> None:
 
 
 def test_counts_are_shares_of_a_layers_heads() -> None:
-    told = [(c.shared, c.routed) for c in map(MoH().counts, (32, 24, 16, 12, 6, 3, 2))]
-    assert told == [(16, 8), (12, 6), (8, 4), (6, 3), (3, 2), (2, 1), (1, 1)]
+    counts = [(c.shared, c.routed) for c in map(MoH().counts, (32, 24, 16, 12, 6, 3, 2))]
+    assert counts == [(16, 8), (12, 6), (8, 4), (6, 3), (3, 2), (2, 1), (1, 1)]
     assert MoH(shared=0.0, routed=0.25).counts(32) == HeadCounts(heads=32, shared=0, routed=8)
     assert MoH(shared=0.9, routed=0.1).counts(2) == HeadCounts(heads=2, shared=1, routed=1)
 

@@ -79,8 +79,10 @@ def _plain_block(block: Any, x: torch.Tensor, e: torch.Tensor, words: torch.Tens
     y = torch.stack([x[home == window].mean(0) for window in range(4)])
     normed = _modulated(y, *torch.zeros(2, 1))
     y = y + _attended(block.proxies.attention, normed, normed, every)
-    told = _attended(block.proxies.cross, _modulated(x, *torch.zeros(2, 1)), _modulated(y, *torch.zeros(2, 1)), every)
-    x = x + block.proxies.out(told)
+    attended = _attended(
+        block.proxies.cross, _modulated(x, *torch.zeros(2, 1)), _modulated(y, *torch.zeros(2, 1)), every
+    )
+    x = x + block.proxies.out(attended)
     u = _modulated(x, shift1, scale1)
     x = x + gate1 * _attended(block.near.attention, u, u, home[:, None] == home)
     moved = (places + 1) // 2
@@ -274,13 +276,13 @@ def _in_windows(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("sized", [False, True])
 @torch.no_grad()
-def test_converted_pixart_is_pixart_in_windows(told: bool) -> None:
-    pixart, (x, t, words) = _pixart(use_additional_conditions=told), _batch()
+def test_converted_pixart_is_pixart_in_windows(sized: bool) -> None:
+    pixart, (x, t, words) = _pixart(use_additional_conditions=sized), _batch()
     model = from_pixart(pixart, window=(1, 2, 2)).eval()
     keep, size = torch.tensor([[True, True, True, False, True]] * 3), torch.tensor([[64.0, 32.0]] * 3)
-    added = {"resolution": size, "aspect_ratio": size[:, :1] / size[:, 1:]} if told else None
+    added = {"resolution": size, "aspect_ratio": size[:, :1] / size[:, 1:]} if sized else None
     found = model(x, 999 * t, words, keep, size=size).out
     wanted = _in_windows(pixart)(x, words, 999 * t, added, encoder_attention_mask=keep.float()).sample
     torch.testing.assert_close(found, wanted)

@@ -245,8 +245,8 @@ def test_fresh_mixer_is_window_attention() -> None:
 
 def test_mixer_is_the_sum_of_its_steps() -> None:
     mixer, x = _stirred(ProxyMixer(8, 2, window=(4, 4))).double(), torch.randn(2, 64, 8).double()
-    told = x + mixer.injection(x, GRID)
-    near = told + mixer.near(told, PLACE).out
+    informed = x + mixer.injection(x, GRID)
+    near = informed + mixer.near(informed, PLACE).out
     far = near + mixer.far_out(mixer.far(_normed(near), PLACE).out)
     torch.testing.assert_close(mixer(x, PLACE).out, far - x)
 

@@ -137,6 +137,6 @@ def test_a_border_nobody_tells_is_refused() -> None:
     with pytest.raises(ValueError, match=r"generation=17 exceeds the 16 tokens of the sequence; give the number"):
         generated_tokens(LM, 17)
     with pytest.raises(
-        ValueError, match=r"generation=None and the tokens are text 9: nothing tells .* give generation=, or a"
+        ValueError, match=r"generation=None and the tokens are text 9: nothing says .* give generation=, or a"
     ):
         generated_tokens(Layout.plain(9), None)

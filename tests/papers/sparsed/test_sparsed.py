@@ -237,7 +237,7 @@ def run_causal() -> None:
         ),
         (
             lambda: walk(SparseD(), Layout.plain(16), [operands(16)] * 10),
-            r"generation=None and the tokens are text 16: nothing tells what is prompt",
+            r"generation=None and the tokens are text 16: nothing says what is prompt",
         ),
         (run_causal, r"attention at site 'layers.0.attn' is causal"),
     ],

@@ -139,10 +139,10 @@ def test_a_pipeline_draws_and_begins_anew_at_another_size() -> None:
     plain = [draw(size) for size in (32, 48)]
     with attach(pipe, SparseD(keep=0.3, block=8)) as run:
         small, large, again = draw(32), draw(48), draw(32)
-        told = run.explain(5)
+        text = run.explain(5)
     assert torch.equal(small, again)
     assert not torch.equal(small, plain[0]) and not torch.equal(large, plain[1])
-    phases = [line.split(":")[0].strip() for line in told.splitlines() if line.startswith("  ")]
+    phases = [line.split(":")[0].strip() for line in text.splitlines() if line.startswith("  ")]
     assert phases == ["steps 0-1", "steps 2-2", "steps 3-4"]
     assert torch.equal(draw(32), plain[0])
 

@@ -1,4 +1,4 @@
-"""SparseD on tiny random language models of transformers, told their steps by hand."""
+"""SparseD on tiny random language models of transformers, their steps given by hand."""
 
 from typing import Any
 
@@ -86,5 +86,5 @@ def test_a_model_without_a_timestep_must_be_told() -> None:
     model = built(llada)
     with attach(model, SPARSE), pytest.raises(ValueError, match=r"'sparsed' needs the step .* run.step\(i, of=n\)"):
         output(model, texts()[0])
-    told = walk(model, texts(), SparseD(keep=1))
-    assert torch.equal(told[0], output(model, texts()[0]))
+    found = walk(model, texts(), SparseD(keep=1))
+    assert torch.equal(found[0], output(model, texts()[0]))
