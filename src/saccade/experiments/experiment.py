@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from saccade.experiments.claims import Claim
-from saccade.experiments.page import Section
-from saccade.experiments.results import Results, Row, rounded
+from saccade.experiments.page import Section, fill
+from saccade.experiments.results import Results, Row, file_of, rounded
 from saccade.metrics.machine import device_name, versions
 from saccade.train.checkpoint import write_atomically
 
@@ -68,6 +68,7 @@ class Experiment(Generic[S]):
     claims    with the verdicts, printed after a run
     page      below `docs/`; by default that of the paper
     threads   of torch; figures of trainings depend on them
+    dated     results are filed by device and date, so that later ones stand beside earlier ones
     """
 
     name: str
@@ -78,6 +79,7 @@ class Experiment(Generic[S]):
     claims: tuple[Claim, ...] = ()
     page: str = ""
     threads: int | None = 1
+    dated: bool = False
     parts: dict[str, Part[S]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,6 +125,17 @@ class Experiment(Generic[S]):
             if not only or part.name in only:
                 self._run(part, settings, work, found, progress)
         return found
+
+    def publish(self, found: Results, docs: Path) -> None:
+        """Keep results below the folder of the documentation, and fill the page from what is kept.
+
+        An experiment without parts has none to keep: its page says what the package itself holds.
+        """
+        if self.parts:
+            file = file_of(docs / "results", self.name, found.device, found.date if self.dated else "")
+            found.save(file)
+            found = Results.load(file)
+        fill(docs / self.page, self.name, self.sections, found)
 
     def _run(self, part: Part[S], settings: S, work: Path, found: Results, progress: Progress) -> None:
         seeds: tuple[int | None, ...] = settings.seeds if part.per_seed else (None,)  # type: ignore[attr-defined]
