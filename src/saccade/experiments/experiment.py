@@ -19,10 +19,11 @@ import torch
 from saccade.experiments.claims import Claim
 from saccade.experiments.page import Section, fill
 from saccade.experiments.results import Results, Row, file_of, rounded
-from saccade.metrics.machine import device_name, versions
+from saccade.metrics.machine import best_device, device_name, versions
 from saccade.train.checkpoint import write_atomically
 
 S = TypeVar("S")
+USUAL_THREADS = torch.get_num_threads()  # before any experiment sets its own
 Progress = Callable[[int, int, str], None]  # done, in all, what runs now
 
 
@@ -67,7 +68,7 @@ class Experiment(Generic[S]):
     sections  by the mark on the page they fill
     claims    with the verdicts, printed after a run
     page      below `docs/`; by default that of the paper
-    threads   of torch; figures of trainings depend on them
+    threads   of torch, None for its own choice; figures of trainings depend on them
     dated     results are filed by device and date, so that later ones stand beside earlier ones
     """
 
@@ -113,10 +114,9 @@ class Experiment(Generic[S]):
         settings = self.quick if quick else self.settings
         check_parts(only, self.parts)
         check_settings(work, settings)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or USUAL_THREADS)
         found = Results(
-            device=device_name("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device_name(best_device()),
             date=datetime.now(UTC).date().isoformat(),
             versions=versions(),
             settings=plain(settings),

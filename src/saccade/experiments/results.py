@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Row = dict[str, Any]
-DIGITS = 5
+DIGITS = 6  # enough that rounding again for a page hardly ever changes a digit
 
 
 @dataclass(kw_only=True, eq=False)

@@ -20,6 +20,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def best_device() -> str:
+    """The GPU if there is one, else the processor."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def device_name(device: torch.device | str) -> str:
     """`Intel Xeon ..., 2 threads`, or the name of the GPU."""
     on = torch.device(device)
