@@ -14,6 +14,7 @@ from saccade.models.architecture import Architecture
 from saccade.models.macs import macs
 from saccade.nn.eval_mode import eval_mode
 
+Quartiles = tuple[float, float, float]  # low, median, high
 Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
 
 
@@ -55,7 +56,7 @@ def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any],
     return {name: {kind: found[f"{kind} {name}"] for kind in kinds} for name in models}
 
 
-def ratios(found: Seconds, against: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+def ratios(found: Seconds, against: str) -> dict[str, dict[str, Quartiles]]:
     """Quartiles (low, median, high) over rounds of each model's seconds divided by those of `against`."""
     return {
         name: {
@@ -85,6 +86,6 @@ def step(model: nn.Module, given: tuple[Tensor, ...]) -> None:
     model.zero_grad()
 
 
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
+def _quartiles(values: list[float]) -> Quartiles:
     low, middle, high = statistics.quantiles(values, n=4)
     return low, middle, high
