@@ -1,4 +1,4 @@
-"""Draw with a DC-DiT at several budgets, cheaper for guidance's unconditional half: an untrained tiny one, some seconds.
+"""Sample a DC-DiT at several budgets, cheaper for guidance's unconditional half: an untrained tiny one, some seconds.
 
 python examples/dc_dit.py
 """

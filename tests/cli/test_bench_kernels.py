@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from saccade.cli import bench_kernels
-from saccade.core.layout import Layout
-from tests.ops.cases import error, operands
 
 
 def test_figures_are_written_and_follow_from_one_another(tmp_path: Path) -> None:
@@ -23,19 +21,6 @@ def test_figures_are_written_and_follow_from_one_another(tmp_path: Path) -> None
         assert sparse["speedup"] == pytest.approx(best / sparse["median_ms"])
         assert sparse["efficiency"] == pytest.approx(sparse["speedup"] * case["density"])
         assert case["density"] == pytest.approx(0.25, abs=0.06) and case["area"] >= case["density"] - 1e-6
-
-
-@pytest.mark.parametrize("share", [0.5, 0.1])
-def test_the_disc_is_the_one_nearest_the_density(share: float) -> None:
-    layout, disc = bench_kernels._disc(1024, 1, share, torch.Generator())
-    assert isinstance(layout, Layout)
-    assert disc.bind(layout, layout).density() == pytest.approx(share, rel=0.1)
-
-
-def test_the_written_out_baseline_is_attention() -> None:
-    q, k, v = operands(1, 2, 2, 300, 300, dtype=torch.float64)
-    true = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    assert error(bench_kernels._chunked(q, k, v), true) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def layouts(host: Host) -> Iterator[tuple[Family, Layout, Layout]]:
 
 @pytest.mark.parametrize("table", [contract, offers, mends])
 def test_the_page_is_up_to_date(table: Callable[[], str]) -> None:
-    assert table() in PAGE.read_text(), "run python recipes/hosts_page.py"
+    assert table() in PAGE.read_text(), "run saccade reproduce hosts --page"
 
 
 def test_every_family_has_a_row_in_each_table_and_a_tiny_model() -> None:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from saccade.cli.printing import console
 from saccade.metrics.intervals import t_interval
-from saccade.metrics.machine import device_name, versions
-from saccade.ui.progress import ProgressCallback, progress_bar
+from saccade.metrics.machine import best_device, device_name, versions
+from saccade.ui.progress import progress_bar
 
 
 def architectures(
@@ -46,9 +46,10 @@ def run(
     comparison = replace(comparison, arms=chosen(arms, comparison.arms)) if arms else comparison
     with progress_bar() as progress:
         runs = comparison.run(out, progress)
-        times = timed(comparison, rounds, progress) if rounds else {}
-    told_by = {"settings": asdict(comparison), "device": device_name(device()), "versions": versions()}
-    return {"runs": runs, "times": times, **told_by}
+        progress(0, 1, f"timing: {rounds} rounds")
+        times = comparison.times(rounds, best_device()) if rounds else {}
+    about = {"settings": asdict(comparison), "device": device_name(best_device()), "versions": versions()}
+    return {"runs": runs, "times": times, **about}
 
 
 def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -66,27 +67,6 @@ def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
             raise ValueError(f"arm '{name}' is unknown; choose from {', '.join(by_name)}, or write name=MODEL")
         found.append(Arm(name=name, model=model) if new else by_name[name])
     return tuple(found)
-
-
-def timed(comparison: Any, rounds: int, progress: ProgressCallback) -> dict[str, Any]:
-    """Ratios of seconds to the first arm's, of a forward and of a training step."""
-    from saccade.models.sizing import build
-    from saccade.train.costs import ratios, seconds_in_turn
-
-    progress(0, 1, f"timing: {rounds} rounds")
-    base = comparison.base(comparison.open())
-    models = {
-        arm.name: build(arm.model, **base | {arm.scaled: comparison.size(arm, base)}).to(device())
-        for arm in comparison.arms
-    }
-    return ratios(seconds_in_turn(models, base, rows=comparison.batch, rounds=rounds), comparison.arms[0].name)
-
-
-def device() -> str:
-    """Where the runs train: the GPU if there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def table(figures: dict[str, Any]) -> Table:

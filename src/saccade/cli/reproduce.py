@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from saccade.cli.printing import console
 from saccade.core.catalogue import experiments
@@ -54,22 +55,22 @@ def reproduce(
 
 
 def run(experiment: Any, options: Options) -> Any:
-    """The results of one experiment; a quick one works in a folder that is thrown away, its page made and forgotten."""
-    from saccade.experiments.page import Figures, fill, made
-    from saccade.experiments.results import file_of
+    """The results of one experiment, its pictures kept with its work; that of a quick one is thrown away.
+
+    Prints verdicts on its claims; where it has none, what stands on its page.
+    """
+    from saccade.experiments.page import Figures, made
     from saccade.ui.progress import progress_bar
 
     with TemporaryDirectory() as scratch, progress_bar() as progress:
         work = Path(scratch) if options.quick else options.work / experiment.name
         found = experiment.run(work, only=options.only, quick=options.quick, progress=progress)
-        if options.quick and not options.only:
-            made(experiment.sections, found, Figures(folder=Path(scratch), name=experiment.name))
+        if not options.only:
+            text = made(experiment.sections, found, Figures(folder=work, name=experiment.name))
     if not options.only:
-        console().print(verdicts(experiment, found))
+        console().print(verdicts(experiment, found) if experiment.claims else Text("\n\n".join(text.values())))
     if options.page:
-        file = file_of(options.docs / "results", experiment.name, found.device)
-        found.save(file)
-        fill(options.docs / experiment.page, experiment.name, experiment.sections, found.load(file))
+        experiment.publish(found, options.docs)
     return found
 
 

@@ -17,12 +17,13 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from saccade.experiments.claims import Claim
-from saccade.experiments.page import Section
-from saccade.experiments.results import Results, Row, rounded
-from saccade.metrics.machine import device_name, versions
+from saccade.experiments.page import Section, fill
+from saccade.experiments.results import Results, Row, file_of, rounded
+from saccade.metrics.machine import best_device, device_name, versions
 from saccade.train.checkpoint import write_atomically
 
 S = TypeVar("S")
+USUAL_THREADS = torch.get_num_threads()  # before any experiment sets its own
 Progress = Callable[[int, int, str], None]  # done, in all, what runs now
 
 
@@ -67,7 +68,8 @@ class Experiment(Generic[S]):
     sections  by the mark on the page they fill
     claims    with the verdicts, printed after a run
     page      below `docs/`; by default that of the paper
-    threads   of torch; figures of trainings depend on them
+    threads   of torch, None for its own choice; figures of trainings depend on them
+    dated     results are filed by device and date, so that later ones stand beside earlier ones
     """
 
     name: str
@@ -78,6 +80,7 @@ class Experiment(Generic[S]):
     claims: tuple[Claim, ...] = ()
     page: str = ""
     threads: int | None = 1
+    dated: bool = False
     parts: dict[str, Part[S]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,10 +114,9 @@ class Experiment(Generic[S]):
         settings = self.quick if quick else self.settings
         check_parts(only, self.parts)
         check_settings(work, settings)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or USUAL_THREADS)
         found = Results(
-            device=device_name("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device_name(best_device()),
             date=datetime.now(UTC).date().isoformat(),
             versions=versions(),
             settings=plain(settings),
@@ -123,6 +125,17 @@ class Experiment(Generic[S]):
             if not only or part.name in only:
                 self._run(part, settings, work, found, progress)
         return found
+
+    def publish(self, found: Results, docs: Path) -> None:
+        """Keep results below the folder of the documentation, and fill the page from what is kept.
+
+        An experiment without parts has none to keep: its page says what the package itself holds.
+        """
+        if self.parts:
+            file = file_of(docs / "results", self.name, found.device, found.date if self.dated else "")
+            found.save(file)
+            found = Results.load(file)
+        fill(docs / self.page, self.name, self.sections, found)
 
     def _run(self, part: Part[S], settings: S, work: Path, found: Results, progress: Progress) -> None:
         seeds: tuple[int | None, ...] = settings.seeds if part.per_seed else (None,)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -30,6 +31,13 @@ class Figures:
             figure.savefig(self.folder / file, format="svg", metadata={"Date": None})
         return f"![{about}]({file})"
 
+    def copy(self, name: str, picture: Path, about: str) -> str:
+        """Put a picture that there is beside the page and return the link to it."""
+        file = f"{self.name}-{name}{picture.suffix}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        copyfile(picture, self.folder / file)
+        return f"![{about}]({file})"
+
 
 Block = Callable[[Results, Figures], str]  # a piece of Markdown made from results
 Section = Sequence[Block]
@@ -44,9 +52,9 @@ def fill(page: Path, name: str, sections: Mapping[str, Section], results: Result
 
 
 def made(sections: Mapping[str, Section], results: Results, figures: Figures) -> dict[str, str]:
-    """The Markdown of every section; the first one ends with where the figures come from."""
+    """The Markdown of every section; the first one ends with where the results come from, where there are any."""
     found = {mark: "\n\n".join(block(results, figures) for block in blocks) for mark, blocks in sections.items()}
-    if found:
+    if found and results.tables:
         first = next(iter(found))
         found[first] += "\n\n" + origin(results)
     return found

@@ -78,9 +78,9 @@ class Results:
         return cls(tables=tables, **found)
 
 
-def file_of(folder: Path, name: str, device: str) -> Path:
-    """Where the results of an experiment on a device are kept."""
-    return folder / name / f"{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+def file_of(folder: Path, name: str, device: str, date: str = "") -> Path:
+    """Where the results of an experiment on a device are kept; those of a date where there are several."""
+    return folder / name / f"{re.sub(r'[^a-z0-9]+', '-', f'{date} {device}'.lower()).strip('-')}.json"
 
 
 def newest(folder: Path, name: str) -> Results:

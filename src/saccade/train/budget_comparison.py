@@ -23,7 +23,7 @@ from saccade.nn.eval_mode import eval_mode
 from saccade.train.checkpoint import write_atomically
 from saccade.train.checks import check_positive
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
-from saccade.train.costs import device_of, kept_by, multiply_adds
+from saccade.train.costs import Quartiles, device_of, kept_by, multiply_adds, ratios, seconds_in_turn
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import SMALLEST, evaluate, null_condition
 from saccade.train.loop import Fit, fit
@@ -98,6 +98,14 @@ class BudgetComparison:
             progress(number, len(runs), f"{run.arm.name}, seed {run.seed}")
             found.append(run.complete(folder / f"{run.arm.name}-{run.seed}", classifier))
         return found
+
+    def times(self, rounds: int, device: torch.device | str = "cpu") -> dict[str, dict[str, Quartiles]]:
+        """Seconds of a forward and of a training step, as ratios to the first arm's: quartiles over rounds."""
+        base = self.base(self.open())
+        models = {
+            arm.name: build(arm.model, **base | {arm.scaled: self.size(arm, base)}).to(device) for arm in self.arms
+        }
+        return ratios(seconds_in_turn(models, base, rows=self.batch, rounds=rounds), self.arms[0].name)
 
     def check_folder(self, folder: Path) -> None:
         """Write down what is equal for all runs of a folder.

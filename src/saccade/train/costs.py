@@ -1,18 +1,20 @@
 """What an architecture costs: multiply-adds, memory kept for the backward pass, seconds of a forward and of a step."""
 
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from saccade.metrics.activations import kept_bytes
+from saccade.metrics.stopwatch import in_turn
 from saccade.models.architecture import Architecture
 from saccade.models.macs import macs
 from saccade.nn.eval_mode import eval_mode
 
+Quartiles = tuple[float, float, float]  # low, median, high
 Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
 
 
@@ -44,18 +46,17 @@ def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any],
 
     In turn, so that drift of the machine hits all alike; compare within a round.
     """
-    given = example(options, rows, device_of(next(iter(models.values()))))
-    found: Seconds = {name: {"forward": [], "step": []} for name in models}
-    for number in range(rounds + 1):
-        for name, model in models.items():
-            for kind, work in (("forward", forward), ("step", step)):
-                spent = _seconds(lambda work=work, model=model: work(model, given))
-                if number:
-                    found[name][kind].append(spent)
-    return found
+    device = device_of(next(iter(models.values())))
+    given = example(options, rows, device)
+    kinds = {"forward": forward, "step": step}
+    arms = {
+        f"{kind} {name}": partial(work, model, given) for name, model in models.items() for kind, work in kinds.items()
+    }
+    found = in_turn(arms, rounds, device=device)
+    return {name: {kind: found[f"{kind} {name}"] for kind in kinds} for name in models}
 
 
-def ratios(found: Seconds, against: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+def ratios(found: Seconds, against: str) -> dict[str, dict[str, Quartiles]]:
     """Quartiles (low, median, high) over rounds of each model's seconds divided by those of `against`."""
     return {
         name: {
@@ -85,16 +86,6 @@ def step(model: nn.Module, given: tuple[Tensor, ...]) -> None:
     model.zero_grad()
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
+def _quartiles(values: list[float]) -> Quartiles:
     low, middle, high = statistics.quantiles(values, n=4)
     return low, middle, high

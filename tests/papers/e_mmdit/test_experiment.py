@@ -24,9 +24,9 @@ def test_overlap_of_an_exact_picture_is_high_and_of_bare_background_zero() -> No
 
 def test_exact_pictures_keep_the_place_that_turned_ones_lose() -> None:
     scenes, prompts = held_out_scenes(24), held_out_prompts(24)
-    told = [(render(a, 32), b) for a, b in zip(scenes, prompts, strict=True) if b.wants[0].place is not None]
-    assert all(captioned_scenes.keeps_place(picture, prompt) for picture, prompt in told)
-    assert sum(captioned_scenes.keeps_place(picture[::-1, ::-1], prompt) for picture, prompt in told) < len(told)
+    shown = [(render(a, 32), b) for a, b in zip(scenes, prompts, strict=True) if b.wants[0].place is not None]
+    assert all(captioned_scenes.keeps_place(picture, prompt) for picture, prompt in shown)
+    assert sum(captioned_scenes.keeps_place(picture[::-1, ::-1], prompt) for picture, prompt in shown) < len(shown)
 
 
 def test_held_out_pictures_and_captions_are_always_the_same() -> None:

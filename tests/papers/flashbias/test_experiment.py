@@ -21,9 +21,9 @@ def found(**tables: list[Row]) -> Results:
 
 
 def test_rows_cover_every_setting_and_memory_follows_the_bias(tmp_path: Path) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     settings = Settings(lengths=(64, 512), dtypes=("float32",), heads=2, channels=8, repeats=1)
-    bench = Bench(settings=settings, work=tmp_path, progress=lambda done, total, what: told.append(what))
+    bench = Bench(settings=settings, work=tmp_path, progress=lambda done, total, what: shown.append(what))
     rows = list(timing(bench))
     assert [(r["prior"], r["n"], r["part"]) for r in rows] == [
         (prior, n, part) for prior in ("alibi", "distance") for n in (64, 512) for part in ("forward", "backward")
@@ -31,7 +31,7 @@ def test_rows_cover_every_setting_and_memory_follows_the_bias(tmp_path: Path) ->
     assert all(r[f"{arm}_ms"] > 0 for r in rows for arm in ("plain", "dense", "factors"))
     long = [r for r in rows if r["n"] == 512 and r["part"] == "forward"]
     assert all(r["dense_bytes"] >= 2 * 512**2 * 4 and r["dense_bytes"] > 4 * r["factors_bytes"] for r in long)
-    assert len(told) == 4
+    assert len(shown) == 4
 
 
 def test_exact_cases_agree_with_dense_attention_to_the_last_digits() -> None:
@@ -78,9 +78,9 @@ def test_a_factored_classifier_has_its_tables_back_afterwards() -> None:
 
 
 def test_dense_and_factored_language_models_learn_the_same() -> None:
-    told: list[int] = []
-    *arms, text = alibi_lm.arms(3, lambda done, total, what: told.append(done))
-    assert [row["arm"] for row in arms] == list(alibi_lm.ARMS) and told == list(range(9))
+    shown: list[int] = []
+    *arms, text = alibi_lm.arms(3, lambda done, total, what: shown.append(done))
+    assert [row["arm"] for row in arms] == list(alibi_lm.ARMS) and shown == list(range(9))
     assert text["first_gap"] == text["largest_gap"] < 1e-5
     dense, factors, flipped = (row["last"] for row in arms)
     assert dense == pytest.approx(factors, abs=1e-5) and dense != pytest.approx(flipped, abs=1e-5)

@@ -42,8 +42,8 @@ def test_without_the_native_kernel_the_rest_is_measured(monkeypatch: pytest.Monk
     rows = measure(256, "float32", Timing(heads=1, layers=1, rounds=2))
     assert [row["best_ms"] for row in rows] == [None, None]
     assert all(row["sparse_ms"] > 0 for row in rows)
-    told = [{**row, "lacks": "no C++ compiler", "device": "2 threads"} for row in rows]
-    page = times_table(figures(times=told), Figures(folder=tmp_path, name="sparsed"))
+    shown = [{**row, "lacks": "no C++ compiler", "device": "2 threads"} for row in rows]
+    page = times_table(figures(times=shown), Figures(folder=tmp_path, name="sparsed"))
     assert page.endswith("threads 2; 2 threads. Without the native kernel: no C++ compiler.")
 
 

@@ -48,7 +48,7 @@ class Settings:
 
 
 def masked(**options: Any) -> Arm:
-    """The full method within the exact mask, in every block unless told."""
+    """The full method within the exact mask, in every block by default."""
     return lambda editor, batch: editor.edited(batch, ConsistEdit(**{"mask": batch.exact, "where": ALL, **options}))
 
 

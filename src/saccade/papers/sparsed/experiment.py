@@ -85,8 +85,8 @@ def times_table(results: Results, figures: Figures) -> str:
         for row in results.rows("times")
     ]  # fmt: skip
     left_out = "".join(f" Without the native kernel: {why}." for why in results.distinct("times.lacks") if why)
-    told = f"{_told(asdict(timing))}; {results.distinct('times.device')[0]}.{left_out}"
-    return f"{markdown_table([*head, *(f'{n} steps' for n in STEPS)], rows)}\n\n{told}"
+    caption = f"{_caption(asdict(timing))}; {results.distinct('times.device')[0]}.{left_out}"
+    return f"{markdown_table([*head, *(f'{n} steps' for n in STEPS)], rows)}\n\n{caption}"
 
 
 def whole_cell(steps: int, row: Row, timing: Timing) -> str:
@@ -117,10 +117,10 @@ class TextTable:
         texts, source = dict(results.settings["texts"]), results.rows(self.table)[0]["source"]
         options = {name: texts[name] for name in ("prompt", "answer", "steps", "in_turn", "block", "keep")}
         head = ["", "blocks kept", "KL from dense", "same characters", "surprise under dense"]
-        return f"{markdown_table(head, rows)}\n\n{texts['texts']} texts of {source}, {_told(options)}."
+        return f"{markdown_table(head, rows)}\n\n{texts['texts']} texts of {source}, {_caption(options)}."
 
 
-def _told(options: Mapping[str, Any]) -> str:
+def _caption(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in options.items() if not isinstance(value, list | tuple))
 
 

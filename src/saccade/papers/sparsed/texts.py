@@ -35,7 +35,7 @@ class Texts:
 
     texts     how many, each a prompt of `prompt` tokens and an answer of `answer`
     steps     of the run; `in_turn` tokens are filled before the next are begun
-    block     tokens of a block; SparseD keeps the share `keep` of them unless told, and each of `densities`
+    block     tokens of a block; SparseD keeps the share `keep` of them by default, and each of `densities`
     switches  shares of the steps after which, or up to which, attention is sparse
     draws     of masked tokens for each text whose likelihood is bounded
     """
@@ -58,7 +58,7 @@ class Texts:
         return self.prompt + self.answer
 
     def sparsed(self, **options: Any) -> SparseD:
-        """The system, unless told otherwise with the usual share of the blocks."""
+        """The system, by default with the usual share of the blocks."""
         return SparseD(**{"keep": self.keep, "block": self.block, "generation": self.answer, **options})
 
 

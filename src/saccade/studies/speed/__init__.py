@@ -1,0 +1,99 @@
+"""Speed on the machine at hand: sparse kernels against dense ones, and what attaching an empty stack costs.
+
+Expected: at 16,384 tokens the native kernel is faster than the best dense one by more than half of what the share of
+pairs promises, and an empty stack costs a step of a real size less than a hundredth.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from saccade.experiments import Bench, Experiment, Figures, Results, Row
+from saccade.metrics.machine import best_device
+from saccade.studies.speed.kernels import KernelCases
+from saccade.studies.speed.overhead import SIZES, overheads
+from saccade.ui.markdown import markdown_table
+
+KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, ms", "kernel", "ms", "speed-up",
+               "efficiency")  # fmt: skip
+CASE = ("n", "dtype", "pattern", "density")  # columns that tell cases apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`kernels`: cases that are measured; `repeats`: pairs of visits, plain and attached, at each of `sizes`."""
+
+    kernels: KernelCases = field(default_factory=KernelCases)
+    repeats: int = 30
+    sizes: tuple[str, ...] = tuple(SIZES)
+
+
+def kernel_table(results: Results, figures: Figures) -> str:
+    """A row for each sparse kernel of a case, beside the faster of the dense ones."""
+    caption = results.settings["kernels"]
+    rows = [kernel_row(results, row) for row in results.rows("kernels") if row["speedup"] is not None]
+    size = f"One batch row, {caption['heads']} heads of {caption['d']} channels."
+    return f"{size}\n\n{markdown_table(KERNEL_HEAD, rows)}"
+
+
+def kernel_row(results: Results, sparse: Row) -> tuple[str, ...]:
+    """One kernel's cells."""
+    case = results.rows("kernels", speedup=None, **{name: sparse[name] for name in CASE})
+    best = min(case, key=lambda arm: arm["median_ms"])
+    return (
+        f"{sparse['n']:,}", sparse["dtype"], sparse["pattern"], f"{sparse['density']:.2f}", f"{sparse['area']:.2f}",
+        f"{milliseconds(best)} ({best['kernel']})", sparse["kernel"], milliseconds(sparse),
+        f"{sparse['speedup']:.2f}x", f"{sparse['efficiency']:.2f}",
+    )  # fmt: skip
+
+
+def milliseconds(arm: Row) -> str:
+    """Median, and half the distance between the quartiles."""
+    return f"{arm['median_ms']:.1f} [{arm['spread_ms']:.1f}]"
+
+
+def overhead_table(results: Results, figures: Figures) -> str:
+    """A row for each size."""
+    rows = [
+        (
+            f"{row['tokens']:,} tokens", f"{row['plain_ms']:.2f}", f"{row['attached_ms']:.2f}",
+            f"{row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]",
+        )
+        for row in results.rows("overhead")
+    ]  # fmt: skip
+    return (
+        f"Attached over plain, {results.settings['repeats']} pairs in turn, median and quartiles.\n\n"
+        f"{markdown_table(('FLUX step of', 'plain, ms', 'attached, ms', 'ratio'), rows)}"
+    )
+
+
+EXPERIMENT: Experiment[Any] = Experiment(
+    name="speed",
+    settings=Settings(),
+    quick=Settings(
+        kernels=KernelCases(n=(256,), dtype=("float32",), density=(0.25,), d=16, rounds=2, kernels=("gather",)),
+        repeats=2,
+        sizes=("tiny",),
+    ),
+    hours=0.1,
+    sections={"kernels": (kernel_table,), "overhead": (overhead_table,)},
+    page="studies/speed.md",
+    threads=None,
+    dated=True,
+)
+
+
+@EXPERIMENT.part()
+def kernels(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each arm of each case; a dense one has no speed-up."""
+    for case in replace(bench.settings.kernels, device=best_device()).measured(bench.progress):
+        about = {name: getattr(case, name) for name in ("n", "dtype", "pattern", "density", "area")}
+        yield from (about | asdict(arm) for arm in (*case.dense, *case.sparse))
+
+
+@EXPERIMENT.part()
+def overhead(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each size."""
+    sizes = {name: SIZES[name] for name in bench.settings.sizes}
+    found = overheads(repeats=bench.settings.repeats, sizes=sizes, device=best_device(), progress=bench.progress)
+    yield from map(asdict, found)

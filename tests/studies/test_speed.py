@@ -1,0 +1,78 @@
+"""The study of speed: what its cases are, that its rows follow from one another, and where its records are filed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from saccade.core.layout import Layout
+from saccade.experiments import Figures, Results
+from saccade.studies.speed import EXPERIMENT, kernel_table
+from saccade.studies.speed.kernels import KernelCases, chunked, disc
+from saccade.studies.speed.overhead import measure
+from tests.ops.cases import error, operands
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_the_disc_is_the_one_nearest_the_density(share: float) -> None:
+    layout, mask = disc(1024, 1, share, torch.Generator())
+    assert isinstance(layout, Layout)
+    assert mask.bind(layout, layout).density() == pytest.approx(share, rel=0.1)
+
+
+def test_the_written_out_baseline_is_attention() -> None:
+    q, k, v = operands(1, 2, 2, 300, 300, dtype=torch.float64)
+    true = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert error(chunked(q, k, v), true) < 1e-12
+
+
+def test_speed_up_and_efficiency_follow_from_the_times() -> None:
+    cases = KernelCases(n=(600,), density=(0.25,), dtype=("float32",), d=16, rounds=1, kernels=("gather",)).measured(
+        lambda done, total, what: None
+    )
+    assert [case.pattern for case in cases] == ["random", "disc"]
+    for case in cases:
+        (sparse,) = case.sparse
+        assert sparse.speedup == pytest.approx(min(arm.median_ms for arm in case.dense) / sparse.median_ms)
+        assert sparse.speedup and sparse.efficiency == pytest.approx(sparse.speedup * case.density)
+
+
+@pytest.mark.host
+def test_attached_and_plain_are_timed_in_pairs() -> None:
+    row = measure("small", {"text": 4, "height": 2, "width": 2, "heads": 1, "layers": 1}, 2, 3)
+    assert (row.size, row.tokens, row.repeats) == ("small", 8, 3)
+    assert 0 < row.ratio_low <= row.ratio <= row.ratio_high
+
+
+CASE = {"n": 512, "dtype": "float32", "pattern": "disc", "density": 0.5, "area": 0.6, "spread_ms": 0.25}
+DENSE = {"speedup": None, "efficiency": None}
+ROWS = [
+    CASE | DENSE | {"kernel": "sdpa", "median_ms": 3.0},
+    CASE | DENSE | {"kernel": "chunked", "median_ms": 2.0},
+    CASE | DENSE | {"kernel": "chunked", "median_ms": 1.0, "pattern": "random"},
+    CASE | {"kernel": "native", "median_ms": 0.5, "speedup": 4.0, "efficiency": 2.0},
+]
+
+
+def record(date: str) -> Results:
+    """Figures of a machine, made up."""
+    settings = {"kernels": {"heads": 2, "d": 64}, "repeats": 3}
+    return Results(
+        device="Some CPU", date=date, versions={}, settings=settings, tables={"kernels": ROWS, "overhead": []}
+    )
+
+
+def test_the_faster_dense_kernel_of_the_same_case_stands_beside_a_sparse_one(tmp_path: Path) -> None:
+    last = kernel_table(record("2026-01-01"), Figures(folder=tmp_path, name="speed")).splitlines()[-1]
+    assert last == "| 512 | float32 | disc | 0.50 | 0.60 | 2.0 [0.2] (chunked) | native | 0.5 [0.2] | 4.00x | 2.00 |"
+
+
+def test_records_are_filed_by_date_and_device(tmp_path: Path) -> None:
+    page = tmp_path / EXPERIMENT.page
+    page.parent.mkdir()
+    page.write_text("".join(f"<!-- figures: {name} -->\n<!-- end -->\n" for name in EXPERIMENT.sections))
+    for date in ("2026-01-01", "2026-02-01"):
+        EXPERIMENT.publish(record(date), tmp_path)
+    names = sorted(path.name for path in (tmp_path / "results" / "speed").iterdir())
+    assert names == ["2026-01-01-some-cpu.json", "2026-02-01-some-cpu.json"]
+    assert "| 512 | float32 |" in page.read_text()
