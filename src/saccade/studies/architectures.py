@@ -72,11 +72,11 @@ class Section:
     def __call__(self, results: Results, figures: Figures) -> str:
         if self.source not in results.distinct("runs.source"):
             return "Not run."
-        progress = results.settings
+        used = results.settings
         setting = (
-            f"{progress['side']} x {progress['side']} pixels, {progress['sources'][self.source]:,} steps of {progress['batch']} "
-            f"pictures, seeds {', '.join(map(str, progress['seeds']))}; {progress['samples']} samples in "
-            f"{progress['sampling_steps']} steps with guidance {progress['guidance']:g}."
+            f"{used['side']} x {used['side']} pixels, {used['sources'][self.source]:,} steps of {used['batch']} "
+            f"pictures, seeds {', '.join(map(str, used['seeds']))}; {used['samples']} samples in "
+            f"{used['sampling_steps']} steps with guidance {used['guidance']:g}."
         )
         return f"{self.plot(results, figures)}\n\n{self.table(results)}\n\n{setting}"
 

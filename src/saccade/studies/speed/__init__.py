@@ -30,9 +30,9 @@ class Settings:
 
 def kernel_table(results: Results, figures: Figures) -> str:
     """A row for each sparse kernel of a case, beside the faster of the dense ones."""
-    caption = results.settings["kernels"]
+    used = results.settings["kernels"]
     rows = [kernel_row(results, row) for row in results.rows("kernels") if row["speedup"] is not None]
-    size = f"One batch row, {caption['heads']} heads of {caption['d']} channels."
+    size = f"One batch row, {used['heads']} heads of {used['d']} channels."
     return f"{size}\n\n{markdown_table(KERNEL_HEAD, rows)}"
 
 
