@@ -24,7 +24,6 @@ def figures(**tables: list[dict[str, Any]]) -> Results:
     return Results(device="a machine", date="2026-01-01", versions={}, settings=settings, tables=tables)
 
 
-@pytest.mark.compile
 def test_steps_are_measured_for_attention_and_for_a_model() -> None:
     rows = measure(512, "float32", Timing(heads=1, layers=1, rounds=2, keep=0.5))
     assert [row["what"] for row in rows] == ["attention", "model"]
