@@ -84,6 +84,8 @@ def plot(results: Results, figures: Figures) -> str:
         panels[kind].loglog(list(found), np.sqrt(list(found.values())), marker="o", ms=4, label=label)
     for kind, axes in panels.items():
         axes.set(xlabel="steps", title=kind)
+        axes.set_xticks(steps := results.distinct("reconstruction.steps"), labels=map(str, steps))
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.legend(frameon=False, fontsize=8, loc="upper right")
     figure.axes[0].set_ylabel("RMSE of pixels")
     return figures.save("error", figure, "Error by steps")

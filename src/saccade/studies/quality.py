@@ -46,10 +46,11 @@ SHARES = ("precision", "recall", "density", "coverage")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Classifiers of `sources`, each trained for `steps`; `judged` pictures against as many real ones."""
+    """Classifiers of `sources`, each trained for `steps` of `batch` pictures; `judged` pictures against as many."""
 
     sources: tuple[str, ...] = ("scenes", "cifar10")
     steps: int = 1000
+    batch: int = 128
     judged: int = 1000
     accuracy_of: int = 4000
     scenes: int = 16384
@@ -91,7 +92,7 @@ def failings_table(results: Results, figures: Figures) -> str:
 EXPERIMENT: Experiment[Settings] = Experiment(
     name="quality",
     settings=Settings(),
-    quick=Settings(sources=("scenes",), steps=2, judged=40, accuracy_of=100, scenes=400),
+    quick=Settings(sources=("scenes",), steps=2, batch=16, judged=24, accuracy_of=64, scenes=256),
     hours=0.1,
     sections={"accuracy": (accuracy_table,), "failings": (failings_table,)},
     page="studies/quality.md",
@@ -112,7 +113,7 @@ def judging(bench: Bench[Settings]) -> Iterable[Row]:
 def recipe(settings: Settings, source: str) -> ClassifierRecipe:
     """How a source's judge is made."""
     usual = ClassifierRecipe()
-    stage = replace(usual.train, fit=replace(usual.train.fit, steps=settings.steps))
+    stage = replace(usual.train, fit=replace(usual.train.fit, steps=settings.steps), batch=settings.batch)
     return ClassifierRecipe(
         source=source, judged=settings.accuracy_of, count=settings.scenes, held=settings.scenes // 4, train=stage
     )
