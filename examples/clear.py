@@ -33,7 +33,7 @@ def drawn(*systems: Clear) -> np.ndarray:
         )
     densities = [site.density for site in run.report().sites if site.density is not None]
     print(f"{sum(densities) / len(densities):6.1%} of all pairs")
-    return made.images[0]
+    return np.asarray(made.images[0])
 
 
 pictures = {}

@@ -29,8 +29,16 @@ pipe.set_progress_bar_config(disable=True)
 def drawn(*prompts: str) -> np.ndarray:
     """Every prompt from the same noise."""
     noise = [torch.Generator().manual_seed(0) for _ in prompts]
-    size = {"height": 64, "width": 64, "num_inference_steps": 20, "max_sequence_length": TEXT}
-    return pipe(list(prompts), generator=noise, output_type="np", **size).images
+    made = pipe(
+        list(prompts),
+        height=64,
+        width=64,
+        num_inference_steps=20,
+        max_sequence_length=TEXT,
+        generator=noise,
+        output_type="np",
+    )
+    return np.asarray(made.images)
 
 
 words = WordMap(tokens={"circle": word_tokens(pipe, SOURCE, "red circle", TEXT)}, where=Where(kinds=("joint",)))

@@ -1,4 +1,4 @@
-"""Sample a DC-DiT at several budgets, cheaper for guidance's unconditional half: an untrained tiny one, some seconds.
+"""Sample from a DC-DiT at several budgets, cheaper for the unconditional half: an untrained tiny one, a few seconds.
 
 python examples/dc_dit.py
 """

@@ -30,7 +30,7 @@ def drawn(*systems: SparseD) -> np.ndarray:
             generator=noise,
             output_type="np",
         )
-    return made.images[0]
+    return np.asarray(made.images[0])
 
 
 dense = drawn()

@@ -81,6 +81,7 @@ def test_the_step_is_looked_up_in_the_schedule() -> None:
 def test_steps_alike_in_low_precision_are_told_apart_by_the_schedulers_index() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=7.0)
     scheduler.set_timesteps(50)
+    assert scheduler.timesteps is not None
     schedule = Schedule(scheduler)
     assert schedule.refresh() and not schedule.refresh()
     given = [(t / 1000).to(torch.bfloat16) for t in scheduler.timesteps]

@@ -38,7 +38,7 @@ def attach(
     """
     run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
     try:
-        run._begin(LayoutOverride(layout=layout, heads=heads, family=family))
+        run.begin(LayoutOverride(layout=layout, heads=heads, family=family))
     except BaseException:
         run.detach()
         raise

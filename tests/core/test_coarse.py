@@ -1,12 +1,14 @@
 """The shortcuts of masks for long sequences equal the exhaustive answers, and are short."""
 
+from collections.abc import Callable
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.core.blocks import FULL, MIXED, Bound
-from saccade.core.coarse import Coarse, blocks
+from saccade.core.coarse import blocks
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import KeyPadding, Mask, OnHeads, Table, among, forbid
 from saccade.core.places import Band, Causal, Disc, Windows, count_within
@@ -118,7 +120,7 @@ def test_only_blocks_on_the_border_are_looked_into() -> None:
     assert (map_ == FULL).any() and (map_ == MIXED).any()
 
 
-def _watch(allows: Coarse, looked: list[int]):  # noqa: ANN202
+def _watch(allows: Callable[..., Tensor], looked: list[int]):  # noqa: ANN202
     def watch(*at: Tensor) -> Tensor:
         answer = allows(*at)
         looked.append(answer.numel())

@@ -35,6 +35,11 @@ def _expert(moe: MoE, i: int, x: Tensor) -> Tensor:
     return (nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T
 
 
+def _shared(moe: MoE, x: Tensor) -> Tensor:
+    assert moe.shared is not None
+    return moe.shared(x)
+
+
 def test_equals_the_formula_token_by_token() -> None:
     moe, x = _moe(top=2), _tokens(2, 5)
     out = moe(x, PLACE).out
@@ -42,7 +47,7 @@ def test_equals_the_formula_token_by_token() -> None:
         for token, got in zip(image, found, strict=True):
             probs = (moe.router.gate.weight @ token).softmax(0)
             best = probs.argsort(descending=True)[:2]
-            wanted = sum(probs[i] * _expert(moe, int(i), token) for i in best) + moe.shared(token)
+            wanted = sum(probs[i] * _expert(moe, int(i), token) for i in best) + _shared(moe, token)
             torch.testing.assert_close(got, wanted)
 
 
@@ -51,7 +56,7 @@ def test_all_experts_make_a_dense_mixture() -> None:
     x = _tokens(3, 4)
     for moe in (_moe(top=4), _moe(top=1, soft=True)):
         probs = moe.router.gate(x).softmax(-1)
-        wanted = sum(probs[..., i, None] * _expert(moe, i, x) for i in range(4)) + moe.shared(x)
+        wanted = sum(probs[..., i, None] * _expert(moe, i, x) for i in range(4)) + _shared(moe, x)
         torch.testing.assert_close(moe(x, PLACE).out, wanted)
 
 
@@ -129,7 +134,7 @@ def test_padding_neither_routes_nor_counts(per_image: bool) -> None:
     keep[:, 4:] = False
     padded, plain = moe(x, replace(PLACE, keep=keep)), moe(x[:, :4], PLACE)
     torch.testing.assert_close(padded.out[:, :4], plain.out)
-    torch.testing.assert_close(padded.out[:, 4:], moe.shared(x[:, 4:]))
+    torch.testing.assert_close(padded.out[:, 4:], _shared(moe, x[:, 4:]))
     torch.testing.assert_close(padded.losses["balance"], plain.losses["balance"])
     with record_routing(moe) as found:
         moe(x, replace(PLACE, keep=keep))

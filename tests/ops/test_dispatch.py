@@ -78,6 +78,7 @@ def test_a_choice_is_made_once_for_a_mask(monkeypatch: pytest.MonkeyPatch) -> No
     first = choose(at)
     monkeypatch.setattr(dispatch, "_chosen", None)
     assert choose(at) is first
+    assert at.mask is not None
     assert choose(at.replace(mask=at.mask & padding(1, N))) is first
 
 
@@ -118,7 +119,7 @@ def test_compiled_calls_agree_with_eager_ones(kernel: str, padded: bool) -> None
     leaves = [x.detach().requires_grad_() for x in (at.q, at.k, at.v)]
     prepare(at.replace(q=leaves[0]), want_lse=True)
 
-    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         found = attend(at.replace(q=q, k=k, v=v), want_lse=True)
         return found.out, found.lse
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.core.layout import Layout
+from saccade.core.shapes import broadcast_shape
 
 
 class Bias:
@@ -46,7 +47,7 @@ class LowRank(Bias):
                 "they must have as many (the rank)"
             )
         try:
-            torch.broadcast_shapes(self.phi_q.shape[:2], self.phi_k.shape[:2])
+            broadcast_shape(self.phi_q.shape[:2], self.phi_k.shape[:2])
         except RuntimeError:
             raise ValueError(
                 f"phi_q {tuple(self.phi_q.shape)} and phi_k {tuple(self.phi_k.shape)} "
@@ -112,7 +113,7 @@ def _terms(bias: Bias) -> tuple[Bias, ...]:
 
 
 def _beside(a: Tensor, b: Tensor) -> Tensor:
-    shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
+    shape = broadcast_shape(a.shape[:2], b.shape[:2])
     return torch.cat((a.expand(*shape, *a.shape[2:]), b.expand(*shape, *b.shape[2:])), dim=-1)
 
 

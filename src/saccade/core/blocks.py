@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from saccade.core.coarse import Coarse, blocks, unknown
+from saccade.core.shapes import broadcast_shape
 
 EMPTY, MIXED, FULL = 0, 1, 2
 PAIRS = 1 << 20  # pairs looked at together: what fits the cache
@@ -71,7 +72,7 @@ class Bound:
         """EMPTY, MIXED or FULL for each block of queries and keys, after reordering; last blocks may be short."""
         q = blocks(self._arange(self.n) if order_q is None else order_q, size_q)
         k = blocks(self._arange(self.m) if order_k is None else order_k, size_k)
-        maps = []
+        maps: list[Tensor] = []
         for _, rows, some, every in self._judged(q, k):
             for i, j, allowed in self._looked(rows, k, (some & ~every).any(1).any(0)):
                 some[:, :, i, j], every[:, :, i, j] = allowed.flatten(-2).any(-1), allowed.flatten(-2).all(-1)
@@ -86,11 +87,12 @@ class Bound:
     @cached_property
     def _lone(self) -> tuple[int, int, int] | None:
         q, k = (blocks(self._arange(n), SIDE) for n in (self.n, self.m))
-        firsts = []
+        firsts: list[tuple[int, int, int]] = []
         for at, rows, some, every in self._judged(q, k):
             open_rows = every.any(-1).all(0).all(0)  # block rows in which every query has a key for certain
             keys = self._keys(at, rows, k, some & ~open_rows[:, None], every)
-            firsts += [(b, h, at + i) for b, h, i in (keys == 0).nonzero().tolist()]
+            for b, h, i in (keys == 0).nonzero()[:1]:  # in order, so the first of these block rows
+                firsts.append((int(b), int(h), at + int(i)))
         return min(firsts, default=None)
 
     def _keys(self, at: int, rows: Tensor, k: Tensor, some: Tensor, every: Tensor) -> Int[Tensor, "b h r"]:
@@ -106,7 +108,7 @@ class Bound:
     def _judged(self, q: Tensor, k: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """(first query, query blocks, some, every), a few block rows at a time; some, every (b h Q K)."""
         step = max(JUDGED // max(self.batch * self.heads * len(k), 1), 1)
-        for number, rows in enumerate(q.split(step)):
+        for number, rows in enumerate(torch.split(q, step)):
             verdict = self.coarse(rows, k)
             shape = (self.batch, self.heads, len(rows), len(k))
             some, every = (x.expand(shape).clone() for x in (verdict.some, verdict.every))
@@ -115,12 +117,12 @@ class Bound:
     def _looked(self, q: Tensor, k: Tensor, unsure: Bool[Tensor, "Q K"]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(block rows i, block columns j, allowed (b h p s c)) over the blocks not judged, a few at a time."""
         step = max(PAIRS // max(self.batch * self.heads * q.shape[1] * k.shape[1], 1), 1)
-        for i, j in zip(*(x.split(step) for x in unsure.nonzero(as_tuple=True)), strict=True):
+        for i, j in zip(*(torch.split(x, step) for x in unsure.nonzero(as_tuple=True)), strict=True):
             yield i, j, self._at(q[i][:, :, None], k[j][:, None])
 
     def _at(self, q: Tensor, k: Tensor) -> Bool[Tensor, "b h ..."]:
         """The verdict of every batch row and head on pairs given by index tensors that broadcast."""
-        at = torch.broadcast_shapes(q.shape, k.shape)
+        at = broadcast_shape(q.shape, k.shape)
         ones = (1,) * len(at)
         b = self._arange(self.batch).reshape(-1, 1, *ones)
         h = self._arange(self.heads).reshape(1, -1, *ones)

@@ -63,5 +63,5 @@ def plain_call(q: Tensor, k: Tensor, v: Tensor, *, layout: Layout | None = None,
         if layout_x.n != n:
             raise ValueError(f"{name} has {n} tokens, the layout {layout_x.n} ({layout_x.describe()})")
     site = Site(name="call", heads=q.shape[1])
-    defaults = {"scale": q.shape[-1] ** -0.5, "layout_q": layout_q, "layout_k": layout_k, "site": site}
+    defaults: dict[str, Any] = {"scale": q.shape[-1] ** -0.5, "layout_q": layout_q, "layout_k": layout_k, "site": site}
     return AttentionCall(q=q, k=k, v=v, **{**defaults, **fields})

@@ -78,7 +78,7 @@ class Preset:
 
     architecture: str
     about: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,8 @@ class Offers:
     entries: tuple[Entry, ...] = ()
     models: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
-    presets: Mapping[str, Preset] = field(default_factory=dict)
-    comparison: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
+    comparison: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 _REGISTERED: dict[str, Entry] = {}

@@ -14,8 +14,7 @@ form.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -32,9 +31,12 @@ Device = torch.device | str | None
 
 
 class Mask:
-    """Base of the algebra. Leaves implement `rule`; `mask_dims`: how many batch rows and heads it distinguishes."""
+    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads."""
 
-    mask_dims: ClassVar[Any] = (1, 1)
+    @property
+    def mask_dims(self) -> tuple[int, int]:
+        """Batch rows and heads; 1 where all share one map."""
+        return 1, 1
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         """The predicates `names` and `permits` on (b, h, q, k) index tensors that broadcast."""
@@ -88,20 +90,40 @@ def _both(a: Mask, b: Mask) -> tuple[int, int]:
 # The algebra itself, on predicates of pairs and on verdicts over blocks alike.
 def _allowed(rule: Any) -> Any:
     names, permits = rule
-    return lambda *at: ~names(*at) | permits(*at)
+
+    def allowed(*at: Any) -> Any:
+        return ~names(*at) | permits(*at)
+
+    return allowed
 
 
 def _conjoin(a: Any, b: Any) -> Any:
     open_a, open_b = _allowed(a), _allowed(b)
-    return (lambda *at: a[0](*at) | b[0](*at), lambda *at: open_a(*at) & open_b(*at))
+
+    def names(*at: Any) -> Any:
+        return a[0](*at) | b[0](*at)
+
+    def permits(*at: Any) -> Any:
+        return open_a(*at) & open_b(*at)
+
+    return names, permits
 
 
 def _disjoin(a: Any, b: Any) -> Any:
-    return (lambda *at: a[0](*at) & b[0](*at), lambda *at: a[1](*at) | b[1](*at))
+    def names(*at: Any) -> Any:
+        return a[0](*at) & b[0](*at)
+
+    def permits(*at: Any) -> Any:
+        return a[1](*at) | b[1](*at)
+
+    return names, permits
 
 
 def _opposite(rule: Any) -> Any:
-    return rule[0], lambda *at: ~rule[1](*at)
+    def permits(*at: Any) -> Any:
+        return ~rule[1](*at)
+
+    return rule[0], permits
 
 
 @dataclass(frozen=True)
@@ -261,7 +283,7 @@ class Table(Mask):
                 "it needs a row and a column per label"
             )
 
-    @cached_property
+    @property
     def mask_dims(self) -> tuple[int, int]:
         allow = self.allow[(None,) * (4 - self.allow.ndim)]
         return max(allow.shape[0], _rows(self.label_q), _rows(self.label_k)), allow.shape[1]
@@ -322,7 +344,7 @@ class Lowered(Mask):
     layout_q: Layout
     layout_k: Layout
     bound: Bound
-    ready: dict[str, Any] = field(default_factory=dict)
+    ready: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def mask_dims(self) -> tuple[int, int]:

@@ -20,10 +20,10 @@ class Memory:
     """
 
     owner: str = "no owner"
-    now: dict[str, Any] = field(default_factory=dict)
-    coming: dict[str, Any] = field(default_factory=dict)
-    forward: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    now: dict[str, Any] = field(default_factory=dict[str, Any])
+    coming: dict[str, Any] = field(default_factory=dict[str, Any])
+    forward: dict[str, Any] = field(default_factory=dict[str, Any])
+    run: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def has(self, key: str) -> bool:
         """Whether the last step, or an earlier one, put `key`."""
@@ -67,9 +67,9 @@ class Memory:
 class MemoryBank:
     """All memories of one run, made on demand and cleared at its end."""
 
-    memories: dict[tuple[str, str, str], Memory] = field(default_factory=dict)
-    forward: dict[str, dict[str, Any]] = field(default_factory=dict)
-    run: dict[str, dict[str, Any]] = field(default_factory=dict)
+    memories: dict[tuple[str, str, str], Memory] = field(default_factory=dict[tuple[str, str, str], Memory])
+    forward: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    run: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def of(self, system: str, site: str, branch: str = "main") -> Memory:
         """The memory of a system at a site in a branch."""
@@ -101,7 +101,7 @@ class MemoryBank:
 class Tape:
     """Values of another pass, keyed by (sigma, site); `plan` hands a mechanism its slice."""
 
-    entries: dict[tuple[float, str], Any] = field(default_factory=dict)
+    entries: dict[tuple[float, str], Any] = field(default_factory=dict[tuple[float, str], Any])
     digits: int = 6
 
     def record(self, sigma: float, site: str, value: Any) -> None:

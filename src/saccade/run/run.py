@@ -143,7 +143,11 @@ class Run:
         """What the stack would do at every site over `num_steps`; raises now what a plan would raise then."""
         return explain(self.planner, self.sites, num_steps)
 
-    def _begin(self, reading: LayoutOverride) -> None:
+    def begin(self, reading: LayoutOverride) -> None:
+        """Put the systems on the target; `attach` calls this once.
+
+        Raises ValueError for timing of a compiled model, SelectorError where nothing is chosen, and as `attach` says.
+        """
         for outer, prefix in _models(self.target):
             model = inside(outer)
             refuse_in_place(model)

@@ -86,7 +86,7 @@ def test_means_over_large_maps_are_taken_in_float32() -> None:
 
 def test_squeeze_and_excitation_is_two_layers() -> None:
     gate, x = _stirred(make_gate("se", 32)), torch.randn(2, 5, 32, dtype=torch.float64)
-    narrow, _, wide = gate.linear
+    narrow, _, wide = gate.linear.children()
     assert narrow.out_features == 2
     torch.testing.assert_close(gate(x), x * wide(narrow(x.mean(1)).relu()).sigmoid()[:, None])
 

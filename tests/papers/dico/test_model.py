@@ -65,7 +65,7 @@ def test_fresh_model_answers_zero_and_blocks_pass(mixer: str) -> None:
     out, losses = model(x, t, labels)
     assert out.shape == (2, 6, 8, 12) and not out.any() and losses == {}
     seen: list[bool] = []
-    for block in (*model.encoder1, *model.middle, *model.decoder1):
+    for block in (*model.encoder1.children(), *model.middle.children(), *model.decoder1.children()):
         block.register_forward_hook(lambda _, given, part: seen.append(torch.equal(given[0], part.out)))
     model(x, t, labels)
     assert seen == [True] * 4

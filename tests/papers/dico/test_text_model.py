@@ -30,7 +30,7 @@ def _stirred(model: DiCo) -> DiCo:
 def test_fresh_model_answers_zero_and_blocks_pass(reader: str) -> None:
     model, batch = DiCoText(TINY, reader=reader).double(), _batch()
     seen: list[bool] = []
-    for block in (*model.encoder2, *model.decoder1):
+    for block in (*model.encoder2.children(), *model.decoder1.children()):
         block.register_forward_hook(lambda _, given, part: seen.append(torch.equal(given[0], part.out)))
     out, losses = model(*batch)
     assert out.shape == (2, 6, 8, 12) and not out.any() and losses == {} and seen == [True, True]

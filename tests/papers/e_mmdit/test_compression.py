@@ -45,7 +45,7 @@ def test_a_reconstructed_token_depends_on_the_cells_above_it_and_itself() -> Non
 
 def test_equals_a_plain_rewrite() -> None:
     model, x = TokenCompressor(8, cells=(2,)).double(), torch.randn(1, 16, 8, dtype=torch.double)
-    _, inner, _, outer = model.paths[0]
+    _, inner, _, outer = model.paths[0].children()
     cells = x.view(2, 2, 2, 2, 8).permute(0, 2, 4, 1, 3).reshape(4, 32)  # a cell's channels, row, column
     wanted = F.gelu(cells @ inner.weight[..., 0, 0].T + inner.bias, approximate="tanh")
     torch.testing.assert_close(model(x, (4, 4))[0], wanted @ outer.weight[..., 0, 0].T + outer.bias)

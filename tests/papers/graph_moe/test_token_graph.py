@@ -27,7 +27,9 @@ TEXTS = ("similar_moe", "attention_moe")
 def _moe(text: str = "similar_moe", **options: object) -> MoE:
     torch.manual_seed(0)
     written = "".join(f", {name}={value!r}" for name, value in options.items())
-    return make_feedforward(f"{text}(experts=5, top=2, hidden=12{written})", 8).double().eval()
+    made = make_feedforward(f"{text}(experts=5, top=2, hidden=12{written})", 8).double().eval()
+    assert isinstance(made, MoE)
+    return made
 
 
 def _x(tokens: int = 7) -> torch.Tensor:
@@ -72,7 +74,9 @@ def test_similarity_is_its_formula() -> None:
 def test_attention_is_its_formula(space: str, heads: object) -> None:
     moe, x = _moe("attention_moe", sigma=0.8, space=space, heads=heads), _x()
     place = _place(x)
+    assert place.seen is not None
     q, k, v, out, join = place.seen
+    assert join is not None
     rows = torch.zeros(2, 2, 7, 7, dtype=torch.float64)
     for b in range(2):
         for h in range(2):
