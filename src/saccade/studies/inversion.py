@@ -18,7 +18,7 @@ from saccade.core.site import Where
 from saccade.data.scenes import COLOURS, Prompt, Scene, Want, judge, masks, render, sample
 from saccade.data.scenes.words import on_background, phrase
 from saccade.edit import Edited, edit
-from saccade.edit.verb import IN_THE_BOX
+from saccade.edit.verb import BUNDLED_SETTINGS
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.metrics import canny_ssim, within
 from saccade.metrics.intervals import share, t_interval
@@ -162,7 +162,7 @@ def edited(
         prompt=caption(scene).text,
         target=caption(wanted).text,
         strength=strength,
-        **{**IN_THE_BOX, **place, **sites, "steps": steps},
+        **{**BUNDLED_SETTINGS, **place, **sites, "steps": steps},
     )
     return scores(found, wanted, truth)
 
