@@ -46,9 +46,9 @@ model = trained(upcycle(trained(dense), experts=4, shared=1, balance=0.005))
 
 labels = torch.arange(scenes.classes).repeat(16)
 nothing = torch.full_like(labels, scenes.classes)
-with record_routing(model) as heard:
+with record_routing(model) as routings:
     flow.sample(model, labels, nothing, (len(labels), scenes.channels, 16, 16), steps=20)
-usage = count_usage(heard, labels, classes=scenes.classes)
+usage = count_usage(routings, labels, classes=scenes.classes)
 for name, table in {"place": usage.places, "step": usage.steps, "class": usage.classes}.items():
     print(
         f"{name} settles {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer"

@@ -1,4 +1,4 @@
-"""Teach a tiny E-MMDiT to draw from captions for a minute, and tell what subregions and compression save.
+"""Teach a tiny E-MMDiT to draw from captions for a minute, and print what subregions and compression save.
 
 python examples/e_mmdit.py
 """

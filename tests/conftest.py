@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fill what `torch.empty` and its kin return with NaN for the time of one test."""
+    """Fill what `torch.empty` and its variants return with NaN for the time of one test."""
     if any(request.node.get_closest_marker(marker) for marker in ("compile", "timing")):
         yield
         return

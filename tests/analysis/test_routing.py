@@ -1,4 +1,4 @@
-"""Counts of choices against a loop, and what they tell against the definitions."""
+"""Counts of choices against a loop, and what they show against the definitions."""
 
 from pathlib import Path
 

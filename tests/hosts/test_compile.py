@@ -116,7 +116,7 @@ def test_state_carried_over_steps_needs_no_graph_per_step() -> None:
     assert graphs() <= 3
 
 
-def test_what_entered_is_caught_inside_the_graph() -> None:
+def test_what_entered_is_recorded_inside_the_graph() -> None:
     model, inputs = BY_NAME["flux"].shallow()
     sums: list[torch.Tensor] = []
 
@@ -138,9 +138,9 @@ def test_compiling_after_attach_says_what_to_do(fullgraph: bool) -> None:
     model, inputs = BY_NAME["plain"].build()
     with attach(model, Same(), **attach_options(BY_NAME["plain"])):
         late = torch.compile(model, fullgraph=fullgraph, backend="aot_eager")
-        with pytest.raises(Exception, match=r"attach\(torch.compile\(model\), ...\)") as caught:
+        with pytest.raises(Exception, match=r"attach\(torch.compile\(model\), ...\)") as raised:
             output(late, inputs)
-    assert fullgraph or isinstance(caught.value, SaccadeError)
+    assert fullgraph or isinstance(raised.value, SaccadeError)
 
 
 def test_compiling_in_place_is_refused() -> None:

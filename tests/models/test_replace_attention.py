@@ -25,11 +25,11 @@ def _calls(replaced_attention: ReplacedAttention) -> list[tuple[torch.Tensor, To
     """Inputs, places and outputs of the mixers, filled as they run."""
     found: list[tuple[torch.Tensor, TokenPositions, torch.Tensor]] = []
 
-    def hear(_: nn.Module, given: tuple[torch.Tensor, TokenPositions], part: MixerOutput) -> None:
+    def record(_: nn.Module, given: tuple[torch.Tensor, TokenPositions], part: MixerOutput) -> None:
         found.append((*given, part.out))
 
     for mixer in replaced_attention.mixers:
-        mixer.register_forward_hook(hear)
+        mixer.register_forward_hook(record)
     return found
 
 

@@ -251,7 +251,7 @@ def test_adamw_alone_gets_everything_at_one_rate() -> None:
 
 
 def test_gradients_may_go_unclipped(tmp_path: Path) -> None:
-    """AdamW's step hardly minds the scale of gradients, so the test's is large enough to tell."""
+    """AdamW's step hardly minds the scale of gradients, so the test's is large enough to show."""
     optim = Optim(kind="adamw", lr=1e-2, warmup=0)
     loose, tight = (
         fit(LineTask(), replace(FIT, steps=3, optim=replace(optim, clip=clip)), tmp_path / str(clip), cpu=True)

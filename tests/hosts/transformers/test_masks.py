@@ -158,17 +158,17 @@ def test_no_word_stands_for_padding() -> None:
 
 
 @pytest.mark.parametrize("padding", [None, RIGHT], ids=["none", "right"])
-@pytest.mark.parametrize("kin", ["Mistral", "Qwen2"])
-def test_kin_of_llama_agree_and_keep_their_windows(kin: str, padding: Tensor | None) -> None:
+@pytest.mark.parametrize("family", ["Mistral", "Qwen2"])
+def test_relatives_of_llama_agree_and_keep_their_windows(family: str, padding: Tensor | None) -> None:
     import transformers
 
     torch.manual_seed(0)
     sizes = {**SHARED, "sliding_window": 4}
-    model = getattr(transformers, f"{kin}ForCausalLM")(getattr(transformers, f"{kin}Config")(**sizes)).eval()
+    model = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**sizes)).eval()
     inputs = words(padding)
     plain = output(model, inputs)
     with attach(model, Same()) as run:
         torch.testing.assert_close(output(model, inputs), plain, rtol=1e-4, atol=1e-5)
     assert len(run.sites) == 2
     width = seen(calls(model, inputs)[0])[0, LENGTH - 4].sum()
-    assert width == (4 if kin == "Mistral" else LENGTH - 3)  # Qwen2 slides only if its config says so
+    assert width == (4 if family == "Mistral" else LENGTH - 3)  # Qwen2 slides only if its config says so

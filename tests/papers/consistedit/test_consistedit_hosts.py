@@ -116,7 +116,9 @@ def test_what_each_site_attends_with(name: str) -> None:
                 assert same[~inside].all()
                 if step < 2 and operand != "v":
                     assert same[inside].all()
-                elif step and site is run.sites[-1]:  # before any text was heard both rows are the same of themselves
+                elif (
+                    step and site is run.sites[-1]
+                ):  # before any text was attended to both rows are the same of themselves
                     assert not same[inside].any()
 
 

@@ -16,7 +16,7 @@ from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 
 
-class Heard(nn.Module):
+class Recorder(nn.Module):
     """A denoiser that remembers what it was asked for."""
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Heard(nn.Module):
 
 def _task(**options: Any) -> BudgetTask:
     source = open_source("scenes", side=16, count=8, held=4)
-    return BudgetTask(Heard(), RectifiedFlow(), source, ArchitectureStage(batch=4), **options)
+    return BudgetTask(Recorder(), RectifiedFlow(), source, ArchitectureStage(batch=4), **options)
 
 
 def _trained(folder: Path, task: BudgetTask, **options: Any) -> list[dict[str, Any]]:
     fit(task, Fit(steps=6, precision="no", sheet_every=100, **options), folder, cpu=True)
-    assert isinstance(task.model, Heard)
+    assert isinstance(task.model, Recorder)
     return task.model.asked
 
 

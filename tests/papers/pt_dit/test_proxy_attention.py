@@ -148,11 +148,11 @@ def test_pairs_by_hand() -> None:
 
 def test_every_token_hears_every_proxy() -> None:
     inject: Any
-    for inject, heard in (("cross", 16), ("linear", 1)):
+    for inject, reached in (("cross", 16), ("linear", 1)):
         step = _stirred(ProxyInjection(8, 2, Proxies(window=(4, 4), inner=(2, 2)), inject=inject))
         y = torch.randn(1, 16, 8, requires_grad=True)
         step._handed(torch.randn(1, 64, 8), y, GRID)[0, 9].sum().backward()
-        assert y.grad is not None and int(y.grad.abs().sum(-1).gt(0).sum()) == heard
+        assert y.grad is not None and int(y.grad.abs().sum(-1).gt(0).sum()) == reached
 
 
 @pytest.mark.parametrize("inject", ["cross", "linear", "interpolate"])
