@@ -1,4 +1,4 @@
-"""Seconds and peak memory of one piece of work.
+"""Seconds and peak memory of one piece of work; seconds of several, run in turn.
 
 On CUDA: the allocator's peak, between synchronisations. On a CPU under Linux: the high-water mark of the process's
 resident memory, reset before the work, weights and libraries included; elsewhere it is not known.
@@ -6,7 +6,7 @@ resident memory, reset before the work, weights and libraries included; elsewher
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -34,6 +34,28 @@ def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> Measur
     result = work()
     seconds = _now(on) - start
     return Measured(result=result, seconds=seconds, peak_bytes=_peak(on) if known else None)
+
+
+def in_turn(
+    arms: Mapping[str, Callable[[], object]], rounds: int, *, warm: int = 1, device: torch.device | str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds by arm: every round runs all arms in turn, so that drift of the machine hits all alike.
+
+    warm  rounds before, uncounted; the device is idle before and after every run
+
+    Raises ValueError for less than one round.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds} must be at least 1")
+    on, seconds = torch.device(device), {name: [] for name in arms}
+    for number in range(warm + rounds):
+        for name, work in arms.items():
+            start = _now(on)
+            work()
+            spent = _now(on) - start
+            if number >= warm:
+                seconds[name].append(spent)
+    return seconds
 
 
 def _now(device: torch.device) -> float:
