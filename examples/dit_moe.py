@@ -13,7 +13,7 @@ from saccade.analysis.usage_plot import plot_usage
 from saccade.data.labelled import open_source
 from saccade.models import DiT
 from saccade.nn.routing import record_routing
-from saccade.papers.dit_moe.upcycling import upcycle
+from saccade.papers import upcycle
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate
 from saccade.train.loop import Fit, fit

@@ -4,7 +4,7 @@ h_s -> shared, K -> routed      as shares of a layer's heads; counts in `head_ro
 W_r, W_s, W_h -> router, shared_router, side_router      in `head_routing.LearnedGates`; their gates have mean one
 L_b, beta -> `head_balance`, `MixtureOfHeads.balance`    returned from forward, never kept on a class
 quantised routing -> norm       of the query, with a straight-through gradient
-A model of one's own: `saccade.models.MoHDiT`, `upcycle`, the mixer "moh(...)". Here: models that are there already.
+Models of one's own: `MoHDiT`, `to_mixture_of_heads`, the mixer "moh(...)". `MoH` is for models that are there already.
 Differs: see PAPER.deviations.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saccade.papers.moh.head_routing import head_balance as head_balance
     from saccade.papers.moh.mixture_of_heads import MixtureOfHeads as MixtureOfHeads
     from saccade.papers.moh.model import MoHDiT as MoHDiT
-    from saccade.papers.moh.model import upcycle as upcycle
+    from saccade.papers.moh.model import to_mixture_of_heads as to_mixture_of_heads
     from saccade.papers.moh.site_gates import SiteGates as SiteGates
     from saccade.papers.moh.system import MoH as MoH
 
@@ -40,7 +40,7 @@ PAPER = Paper(
         "gates have mean one, as in the released code; the printed formula lacks the factors h_s, K and 2",
         "equal logits give gates of exactly one, since each softmax is taken over the picks alone",
         "one shared head beside routed ones works; the released class has no weight for it",
-        "the loss of balance is returned, leaves padding out, and works with several models and checkpointing",
+        "the load-balancing loss is returned, leaves padding out, and works with several models and checkpointing",
         "norm routing works for any split, one candidate included; its straight-through gradient is ours, the training "
         "code being unreleased",
         "attached, q is taken after rotation, which keeps norms; where a host normalises q, as FLUX and Qwen3 do, "
