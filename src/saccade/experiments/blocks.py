@@ -78,6 +78,16 @@ class Verdicts:
         return f" ({signed(claim.measure(results), claim.digits)})" if self.differences else ""
 
 
+@dataclass(frozen=True)
+class Note:
+    """A sentence with settings in braces, as "{steps} steps of {batch} pictures."."""
+
+    text: str
+
+    def __call__(self, results: Results, figures: Figures) -> str:
+        return self.text.format_map(results.settings)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """Means of columns of one table over another column, a line for each arm.
