@@ -52,4 +52,4 @@ usage = count_usage(heard, labels, classes=scenes.classes)
 for name, table in {"place": usage.places, "step": usage.steps, "class": usage.classes}.items():
     print(f"{name} tells {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer")
 print(f"loads vary by {', '.join(f'{share:.0%}' for share in load_variation(usage.steps).tolist())}")
-plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}, Path("dit-moe.png"))
+plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}).savefig("dit-moe.png")
