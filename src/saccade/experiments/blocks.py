@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from saccade.experiments.claims import Claim, difference
 from saccade.experiments.page import Figures
@@ -117,6 +118,8 @@ class Lines:
                 means = results.by(source, self.x, arm=arm, **where)
                 axes.plot(list(means), list(means.values()), "o-", markersize=3, label=arm)
             axes.set(title=title, xlabel=self.x, yscale=self.scale)
+            if all(isinstance(value, int) for value in results.distinct(f"{table}.{self.x}", **where)):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no layer 0.5
         grid[0].set_ylabel(self.label)
         grid[-1].legend(fontsize=7)
         return figures.save(self.name, figure, self.about)

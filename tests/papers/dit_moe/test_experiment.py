@@ -1,5 +1,7 @@
 """The measurements of DiT-MoE's experiment."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from saccade.papers.dit_moe.expert_cost import cost_row
 from saccade.papers.dit_moe.expert_usage import by_chance, by_group, counted, recorded, routing_rows
 from saccade.train.costs import multiply_adds
 
-SIZES = {"width": 32, "depth": 2, "heads": 2, "side": 16, "channels": 3, "classes": 6}
+SIZES: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "side": 16, "channels": 3, "classes": 6}
 
 
 def test_all_arms_have_as_many_multiply_adds() -> None:

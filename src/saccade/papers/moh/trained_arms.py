@@ -44,7 +44,7 @@ class RandomHeads(MixtureOfHeads):
 
     def __init__(self, width: int, heads: int, **options: Any) -> None:
         super().__init__(width, heads, **options)
-        self.gates.router = RandomRouter(self.counts.candidates, self.counts.routed)
+        self.gates.router = RandomRouter(self.counts.candidates, self.counts.routed)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)
