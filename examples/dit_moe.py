@@ -13,7 +13,7 @@ from saccade.analysis.usage_plot import plot_usage
 from saccade.data.labelled import open_source
 from saccade.models import DiT
 from saccade.nn.routing import record_routing
-from saccade.papers.dit_moe.upcycling import upcycle
+from saccade.papers import upcycle
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
 from saccade.train.judging import Evaluation, evaluate
 from saccade.train.loop import Fit, fit
@@ -54,4 +54,4 @@ for name, table in {"place": usage.places, "step": usage.steps, "class": usage.c
         f"{name} settles {', '.join(f'{share:.1%}' for share in information(table).tolist())} of the expert, by layer"
     )
 print(f"loads vary by {', '.join(f'{share:.0%}' for share in load_variation(usage.steps).tolist())}")
-plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}, Path("dit-moe.png"))
+plot_usage({"step": usage.steps, "place": usage.places, "class": usage.classes}).savefig("dit-moe.png")

@@ -83,7 +83,7 @@ def test_load_variation_and_stretch() -> None:
 
 def test_picture(tmp_path: Path) -> None:
     table: Tensor = torch.randint(9, (2, 3, 4))
-    plot_usage({"step": table, "place": table}, tmp_path / "usage.png")
+    plot_usage({"step": table, "place": table}).savefig(tmp_path / "usage.png")
     assert (tmp_path / "usage.png").read_bytes()[1:4] == b"PNG"
 
 

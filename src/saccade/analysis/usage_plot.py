@@ -1,7 +1,5 @@
 """Pictures of who served what."""
 
-from pathlib import Path
-
 from jaxtyping import Int
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch import Tensor
 from saccade.analysis.routing import stretched
 
 
-def plot_usage(tables: dict[str, Int[Tensor, "l g e"]], file: Path) -> None:
+def plot_usage(tables: dict[str, Int[Tensor, "l g e"]]) -> Figure:
     """A column for each table, such as those of a `Usage`, a row for each layer; experts downwards, bright is often."""
     layers = max(len(table) for table in tables.values())
     figure = Figure(figsize=(3 * len(tables), 0.9 * layers + 0.6), layout="constrained")
@@ -20,4 +18,4 @@ def plot_usage(tables: dict[str, Int[Tensor, "l g e"]], file: Path) -> None:
             axes.imshow(shown.mT.numpy(), aspect="auto", vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[], ylabel=f"layer {row}" if column == 0 else "")
         grid[0, column].set_title(name)
-    figure.savefig(file, dpi=100)
+    return figure

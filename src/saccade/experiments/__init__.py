@@ -6,6 +6,7 @@ A paper's `experiment.py`, or a file of `saccade.studies`, holds one `EXPERIMENT
 from saccade.experiments.blocks import ArmTable as ArmTable
 from saccade.experiments.blocks import Column as Column
 from saccade.experiments.blocks import Lines as Lines
+from saccade.experiments.blocks import Note as Note
 from saccade.experiments.blocks import RowTable as RowTable
 from saccade.experiments.blocks import Verdicts as Verdicts
 from saccade.experiments.claims import Claim as Claim
@@ -28,6 +29,7 @@ __all__ = [
     "Experiment",
     "Figures",
     "Lines",
+    "Note",
     "Results",
     "Row",
     "RowTable",

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from saccade.experiments.claims import Claim, difference, ratio
 from saccade.experiments.page import Figures
@@ -107,6 +108,16 @@ class Verdicts:
         return f" ({signed(claim.measure(results), claim.digits)})" if self.differences else ""
 
 
+@dataclass(frozen=True)
+class Note:
+    """A sentence with settings in braces, as "{steps} steps of {batch} pictures."."""
+
+    text: str
+
+    def __call__(self, results: Results, figures: Figures) -> str:
+        return self.text.format_map(results.settings)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """Means of columns of one table over another column, a line for each arm.
@@ -136,6 +147,8 @@ class Lines:
                 means = results.by(source, self.x, arm=arm, **where)
                 axes.plot(list(means), list(means.values()), "o-", markersize=3, label=arm)
             axes.set(title=title, xlabel=self.x, yscale=self.scale)
+            if all(isinstance(value, int) for value in results.distinct(f"{table}.{self.x}", **where)):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no layer 0.5
         grid[0].set_ylabel(self.label)
         grid[-1].legend(fontsize=7)
         return figures.save(self.name, figure, self.about)

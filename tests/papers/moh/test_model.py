@@ -13,7 +13,7 @@ from saccade.models.dit import DiTConfig
 from saccade.nn.part import TokenPositions
 from saccade.nn.routing import record_routing
 from saccade.papers import MoHDiT
-from saccade.papers.moh.model import LAYERS, TRANSNEXT, active_share, layers, mixers, upcycle
+from saccade.papers.moh.model import LAYERS, TRANSNEXT, active_share, layers, mixers, to_mixture_of_heads
 
 TINY = DiTConfig(depth=3, width=32, heads=4, side=8, channels=3, classes=5)
 MIXED = mixers(layers((1, 2, 2, 0), (1, 4, 2, 1), (1, 6, 1, 3)), head_dim=8)
@@ -113,17 +113,17 @@ def test_official_names_round_trip() -> None:
 @pytest.mark.parametrize(
     "text", ["attention", "attention(rotary=True, qk_norm=True)", "attention(heads=5, head_dim=6)"]
 )
-def test_upcycled_model_starts_as_the_dense_one(text: str) -> None:
+def test_converted_model_starts_as_the_dense_one(text: str) -> None:
     model = stirred(DiT(TINY, mixer=text))
     heads = model.blocks[0].mixer.heads
-    made = upcycle(model, shared=0, routed=heads, std=0.0)
+    made = to_mixture_of_heads(model, shared=0, routed=heads, std=0.0)
     assert torch.equal(made(*batch()).out, model(*batch()).out)
     kept = made.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
 
 
-def test_upcycled_routers_are_small_and_do_not_pick_the_same_heads_for_all() -> None:
-    made = upcycle(stirred(DiT(TINY)), shared=(1, 2, 2), routed=(1, 1, 2), std=0.02)
+def test_routers_of_a_converted_model_are_small_and_do_not_pick_the_same_heads_for_all() -> None:
+    made = to_mixture_of_heads(stirred(DiT(TINY)), shared=(1, 2, 2), routed=(1, 1, 2), std=0.02)
     routers = [weight for name, weight in made.named_parameters() if ".gates." in name]
     assert 0 < torch.cat([weight.flatten() for weight in routers]).abs().max() < 0.1
     with record_routing(made) as found:
@@ -132,9 +132,9 @@ def test_upcycled_routers_are_small_and_do_not_pick_the_same_heads_for_all() -> 
     assert [block.mixer.counts.active for block in made.blocks] == [2, 3, 4]
 
 
-def test_upcycled_by_norm_has_no_new_weights_and_learns() -> None:
+def test_converted_by_norm_has_no_new_weights_and_learns() -> None:
     model = stirred(DiT(TINY))
-    made = upcycle(model, shared=2, routed=1, routing="norm")
+    made = to_mixture_of_heads(model, shared=2, routed=1, routing="norm")
     assert set(made.state_dict()) == set(model.state_dict())
     made(*batch()).out.square().sum().backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in made.parameters())
@@ -164,16 +164,16 @@ def test_gathered_execution_equals_dense() -> None:
 )
 def test_bad_conversions(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        upcycle(DiT(TINY), **{"shared": 2, "routed": 1, **changes})
+        to_mixture_of_heads(DiT(TINY), **{"shared": 2, "routed": 1, **changes})
 
 
 def test_bad_layers() -> None:
     with pytest.raises(ValueError, match="mixer names 3 parts for depth=4 blocks"):
         MoHDiT(TINY, depth=4, mixer=MIXED)
     with pytest.raises(ValueError, match="block 0 has a MixtureOfHeads, not plain attention"):
-        upcycle(MoHDiT(TINY, mixer=MIXED), shared=1, routed=1)
+        to_mixture_of_heads(MoHDiT(TINY, mixer=MIXED), shared=1, routed=1)
     with pytest.raises(ValueError, match="routing='norm' reads the lengths of q"):
-        upcycle(DiT(TINY, mixer="attention(qk_norm=True)"), shared=2, routed=1, routing="norm")
+        to_mixture_of_heads(DiT(TINY, mixer="attention(qk_norm=True)"), shared=2, routed=1, routing="norm")
 
 
 def test_mixers_without_a_routed_layer_have_no_loss() -> None:

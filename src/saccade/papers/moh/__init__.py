@@ -4,7 +4,7 @@ h_s -> shared, K -> routed      as shares of a layer's heads; counts in `head_ro
 W_r, W_s, W_h -> router, shared_router, side_router      in `head_routing.LearnedGates`; their gates have mean one
 L_b, beta -> `head_balance`, `MixtureOfHeads.balance`    returned from forward, never kept on a class
 quantised routing -> norm       of the query, with a straight-through gradient
-A model of one's own: `saccade.models.MoHDiT`, `upcycle`, the mixer "moh(...)". Here: models that are there already.
+Models of one's own: `MoHDiT`, `to_mixture_of_heads`, the mixer "moh(...)". `MoH` is for models that are there already.
 Differs: see PAPER.deviations.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saccade.papers.moh.head_routing import head_balance as head_balance
     from saccade.papers.moh.mixture_of_heads import MixtureOfHeads as MixtureOfHeads
     from saccade.papers.moh.model import MoHDiT as MoHDiT
-    from saccade.papers.moh.model import upcycle as upcycle
+    from saccade.papers.moh.model import to_mixture_of_heads as to_mixture_of_heads
     from saccade.papers.moh.site_gates import SiteGates as SiteGates
     from saccade.papers.moh.system import MoH as MoH
 

@@ -83,7 +83,7 @@ class MoHDiT(DiT):
     )
 
 
-def upcycle(
+def to_mixture_of_heads(
     model: DiT,
     *,
     shared: int | Sequence[int],
@@ -113,7 +113,7 @@ def upcycle(
 
 def _plain(mixer: Any, block: int) -> SelfAttention:
     if type(mixer) is not SelfAttention or mixer.return_trace:
-        raise ValueError(f"block {block} has a {type(mixer).__name__}, not plain attention; upcycle a plain DiT")
+        raise ValueError(f"block {block} has a {type(mixer).__name__}, not plain attention; convert a plain DiT")
     return mixer
 
 
