@@ -91,17 +91,17 @@ def moe(settings: Settings, **changes: float) -> str:
 
 
 def over_class(group: str) -> Callable[[Results, str], dict[int, float]]:
-    """By seed, how much more a group tells of the expert than the class does beyond chance, if anything."""
+    """By seed, how much more a group says about the expert than the class does beyond chance, if anything."""
 
     def value(found: Results, arm: str) -> dict[int, float]:
-        told = {name: found.by(f"routing.{name}", arm=arm) for name in (group, "class", "chance")}
-        return {seed: told[group][seed] - max(0.0, told["class"][seed] - told["chance"][seed]) for seed in told[group]}
+        text = {name: found.by(f"routing.{name}", arm=arm) for name in (group, "class", "chance")}
+        return {seed: text[group][seed] - max(0.0, text["class"][seed] - text["chance"][seed]) for seed in text[group]}
 
     return value
 
 
 def fall(found: Results, arm: str) -> dict[int, float]:
-    """By seed, of what the place tells, from the first layer to the last."""
+    """By seed, of what the place says, from the first layer to the last."""
     layers = found.distinct("routing.layer", arm=arm)
     first, last = (found.by("routing.place", arm=arm, layer=layers[at]) for at in (0, -1))
     return {seed: first[seed] - last[seed] for seed in first}
@@ -123,9 +123,9 @@ CLAIMS = (
     higher("and with 0.005 more than with 0.5", "routing.load_variation", BASE, than="balance 0.5", digits=3),
     higher("A balance of 0.005 has a lower loss than none", "runs.loss", "balance 0", than=BASE),
     higher("and than one of 0.5", "runs.loss", "balance 0.5", than=BASE),
-    pooled("The place tells more of the expert than the class", over_class("place")),
-    pooled("The step tells more of the expert than the class", over_class("step")),
-    pooled("The place tells less in the last layer than in the first", fall),
+    pooled("The place says more about the expert than the class", over_class("place")),
+    pooled("The step says more about the expert than the class", over_class("step")),
+    pooled("The place says less in the last layer than in the first", fall),
     higher("A shared expert lowers the loss", "runs.loss", "no shared expert", than=BASE),
     higher("Experts in the deep half have a lower loss", "runs.loss", "shallow half", than="deep half"),
 )  # fmt: skip

@@ -32,10 +32,10 @@ def recorded(model: nn.Module, source: Source, labels: Int[Tensor, " b"], steps:
 def routing_rows(found: Recorded, labels: Int[Tensor, " b"]) -> Iterable[dict[str, Any]]:
     """For each layer how far loads vary, and what place, step and class tell of the expert; class by chance too."""
     usage = counted(found, labels)
-    told = {name: information(table).tolist() for name, table in tables(usage).items()}
-    told |= {"load_variation": load_variation(usage.steps).tolist(), "chance": by_chance(found, labels).tolist()}
+    shares = {name: information(table).tolist() for name, table in tables(usage).items()}
+    shares |= {"load_variation": load_variation(usage.steps).tolist(), "chance": by_chance(found, labels).tolist()}
     for at, name in enumerate(usage.layers):
-        yield {"layer": int(name.split(".")[1])} | {column: values[at] for column, values in told.items()}
+        yield {"layer": int(name.split(".")[1])} | {column: values[at] for column, values in shares.items()}
 
 
 def by_group(found: Recorded, labels: Int[Tensor, " b"]) -> Iterable[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Settings:
 
     tuned        steps after a conversion
     pictures     held out, whose loss is measured
-    samples      generated in `sampling_steps`, whose colour a classifier of `judge_steps` tells
+    samples      generated in `sampling_steps`, whose colour a classifier of `judge_steps` says
     scenes       rendered to train on; a quarter as many are held out
     """
 
@@ -111,12 +111,12 @@ class Trainer:
 
     @cached_property
     def source(self) -> Source:
-        """Scenes, told their colour."""
+        """Scenes, step their colour."""
         return self._judging.open()
 
     @cached_property
     def judge(self) -> Classifier:
-        """Tells colours; one for all seeds."""
+        """Reports colours; one for all seeds."""
         return self._judging.judge(self.work / "judge")
 
     @property
