@@ -94,8 +94,11 @@ def over_class(group: str) -> Callable[[Results, str], dict[int, float]]:
     """By seed, how much more a group says about the expert than the class does beyond chance, if anything."""
 
     def value(found: Results, arm: str) -> dict[int, float]:
-        text = {name: found.by(f"routing.{name}", arm=arm) for name in (group, "class", "chance")}
-        return {seed: text[group][seed] - max(0.0, text["class"][seed] - text["chance"][seed]) for seed in text[group]}
+        found_by = {name: found.by(f"routing.{name}", arm=arm) for name in (group, "class", "chance")}
+        return {
+            seed: found_by[group][seed] - max(0.0, found_by["class"][seed] - found_by["chance"][seed])
+            for seed in found_by[group]
+        }
 
     return value
 

@@ -53,7 +53,7 @@ class Settings:
 
     tuned        steps after a conversion
     pictures     held out, whose loss is measured
-    samples      generated in `sampling_steps`, whose colour a classifier of `judge_steps` says
+    samples      generated in `sampling_steps`, whose colour a classifier trained for `judge_steps` reads
     scenes       rendered to train on; a quarter as many are held out
     """
 
@@ -111,12 +111,12 @@ class Trainer:
 
     @cached_property
     def source(self) -> Source:
-        """Scenes, step their colour."""
+        """Scenes labelled by their colour."""
         return self._judging.open()
 
     @cached_property
     def judge(self) -> Classifier:
-        """Reports colours; one for all seeds."""
+        """A classifier of colours, one for all seeds."""
         return self._judging.judge(self.work / "judge")
 
     @property
