@@ -21,10 +21,16 @@ def scenes() -> SceneSource:
     return open_scenes(32, count=128, held=64)
 
 
+@pytest.fixture(scope="module")
+def opened_again() -> SceneSource:
+    return open_scenes(32, count=128, held=64)
+
+
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 9))
-def test_a_batch_depends_on_the_generator_alone(scenes: SceneSource, seed: int, n: int) -> None:
-    again = open_scenes(32, count=128, held=64)
-    (x, labels), (y, others) = (source.batch(np.random.default_rng(seed), n) for source in (scenes, again))
+def test_a_batch_depends_on_the_generator_alone(
+    scenes: SceneSource, opened_again: SceneSource, seed: int, n: int
+) -> None:
+    (x, labels), (y, others) = (source.batch(np.random.default_rng(seed), n) for source in (scenes, opened_again))
     assert x.shape == (n, 3, 32, 32) and x.abs().max() <= 1
     assert torch.equal(x, y) and torch.equal(labels, others)
 
