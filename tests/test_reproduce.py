@@ -42,7 +42,10 @@ def test_the_page_is_what_the_kept_results_make_of_it(name: str, tmp_path: Path)
     page = DOCS / experiment.page
     copy = tmp_path / page.name
     copy.write_text(page.read_text())
-    fill(copy, name, experiment.sections, newest(DOCS / "results", name))
+    if experiment.parts and not (DOCS / "results" / name).exists():
+        pytest.skip(f"'{name}' was never run in full; its page says so")
+    found = newest(DOCS / "results", name) if experiment.parts else experiment.run(tmp_path / "work")
+    fill(copy, name, experiment.sections, found)
     assert copy.read_text() == page.read_text()
     assert [drawn.name for drawn in tmp_path.glob("*.svg") if not (page.parent / drawn.name).exists()] == []
 

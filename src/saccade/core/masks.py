@@ -23,6 +23,7 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.coarse import Coarse, Verdict, always, both, unknown
 from saccade.core.layout import Layout, Segment
+from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
 Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Rule = tuple[Predicate, Predicate]  # names, permits
@@ -66,9 +67,9 @@ class Mask:
         """Tie the mask to the tokens of two layouts."""
         batch, heads = self.mask_dims
         return Bound(
-            _allowed(self.rule(layout_q, layout_k, device)),
+            allowed(self.rule(layout_q, layout_k, device)),
             n=layout_q.n, m=layout_k.n, batch=batch, heads=heads, device=torch.device(device or "cpu"),
-            coarse=_allowed(self.coarse(layout_q, layout_k, device)),
+            coarse=allowed(self.coarse(layout_q, layout_k, device)),
             closed=self._closed(layout_q, layout_k),
         )  # fmt: skip
 
@@ -87,45 +88,6 @@ def _both(a: Mask, b: Mask) -> tuple[int, int]:
     return max(a.mask_dims[0], b.mask_dims[0]), max(a.mask_dims[1], b.mask_dims[1])
 
 
-# The algebra itself, on predicates of pairs and on verdicts over blocks alike.
-def _allowed(rule: Any) -> Any:
-    names, permits = rule
-
-    def allowed(*at: Any) -> Any:
-        return ~names(*at) | permits(*at)
-
-    return allowed
-
-
-def _conjoin(a: Any, b: Any) -> Any:
-    open_a, open_b = _allowed(a), _allowed(b)
-
-    def names(*at: Any) -> Any:
-        return a[0](*at) | b[0](*at)
-
-    def permits(*at: Any) -> Any:
-        return open_a(*at) & open_b(*at)
-
-    return names, permits
-
-
-def _disjoin(a: Any, b: Any) -> Any:
-    def names(*at: Any) -> Any:
-        return a[0](*at) & b[0](*at)
-
-    def permits(*at: Any) -> Any:
-        return a[1](*at) | b[1](*at)
-
-    return names, permits
-
-
-def _opposite(rule: Any) -> Any:
-    def permits(*at: Any) -> Any:
-        return ~rule[1](*at)
-
-    return rule[0], permits
-
-
 @dataclass(frozen=True)
 class And(Mask):
     """Both masks must let a pair pass."""
@@ -138,10 +100,10 @@ class And(Mask):
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        return _conjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
+        return conjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
-        return _conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
+        return conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         a, b = (m.count_pairs(layout_q, layout_k, q, k) for m in (self.a, self.b))
@@ -162,10 +124,10 @@ class Or(Mask):
         return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        return _disjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
+        return disjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
-        return _disjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
+        return disjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
 
 @dataclass(frozen=True)
@@ -179,10 +141,10 @@ class Inverse(Mask):
         return self.inner.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        return _opposite(self.inner.rule(layout_q, layout_k, device))
+        return opposite(self.inner.rule(layout_q, layout_k, device))
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
-        return _opposite(self.inner.coarse(layout_q, layout_k, device))
+        return opposite(self.inner.coarse(layout_q, layout_k, device))
 
     def inverse(self) -> Mask:
         return self.inner

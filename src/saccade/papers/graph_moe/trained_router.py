@@ -61,11 +61,11 @@ class TextTask:
     """A `Task`: windows of one text."""
 
     def __init__(self, model: RoutedLM, ids: Int[Tensor, " all"], settings: Settings) -> None:
-        self.module, self.ids, self.settings = NextCharacter(model), ids, settings
+        self.module, self.ids, self.sizes = NextCharacter(model), ids, settings
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        length = self.settings.length
-        starts = torch.from_numpy(rng.integers(len(self.ids) - length, size=self.settings.batch))
+        length = self.sizes.length
+        starts = torch.from_numpy(rng.integers(len(self.ids) - length, size=self.sizes.batch))
         return {"ids": self.ids[starts[:, None] + torch.arange(length + 1)]}
 
     def uses_muon(self, name: str) -> bool:

@@ -44,6 +44,7 @@ class Timing:
     tokens  lengths, of which the last quarter is generated
     heads   of `width` each, in `layers` of the transformer
     rounds  times every kind of step is run
+    Raises ValueError for options out of range.
     """
 
     keep: float = 0.3

@@ -14,6 +14,8 @@ from saccade.studies.speed.kernels import KernelCases
 from saccade.studies.speed.overhead import SIZES, overheads
 from saccade.ui.markdown import markdown_table
 
+__all__ = ["EXPERIMENT"]
+
 KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, ms", "kernel", "ms", "speed-up",
                "efficiency")  # fmt: skip
 CASE = ("n", "dtype", "pattern", "density")  # columns that tell cases apart

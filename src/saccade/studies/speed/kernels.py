@@ -38,6 +38,7 @@ class KernelCases:
     d        width of a head
     rounds   times every arm is run
     kernels  that are compared with the dense ones; flex compiles for minutes
+    Raises ValueError for options out of range.
     """
 
     n: tuple[int, ...] = (4096, 16384)
