@@ -19,7 +19,7 @@ def plot_prior(results: Results, figures: Figures) -> str:
         factors = factorize(SpatialDistance(strength=strength), tokens=layout)
         query = factors.phi_q[0, 0, QUERY[0] * SIDE + QUERY[1]]
         weights = torch.softmax(factors.phi_k[0, 0] @ query, dim=0).reshape(SIDE, SIDE)
-        panel.imshow(weights, cmap="magma", vmin=0)
+        panel.imshow(weights.numpy(), cmap="magma", vmin=0)
         panel.set(title=f"strength {strength:g}", xticks=[], yticks=[])
     return figures.save("prior", figure, "What one image token reads under a distance prior, by strength")
 
