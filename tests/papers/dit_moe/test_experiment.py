@@ -29,7 +29,8 @@ def test_all_arms_have_as_many_multiply_adds() -> None:
 def test_rows_name_the_block_of_every_router_and_shares_lie_between_0_and_1() -> None:
     source = open_source("scenes", 16, count=8, held=8)
     ffn = arms(Settings(width=32, depth=2))["deep half"]
-    model = DiT(**SIZES | {"classes": source.classes}, ffn=ffn, learned_variance=False, time_scale=1000.0)
+    sizes: dict[str, Any] = SIZES | {"classes": source.classes}
+    model = DiT(**sizes, ffn=ffn, learned_variance=False, time_scale=1000.0)
     labels = torch.arange(source.classes)
     found = recorded(model, source, labels, steps=2)
     (row,) = routing_rows(found, labels)
