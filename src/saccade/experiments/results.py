@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Row = dict[str, Any]
-DIGITS = 6  # enough that rounding again for a page hardly ever changes a digit
+DIGITS = 6  # figures are shown with three or four: rounded twice, fewer would now and then change the last
 
 
 @dataclass(kw_only=True, eq=False)
