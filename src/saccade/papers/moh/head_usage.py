@@ -45,7 +45,7 @@ def picked(
     return torch.stack(layers, dim=1).float()
 
 
-def shares(*groups: Float[Tensor, "t b l e"]) -> Float[Tensor, "g l e"]:
+def shares(*groups: Float[Tensor, "_ _ l e"]) -> Float[Tensor, "g l e"]:
     """Of each group's picks in a layer, those of every candidate."""
     totals = torch.stack([group.sum((0, 1)) for group in groups])
     return totals / totals.sum(-1, keepdim=True)
