@@ -133,6 +133,11 @@ def test_it_is_reproduced_and_its_page_filled(folder: Path, monkeypatch: pytest.
     assert len(list((folder / "docs" / "results" / "throw_away").glob("*.json"))) == 1
 
 
+def test_a_page_is_made_of_all_parts(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["reproduce", "throw_away", "--page", "--only", "runs"])
+    assert isinstance(result.exception, ValueError) and "--only leaves some out" in str(result.exception)
+
+
 def test_its_page_is_in_the_navigation(folder: Path) -> None:
     (docs := folder / "site").mkdir()
     (docs / "papers").mkdir()

@@ -4,8 +4,9 @@ from math import nan
 
 import pytest
 
+from saccade.experiments.claims import verdict
 from saccade.metrics.intervals import Interval
-from saccade.ui.markdown import fill_marks, markdown_table, signed, verdict
+from saccade.ui.markdown import fill_marks, markdown_table, signed
 
 PAGE = "a\n<!-- figures: one -->\nold\n<!-- end -->\nb\n<!-- figures: two -->\n<!-- end -->\n"
 

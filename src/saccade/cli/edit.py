@@ -140,7 +140,7 @@ def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float,
     Image.fromarray(to_bytes(edits[-1].after)[0]).save(out)
     scores = [score_edit(one.before, one.after, one.changed, one.target) for one in edits]
     drawn = None if sheet is None else str(write_sheet(edits, sheet, scores))
-    rounds = [_told(one, score) for one, score in zip(edits, scores, strict=True)]
+    rounds = [_scored(one, score) for one, score in zip(edits, scores, strict=True)]
     if as_json:
         print_json({"path": str(out.resolve()), "sheet": drawn, "seconds": seconds, "rounds": rounds})
         return
@@ -151,7 +151,7 @@ def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float,
     console().print(f"{out} in {seconds:.1f} s" + (f", sheet {sheet}" if drawn else ""), highlight=False)
 
 
-def _told(edited: "Edited", scores: "EditScores") -> dict[str, Any]:
+def _scored(edited: "Edited", scores: "EditScores") -> dict[str, Any]:
     from saccade.compare.export import clean
 
     measured = {name: value for name, value in asdict(scores).items() if value is not None}

@@ -49,6 +49,10 @@ def reproduce(
         raise ValueError(f"no experiment is named '{name}'; there are {', '.join(known)}")
     if page and quick:
         raise ValueError("--page keeps figures and --quick makes none worth keeping; choose one of them")
+    if page and only:
+        raise ValueError(
+            "--page keeps all parts and --only leaves some out; parts that are done are not run again without it"
+        )
     options = Options(only=tuple(only or ()), quick=quick, page=page, work=work, docs=docs)
     for each in known if every else [str(name)]:
         run(import_module(known[each]).EXPERIMENT, options)

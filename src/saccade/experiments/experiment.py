@@ -21,6 +21,7 @@ from saccade.experiments.page import Section, fill
 from saccade.experiments.results import Results, Row, file_of, rounded
 from saccade.metrics.machine import best_device, device_name, versions
 from saccade.train.checkpoint import write_atomically
+from saccade.train.settings import SETTINGS, keep_settings
 
 S = TypeVar("S")
 USUAL_THREADS = torch.get_num_threads()  # before any experiment sets its own
@@ -113,7 +114,7 @@ class Experiment(Generic[S]):
         """
         settings = self.quick if quick else self.settings
         check_parts(only, self.parts)
-        check_settings(work, settings)
+        keep_settings(work / SETTINGS, settings)
         torch.set_num_threads(self.threads or USUAL_THREADS)
         found = Results(
             device=device_name(best_device()),
@@ -156,19 +157,6 @@ def check_parts(only: Iterable[str], parts: Mapping[str, Any]) -> None:
     for name in only:
         if name not in parts:
             raise ValueError(f"only='{name}' is no part; choose from {', '.join(parts)}")
-
-
-def check_settings(work: Path, settings: Any) -> None:
-    """Write down what a folder's rows are made with.
-
-    Raises ValueError, naming what differs, where it holds rows of other settings.
-    """
-    file, text = work / "settings.json", json.dumps(plain(settings), indent=1) + "\n"
-    if file.exists() and file.read_text() != text:
-        old, new = json.loads(file.read_text()), json.loads(text)
-        differ = ", ".join(name for name in {**old, **new} if old.get(name) != new.get(name))
-        raise ValueError(f"work='{work}' holds runs of other settings ({differ}); name another folder")
-    write_atomically(file, lambda path: path.write_text(text))
 
 
 def plain(settings: Any) -> dict[str, Any]:

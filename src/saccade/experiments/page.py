@@ -1,4 +1,4 @@
-"""A page fill_marks from results: what stands between its marks is made, everything else is written by hand."""
+"""A page filled from results: what stands between its marks is made, everything else is written by hand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ numbers are rounded to more digits than any interval over seeds carries.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import floor, isfinite, log10
 from pathlib import Path
@@ -117,12 +117,3 @@ def _table(rows: list[Row]) -> str:
 
 def _plain(value: Any) -> str:
     return json.dumps(rounded(value), separators=(",", ":"), allow_nan=False)
-
-
-def flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as lines, `train.steps` for those within others."""
-    for name, each in value.items():
-        if isinstance(each, Mapping):
-            yield from flattened(each, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", each

@@ -20,18 +20,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises FileNotFoundError where there is none, ValueError for one that is cut or of another format.
     """
-    with _told(path):
+    with _reading(path):
         return load_file(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file; raises as `read_weights` does."""
-    with _told(path), safe_open(path, "pt") as file:
+    with _reading(path), safe_open(path, "pt") as file:
         return file.metadata() or {}
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """Errors of reading, by file, cause and mend."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no {path.name}; give a folder with a whole model")

@@ -36,8 +36,3 @@ def signed(found: Interval, digits: int) -> str:
     if found.low != found.low:
         return f"{found.mid:+.{digits}f}"
     return f"{found.mid:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-
-
-def verdict(above: Interval) -> str:
-    """What a difference says of the claim that it is above zero."""
-    return "confirmed" if above.low > 0 else "refuted" if above.high < 0 else "undecided"
