@@ -44,7 +44,7 @@ def explain(
     option: CallOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what the systems would do at every attention site: masks, density, kernel and reasons. Nothing is drawn."""
+    """Show what the systems would do at every attention site: masks, density, kernel, reasons. Nothing is sampled."""
     from saccade.cli.dry_run import dry_run
 
     stack = tuple(entry for given in stacks(system) for entry in given)

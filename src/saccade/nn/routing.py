@@ -26,7 +26,7 @@ class Router(nn.Module):
 
 
 def name_routers(model: nn.Module) -> None:
-    """Tell every router of `model` where it stands, so that an error can say which one it was."""
+    """Give every router of `model` its path, so that an error can say which one it was."""
     for name, module in model.named_modules():
         if isinstance(module, Router):
             module.name = name

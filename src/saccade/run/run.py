@@ -100,15 +100,15 @@ class Run:
         return tuple(interceptor.site for interceptor in self._interceptors())
 
     def step(self, index: int, *, of: int) -> None:
-        """Tell which of `of` steps the following forwards are, where the model receives no timestep to look up.
+        """Set which of `of` steps the following forwards are, where the model receives no timestep to look up.
 
-        Telling step 0 after another step begins a new generation: state is forgotten. Telling a step again goes on
-        with it. Raises ValueError for a step out of range, SaccadeError where a schedule sets the step.
+        Step 0 after another step begins a new generation: state is forgotten. The same step again goes on with it.
+        Raises ValueError for a step out of range, SaccadeError where a schedule sets the step.
         """
         if self._schedule is not None:
             raise SaccadeError(
                 f"{self.name} looks its steps up in the schedule of {type(self._schedule.scheduler).__name__}; "
-                "attach without schedule=, and not a pipeline, to tell them by hand"
+                "attach without schedule=, and not a pipeline, to set them by hand"
             )
         if not 0 <= index < of:
             raise ValueError(f"index={index} is no step of={of}; steps run from 0 to of - 1")

@@ -40,17 +40,17 @@ class Family:
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
     padding      the argument that masks padded tokens, None where the host takes none
-    left_alone       glob -> why those attention modules are left alone
-    unsupported        item of ITEMS -> what to do instead; everything else is offered at joint and self sites
+    left_alone   glob -> why those attention modules are left alone
+    unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
-    bypasses        methods by which people pass by the model's forward -> what to do instead
+    bypasses     methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
-    cache_span       queries and cached keys of a forward, None where no cache holds any
+    cache_span   queries and cached keys of a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
     """
 

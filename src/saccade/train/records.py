@@ -55,7 +55,7 @@ class Records:
         return dict(zip(names, found.double().mean(0).tolist(), strict=True))
 
     def write(self, step: int, seconds: float) -> None:
-        """Tell the means, and begin anew."""
+        """Write the means, and begin anew."""
         means = self.means() | {"rate": self.rate / len(self.pending)}
         if self.accelerator.is_main_process:
             with self.file.open("a") as file:

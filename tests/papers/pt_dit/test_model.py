@@ -10,10 +10,13 @@ from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from saccade.models import Architecture
+from saccade.models.macs import macs
 from saccade.nn.part import TokenPositions
+from saccade.nn.registry import make_mixer
 from saccade.papers import PTDiT
 from saccade.papers.pt_dit.config import PTDiTConfig, window_at
 from saccade.papers.pt_dit.conversion import from_pixart, replace_by_proxies
+from saccade.papers.pt_dit.proxies import mixing_pairs
 from saccade.papers.pt_dit.video_positions import video_table
 from saccade.papers.pt_dit.windows import merge, partition
 
@@ -326,6 +329,32 @@ def test_mixer_in_the_place_of_self_attention() -> None:
     with pytest.raises(ValueError, match="mixer='dico' has no windows to take the attention over"):
         replace_by_proxies(model, "dico")
     assert hasattr(model.transformer_blocks[0].attn1, "to_q")
+
+
+# ---- the same parts in a model and in a mixer
+
+
+@pytest.mark.parametrize(
+    ("options", "mixer", "counts"),
+    [
+        ({}, "proxy(window=(8, 8))", {}),
+        ({"inner": (1, 4, 4)}, "proxy(window=(8, 8), inner=(4, 4))", {"proxies": 4}),
+        ({"steps": ("near", "far")}, "proxy(window=(8, 8), proxies='none')", {"proxies": 0}),
+        ({"steps": ("proxies", "near")}, "proxy(window=(8, 8), shifted=False)", {"windows": 1}),
+    ],
+)
+def test_a_mixer_spends_the_pairs_that_are_counted_for_the_model(
+    options: dict[str, Any], mixer: str, counts: dict[str, int]
+) -> None:
+    with torch.device("meta"):
+        model, mixed = PTDiT.of("T2I-1B", depth=1, window=(1, 8, 8), **options), make_mixer(mixer, 64, 4)
+        place = TokenPositions(grid=(16, 16))
+        spent = [macs(mixed, torch.zeros(1, 256, 64), place, attention=on) for on in (True, False)]
+    pairs = mixing_pairs((1, 16, 16), (1, 8, 8), **counts)
+    assert model.config.steps == options.get("steps", model.config.steps)
+    assert model.config.inner == options.get("inner")
+    assert spent[0] - spent[1] == 2 * 64 * pairs
+    assert mixing_pairs((1, 16, 16), (1, 8, 8), **counts, text=10) == pairs + 2560
 
 
 # ---- bad input
