@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
@@ -35,7 +35,7 @@ class Bench(Generic[S]):
     settings  of the experiment; those of its quick form in a quick run
     work      folder of this part, kept until the experiment is done: checkpoints go here
     seed      of this call
-    progress  tell what is done of how much, and what runs now
+    progress  to be called with what is done, of how much, and what runs now
     """
 
     settings: S
@@ -65,11 +65,12 @@ class Experiment(Generic[S]):
     name      as the command takes it; of its page and its results
     settings  a frozen dataclass; `seeds` among its fields where a part runs by seed
     quick     the same, so small that everything runs in seconds
-    hours     on two CPU cores, as measured
+    hours     about, on two CPU cores
     sections  by the mark on the page they fill
     claims    with the verdicts, printed after a run
     page      below `docs/`; by default that of the paper
     threads   of torch, None for its own choice; figures of trainings depend on them
+    device    where its parts run, as results say: the "cpu", or the "best" there is
     dated     results are filed by device and date, so that later ones stand beside earlier ones
     """
 
@@ -81,6 +82,7 @@ class Experiment(Generic[S]):
     claims: tuple[Claim, ...] = ()
     page: str = ""
     threads: int | None = 1
+    device: Literal["cpu", "best"] = "cpu"
     dated: bool = False
     parts: dict[str, Part[S]] = field(default_factory=dict)
 
@@ -117,7 +119,7 @@ class Experiment(Generic[S]):
         keep_settings(work / SETTINGS, settings)
         torch.set_num_threads(self.threads or USUAL_THREADS)
         found = Results(
-            device=device_name(best_device()),
+            device=device_name(best_device() if self.device == "best" else "cpu"),
             date=datetime.now(UTC).date().isoformat(),
             versions=versions(),
             settings=plain(settings),

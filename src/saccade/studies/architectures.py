@@ -132,6 +132,7 @@ EXPERIMENT: Experiment[Settings] = Experiment(
         batch=4, pictures=64, samples=28, sampling_steps=2, scenes=256, rounds=2,
     ),
     hours=3,
+    device="best",
     sections={source: (Section(source),) for source in ("scenes", "cifar10")},
     page="studies/architectures.md",
 )  # fmt: skip

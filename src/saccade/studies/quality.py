@@ -94,6 +94,7 @@ EXPERIMENT: Experiment[Settings] = Experiment(
     settings=Settings(),
     quick=Settings(sources=("scenes",), steps=2, batch=16, judged=24, accuracy_of=64, scenes=256),
     hours=0.1,
+    device="best",
     sections={"accuracy": (accuracy_table,), "failings": (failings_table,)},
     page="studies/quality.md",
 )

@@ -100,6 +100,7 @@ EXPERIMENT = Experiment(
         velocity=Velocity(seeds=(0,), steps=2, scenes=128, pictures=16, samples=14, judge_steps=2),
     ),
     hours=0.3,
+    device="best",
     sections=SECTIONS,
     claims=CLAIMS,
 )

@@ -141,6 +141,7 @@ EXPERIMENT = Experiment(
         rounds=2,
     ),
     hours=0.1,
+    device="best",
     sections={
         "arms": (ArmTable(columns=COLUMNS, of="arms.arm"), Verdicts(CLAIMS), training),
         "speed": (speed_table, Verdicts((GROWS,)), timed),

@@ -179,6 +179,7 @@ EXPERIMENT = Experiment(
     settings=Settings(),
     quick=Settings(seeds=(0,), steps=2, depth=1, width=16, pictures=64, samples=14, judge_steps=2, scenes=256),
     hours=0.3,
+    device="best",
     sections={
         "arms": (
             Lines(

@@ -78,6 +78,7 @@ EXPERIMENT: Experiment[Any] = Experiment(
         sizes=("tiny",),
     ),
     hours=0.1,
+    device="best",
     sections={"kernels": (kernel_table,), "overhead": (overhead_table,)},
     page="studies/speed.md",
     threads=None,
