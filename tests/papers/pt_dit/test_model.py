@@ -22,6 +22,7 @@ from saccade.papers.pt_dit.windows import merge, partition
 
 TINY = PTDiTConfig(depth=2, width=32, heads=2, side=8, words_width=12, window=(1, 2, 2))
 PLACE = TokenPositions(grid=(1, 4, 4))
+SMALL_HOST: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "sample_size": 8}
 
 
 def _stirred(model: Any) -> Any:
@@ -268,8 +269,7 @@ class _InWindows:
 
 
 def _pixart(**changes: Any) -> Any:
-    usual: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "sample_size": 8}
-    usual |= {"cross_attention_dim": 48, "caption_channels": 12}
+    usual = SMALL_HOST | {"cross_attention_dim": 48, "caption_channels": 12}
     return _stirred(PixArtTransformer2DModel(**usual | changes))
 
 
@@ -314,9 +314,8 @@ def test_pixart_of_another_build() -> None:
 
 @torch.no_grad()
 def test_mixer_in_the_place_of_self_attention() -> None:
-    usual: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "sample_size": 8}
-    usual["num_embeds_ada_norm"] = 10
-    model, labels = _stirred(DiTTransformer2DModel(**usual)), torch.tensor([1, 2, 3])
+    model = _stirred(DiTTransformer2DModel(**SMALL_HOST, num_embeds_ada_norm=10))
+    labels = torch.tensor([1, 2, 3])
     x, t, _ = _batch()
     before, wanted = model(x, t, labels).sample, _in_windows(copy.deepcopy(model))(x, t, labels).sample
     with replace_by_proxies(model, "proxy(window=(2, 2))"):
