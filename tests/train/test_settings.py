@@ -42,10 +42,14 @@ DENOISER = ArchitectureRecipe(
     evaluation=Evaluation(pictures=16, samples=8, steps=2),
 )
 LANGUAGE = ShakespeareRecipe(
+    source="captions",
     model=ShakespeareLM(hidden=16, heads=2, layers=1, inner=16, context=16),
     train=MaskedStage(fit=Fit(steps=2, precision="no"), lengths=(16,), tokens=32, compile=False),
 )
-JUDGE = ClassifierRecipe(side=16, width=8, judged=16, train=ClassifierStage(fit=Fit(steps=2, precision="no"), batch=4))
+JUDGE = ClassifierRecipe(
+    side=16, width=8, count=64, held=16, judged=16,
+    train=ClassifierStage(fit=Fit(steps=2, precision="no"), batch=4),
+)  # fmt: skip
 
 
 def log_of(folder: Path) -> list[int]:
