@@ -10,6 +10,7 @@ clang++ or c++ on the path) and where the environment says `SACCADE_NATIVE=off`.
 import ctypes
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
@@ -17,15 +18,14 @@ from saccade.core.partial import Partial
 from saccade.ops import gather
 from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native_build import BuildError, instruction_set, library, multiplies_bfloat16, obstacle
-from saccade.ops.native_job import attend_blocks, bits
+from saccade.ops.native_cost import cost_of
+from saccade.ops.native_job import Tiles, attend_blocks
 from saccade.ops.operands import has_dense, operands, padded, width
 from saccade.ops.pattern import Pattern
 from saccade.ops.split_mask import split_mask
 
 NAME = "native"
 MIN_TOKENS = 512
-# Time per computed pair as a multiple of the best dense kernel's, with room for processors not measured
-UNIT = {torch.float32: 1.25, torch.bfloat16: 1.5}
 WORTH = 0.9  # of the dense time
 TYPES = (torch.float32, torch.bfloat16)
 
@@ -85,8 +85,9 @@ def unprofitable(call: AttentionCall) -> list[str]:
     n, m = call.q.shape[2], call.k.shape[2]
     if min(n, m) < MIN_TOKENS:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    area, limit = gather.found_pattern(call).area, WORTH / UNIT[call.q.dtype]
-    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+    found = gather.found_pattern(call)
+    limit = WORTH / cost_of(found.size, call.q.dtype).full
+    return [f"{found.area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if found.area > limit else []
 
 
 def ready(call: AttentionCall) -> None:
@@ -99,15 +100,23 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
     folded = operands(call)
     found, plan, blocks, keep = gather.laid_out(call, folded)
-    if _products(*blocks[:2]):
-        assert found.tiles is not None
-        columns = folded.q.shape[-1] + folded.q.shape[-1] % 2
-        q, k, v = (padded(blocks[0], columns), padded(blocks[1], columns), blocks[2])
-        out, lse = attend_blocks(half(), q, k, v, keep, found.tiles, plan, folded.scale)
-    else:
-        q, k, v = (block.float() for block in blocks)
-        out, lse = attend_blocks(wide(), q, k, v, keep, _tiles(call, found), plan, folded.scale)
-    return gather.restored(call, found, out.to(call.q.dtype), lse if want_lse else None)
+    out, lse = attend_to(*blocks, keep, _tiles(call, found), plan, folded.scale)
+    return gather.restored(call, found, out, lse if want_lse else None)
+
+
+def attend_to(
+    q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
+    tiles: Tiles, plan: GatherSchedule, scale: float,
+) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
+    """(out, lse) by query block, in float32 or by torch's own products of bfloat16, which pair neighbours.
+
+    Raises BuildError where this processor cannot run them.
+    """
+    if q.dtype == torch.bfloat16 and _state.get("products") and k.shape[1] % 2 == 0:
+        q, k = (padded(x, x.shape[-1] + x.shape[-1] % 2) for x in (q, k))
+        return attend_blocks(half(), q, k, v, keep, tiles.whole, plan, scale)
+    out, lse = attend_blocks(wide(), q.float(), k.float(), v.float(), keep, tiles.bits, plan, scale)
+    return out.to(q.dtype), lse
 
 
 def flops(call: AttentionCall) -> int:
@@ -121,20 +130,15 @@ def bytes(call: AttentionCall) -> int:
     w, dv = width(call), call.v.shape[-1]
     found = gather.found_pattern(call)
     read = round(found.kept * b * h / (found.map.shape[0] * found.map.shape[1])) * found.size[1]
-    packed = 2 * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2] if call.q.dtype == torch.bfloat16 else 0
+    half = call.q.dtype == torch.bfloat16
+    packed = 2 * half * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
     return (b * h * n * (w + dv) + (packed + read) * (w + dv)) * call.q.element_size()
 
 
-def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
-    """The tiles as the float32 library reads them."""
-    fixed, tiles = split_mask(call).fixed, found.tiles
-    assert fixed is not None and tiles is not None
-    return fixed.once(("bits", found.size), lambda: bits(tiles))
-
-
-def _products(q: Tensor, k: Tensor) -> bool:
-    """Whether torch's own products of bfloat16 take these blocks; they pair neighbours."""
-    return q.dtype == torch.bfloat16 and bool(_state.get("products")) and k.shape[1] % 2 == 0
+def _tiles(call: AttentionCall, found: Pattern) -> Tiles:
+    fixed, whole = split_mask(call).fixed, found.tiles
+    assert fixed is not None and whole is not None
+    return fixed.once(("native tiles", found.size), lambda: Tiles.of(whole))
 
 
 def _multiplies() -> bool:

@@ -68,7 +68,7 @@ def multiplies_bfloat16() -> bool:
 
     Intel's AVX-512 does not: its bfloat16 products take twice as long as those of float32.
     """
-    info = _processor().split()
+    info = processor().split()
     return "amx_bf16" in info or {"avx512_bf16", "AuthenticAMD"} <= set(info)
 
 
@@ -130,7 +130,8 @@ def _mark(name: str, command: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the system says of the first processor."""
     info = Path("/proc/cpuinfo")
     return info.read_text().split("\n\n")[0] if info.is_file() else platform.processor()
 

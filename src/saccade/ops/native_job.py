@@ -1,6 +1,7 @@
 """What the compiled kernels are asked: blocks, their order of work and which pairs are seen, as C++ reads them."""
 
 import ctypes
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -30,7 +31,7 @@ def attend_blocks(
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
     """(out, lse) by query block; blocks that read nothing get 0 and -inf. The library's element type is q's.
 
-    tiles: `bits` of them for float32, the tiles themselves (T s c) for bfloat16, whose w and c must be even.
+    tiles: bits for float32; whole for bfloat16, whose w and c must be even.
     Raises BuildError where this processor cannot run the library.
     """
     half = q.dtype == torch.bfloat16
@@ -52,8 +53,16 @@ def attend_blocks(
     return out, lse
 
 
-def bits(tiles: Bool[Tensor, "T s c"]) -> UInt8[Tensor, "T c bytes"]:
-    """Tiles by key, a bit for each query, filled up to whole words."""
-    by_key = torch.nn.functional.pad(tiles.mT.to(torch.uint8), (0, -tiles.shape[1] % WORD))
-    values = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8)
-    return (by_key.unflatten(-1, (-1, 8)) * values).sum(-1, dtype=torch.uint8)
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Token maps of mixed blocks: whole, and by key with a bit for each query, filled up to whole words."""
+
+    whole: Bool[Tensor, "T s c"]
+    bits: UInt8[Tensor, "T c bytes"]
+
+    @classmethod
+    def of(cls, whole: Bool[Tensor, "T s c"]) -> "Tiles":
+        """Both forms of the same tiles."""
+        by_key = torch.nn.functional.pad(whole.mT.to(torch.uint8), (0, -whole.shape[1] % WORD))
+        values = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8)
+        return cls(whole, (by_key.unflatten(-1, (-1, 8)) * values).sum(-1, dtype=torch.uint8))
