@@ -75,7 +75,7 @@ def multiplies_bfloat16() -> bool:
 def _switch() -> str:
     switch = os.environ.get("SACCADE_NATIVE") or "on"
     if switch not in ("on", "off", *SETS):
-        raise ValueError(f"SACCADE_NATIVE={switch} must be on, off, {' or '.join(SETS)}")
+        raise ValueError(f"SACCADE_NATIVE={switch} must be one of {', '.join(('on', 'off', *SETS))}")
     return switch
 
 

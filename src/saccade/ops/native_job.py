@@ -49,7 +49,7 @@ def attend_blocks(
         threads=torch.get_num_threads(), parallel=parallel(),
     )  # fmt: skip
     if library.saccade_attend(ctypes.byref(job)):
-        raise BuildError("the matrix products of this torch do not run on this processor")
+        raise BuildError("the compiled kernel failed on this processor")
     return out, lse
 
 
