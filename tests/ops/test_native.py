@@ -69,9 +69,7 @@ def assert_in_the_error_budget(dtype: torch.dtype) -> None:
         ((1, 2, 2, 256, 256), False, 13), ((2, 4, 2, 131, 277), True, 40), ((1, 2, 1, 300, 129), True, 13),
     ):  # fmt: skip
         mask = block_mask(n, m, b=b, h=h) & padding(b, m)
-        at = call(
-            *operands(b, h, hk, n, m, d=d, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None
-        )
+        at = call(*operands(b, h, hk, n, m, d=d, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None)
         found, true = native.run(at, want_lse=True), truth(at)
         assert found.out.dtype == dtype
         assert error(found.out, true.out) <= allowed_error(at, true.out)

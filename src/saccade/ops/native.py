@@ -87,7 +87,11 @@ def unprofitable(call: AttentionCall) -> list[str]:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
     found = gather.found_pattern(call)
     limit = WORTH / cost_of(found.size, call.q.dtype).full
-    return [f"{found.area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if found.area > limit else []
+    return (
+        [f"{found.area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"]
+        if found.area > limit
+        else []
+    )
 
 
 def ready(call: AttentionCall) -> None:

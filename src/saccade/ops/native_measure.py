@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from saccade.ops.block_cost import BlockCost
@@ -30,26 +31,34 @@ def measure_costs(rounds: int = 7) -> dict[torch.dtype, tuple[BlockCost, ...]]:
 
 def _measured(dtype: torch.dtype, rounds: int) -> tuple[BlockCost, ...]:
     """Medians over rounds in which every arm runs in turn."""
-    g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, HEADS, TOKENS, D, generator=g).to(dtype) for _ in range(3))
+    q, k, v = drawn(TOKENS, dtype)
     arms: dict[object, Arm] = {
         "fused": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
         "chunked": lambda: chunked(q, k, v),
     }
-    arms |= {(size, mixed): _arm(q, k, v, size, mixed) for size in SIZES for mixed in (False, True)}
+    arms |= {(size, mixed): arm(q, k, v, size, mixed) for size in SIZES for mixed in (False, True)}
     with torch.inference_mode():
-        spent = [{name: _seconds(arm) for name, arm in arms.items()} for _ in range(rounds + 1)][1:]
+        spent = [{name: _seconds(run) for name, run in arms.items()} for _ in range(rounds + 1)][1:]
     times = {name: statistics.median(each[name] for each in spent) for name in arms}
     dense = min(times.pop("fused"), times.pop("chunked"))
     cost = {name: each / dense / READ for name, each in times.items()}
     return tuple(BlockCost((size, size), cost[size, False], cost[size, True]) for size in SIZES)
 
 
-def _arm(q: Tensor, k: Tensor, v: Tensor, size: int, mixed: bool) -> Arm:
-    """Attention to blocks of keys chosen at random; mixed ones hide the upper triangle."""
+def drawn(n: int, dtype: torch.dtype) -> tuple[Float[Tensor, "1 h n d"], ...]:
+    """Queries, keys and values."""
     g = torch.Generator().manual_seed(0)
-    blocks = TOKENS // size
-    kept = round(READ * blocks)
+    return tuple(torch.randn(1, HEADS, n, D, generator=g).to(dtype) for _ in range(3))
+
+
+def arm(
+    q: Float[Tensor, "1 h n d"], k: Float[Tensor, "1 h n d"], v: Float[Tensor, "1 h n d"], size: int,
+    mixed: bool = False, share: float = READ,
+) -> Arm:  # fmt: skip
+    """Attention to a share of the blocks, chosen at random; mixed ones hide the upper triangle."""
+    g = torch.Generator().manual_seed(0)
+    blocks = q.shape[2] // size
+    kept = round(share * blocks)
     chosen = torch.rand(HEADS, blocks, blocks, generator=g).argsort(-1)[..., :kept]
     cols = (chosen + blocks * torch.arange(HEADS)[:, None, None]).flatten()
     rows = torch.arange(HEADS * blocks)
@@ -61,7 +70,7 @@ def _arm(q: Tensor, k: Tensor, v: Tensor, size: int, mixed: bool) -> Arm:
     return partial(attend_to, *operands, None, Tiles.of(tiles), plan, D**-0.5)
 
 
-def _seconds(arm: Arm) -> float:
+def _seconds(run: Arm) -> float:
     start = time.perf_counter()
-    arm()
+    run()
     return time.perf_counter() - start
