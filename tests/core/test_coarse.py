@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.core.blocks import FULL, MIXED, Bound
-from saccade.core.coarse import blocks
+from saccade.core.coarse import Verdict, blocks
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import KeyPadding, Mask, OnHeads, Table, among, forbid
 from saccade.core.places import Band, Causal, Disc, Windows, count_within
@@ -59,12 +59,17 @@ def bound(draw: st.DrawFn) -> Bound:
 def test_a_verdict_on_a_block_is_never_wrong(bound: Bound, size_q: int, size_k: int, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
     q, k = blocks(torch.randperm(bound.n, generator=g), size_q), blocks(torch.randperm(bound.m, generator=g), size_k)
-    verdict, tokens = bound.coarse(q, k), bound.token()
+    verdict, tokens = outer(bound, q, k), bound.token()
     for i, rows in enumerate(q):
         for j, keys in enumerate(k):
             block = tokens[:, :, rows][..., keys].flatten(2)
             some, every = (_at(x, i, j, block) for x in (verdict.some, verdict.every))
             assert (block.any(-1) <= some).all() and (every <= block.all(-1)).all()
+
+
+def outer(bound: Bound, q: Tensor, k: Tensor) -> Verdict:
+    """Of every block of queries with every block of keys."""
+    return bound.coarse(q, k)(torch.arange(len(q))[:, None], torch.arange(len(k)))
 
 
 def _at(x: Tensor, i: int, j: int, block: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def test_a_disc_with_a_veil_has_a_closed_count() -> None:
 def test_blocks_inside_a_window_are_judged_without_a_look() -> None:
     layout = Layout.image_only((1, 64, 64))
     q = blocks(torch.arange(layout.n), 64)
-    verdict = Disc(8).bind(layout, layout).coarse(q, q)
+    verdict = outer(Disc(8).bind(layout, layout), q, q)
     assert (verdict.some[0, 0].sum(-1) <= 15).all()  # a line of 64 tokens meets 7 lines above and below
 
 

@@ -55,9 +55,9 @@ def test_a_grid_is_its_blocks_written_out_and_open_beyond(n: int, block: int, se
 
 def test_blocks_of_the_grid_are_judged_without_looking_at_pairs() -> None:
     allow = torch.eye(6, dtype=torch.bool)[None, None]
-    layout = Layout.plain(6 * 128)
+    layout, at = Layout.plain(6 * 128), torch.arange(6)
     bound = BlockGrid(allow, 128, layout.n).bind(layout, layout)
-    seen = bound.coarse(*(torch.arange(layout.n).reshape(6, 128) for _ in range(2)))
+    seen = bound.coarse(*(torch.arange(layout.n).reshape(6, 128) for _ in range(2)))(at[:, None], at)
     assert torch.equal(seen.some, allow) and torch.equal(seen.every, allow)
     assert torch.equal(bound.block_map(128, 128) == FULL, allow)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
-from saccade.core.coarse import Coarse, Verdict, both
+from saccade.core.coarse import Coarse, Judge, Verdict, both
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
 from saccade.core.masks import CoarseRule, Device, Mask, Rule, lower
@@ -58,13 +58,16 @@ class BlockGrid(Mask):
     def _spanned(self, device: Device) -> Coarse:
         counts = torch.nn.functional.pad(self.allow.to(device, torch.int32).cumsum(2).cumsum(3), (1, 0, 1, 0))
 
-        def verdict(q: Tensor, k: Tensor) -> Verdict:
+        def judge(q: Tensor, k: Tensor) -> Judge:
             (top, bottom), (left, right) = self._ends(q), self._ends(k)
-            rows = counts[:, :, bottom] - counts[:, :, top]
-            open_ = rows[..., right] - rows[..., left]
-            return Verdict(open_ > 0, open_ == (bottom - top)[:, None] * (right - left))
 
-        return verdict
+            def verdict(i: Tensor, j: Tensor) -> Verdict:
+                lower, upper = (counts[:, :, edge[i], right[j]] - counts[:, :, edge[i], left[j]] for edge in (bottom, top))
+                return Verdict(lower > upper, lower - upper == (bottom - top)[i] * (right - left)[j])
+
+            return Judge(verdict)
+
+        return judge
 
     def _ends(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """First block of each set of tokens, and the one after the last."""
