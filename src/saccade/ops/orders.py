@@ -5,6 +5,7 @@ where blocks begin; tokens without a grid follow unchanged. q, k, v are permuted
 the result is the same, only the blocks differ.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saccade.core.layout import Grid, Layout
+
+
+SMALL = 1 << 14  # tokens of a grid, up to which blocks of many shapes do no harm
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,9 @@ def tokens(order: Order | None, layout: Layout) -> Int[Tensor, " n"] | None:
 def candidates(layout: Layout, block: int) -> tuple[Order | None, ...]:
     """Orders worth trying for blocks of `block` tokens: as it is, bars whose runs of a block are compact, a curve."""
     grids = [s.grid for s in layout.segments if s.grid]
-    if not grids:
-        return (None,)
     bars = {bar for grid in grids for bar in _bars(grid, block)}
-    return (None, *sorted(bars, key=repr), Hilbert())
+    flat = any(grid[0] == 1 for grid in grids)
+    return (None, *sorted(bars, key=repr), *((Hilbert(),) if flat else ()))
 
 
 def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -109,11 +112,18 @@ def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def _bars(grid: Grid, block: int) -> set[Bars]:
-    """Flat ones, more and less wide than high; for videos also those of which a block is a cube, and half as deep."""
-    flat = {Bars(1, round((block * wide) ** 0.5)) for wide in (0.5, 1, 2)}
+    """Bars whose slices fill blocks of a power of two, so that most blocks have one shape, and the most compact one."""
+    if grid[0] == 1:
+        wide, high = _near_square(block)
+        return {Bars(1, wide), Bars(1, high)} | ({Bars(1, round(block**0.5))} if math.prod(grid) <= SMALL else set())
+    depths = [depth for depth in (1, 2, 4) if depth <= grid[0]]
     side = round(block ** (1 / 3))
-    depths = {depth for depth in (side, side // 2) if 1 < depth <= grid[0]}
-    return flat | {Bars(depth, round((block / depth) ** 0.5)) for depth in depths}
+    return {Bars(depth, _near_square(block // depth)[0]) for depth in depths} | {Bars(min(side, grid[0]), side)}
+
+
+def _near_square(area: int) -> tuple[int, int]:
+    half = (max(area, 1).bit_length() - 1) // 2
+    return 1 << half, max(area >> half, 1)
 
 
 def _along(values: Tensor, axis: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Which block size and token order a mask is computed in: those whose predicted time is least.
 
 Choices are compared by a sample: some query blocks, judged against all key blocks, and a look at a few of those that
-stay unsure. So a choice takes about as long for a quarter of a million tokens as for a thousand.
+stay unsure. So the choice costs little even for a quarter of a million tokens.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from saccade.ops.pattern import Pattern, orders, pattern
 
 TIGHT = 0.85  # share of computed pairs that is allowed, above which no other order is tried
 GAIN = 0.9  # an order must take at most this share of the time to pay for the permutation
-ROWS = 64  # query blocks judged for an estimate
-JUDGED = 1 << 21  # verdicts of an estimate, beyond which fewer query blocks are judged
-PAIRS = 1 << 20  # pairs of tokens looked at for an estimate
+ROWS = 32  # query blocks judged for an estimate
+JUDGED = 1 << 20  # verdicts of an estimate, beyond which fewer query blocks are judged
+PAIRS = 1 << 19  # pairs of tokens looked at for an estimate
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,14 @@ class Trial:
 
 def cheapest(bound: Bound, layout_q: Layout, layout_k: Layout, costs: tuple[BlockCost, ...]) -> Pattern:
     """The pattern predicted to take least; the tokens' own order unless another saves a tenth."""
-    trials = [trial for cost in costs for trial in _trials(bound, layout_q, layout_k, cost)]
-    best = min(trials, key=lambda trial: trial.time * (GAIN if trial.order is None else 1))
+    own = [tried(bound, layout_q, layout_k, cost, None) for cost in costs]
+    loose = bound.density() < TIGHT * min(trial.computed for trial in own)
+    others = [
+        tried(bound, layout_q, layout_k, cost, order)
+        for cost in costs if loose
+        for order in candidates(layout_q, cost.size[0])[1:]
+    ]  # fmt: skip
+    best = min((*own, *others), key=lambda trial: trial.time * (GAIN if trial.order is None else 1))
     return pattern(bound, layout_q, layout_k, best.cost.size, best.order)
 
 
@@ -46,33 +52,36 @@ def cost_of(found: Pattern, costs: tuple[BlockCost, ...]) -> float:
     return found.time(next(cost for cost in costs if cost.size == found.size))
 
 
-def _trials(bound: Bound, layout_q: Layout, layout_k: Layout, cost: BlockCost) -> list[Trial]:
-    own = tried(bound, layout_q, layout_k, cost, None)
-    if bound.density() >= TIGHT * own.computed:
-        return [own]
-    others = candidates(layout_q, cost.size[0])[1:]
-    return [own, *(tried(bound, layout_q, layout_k, cost, order) for order in others)]
-
-
 def tried(bound: Bound, layout_q: Layout, layout_k: Layout, cost: BlockCost, order: Order | None) -> Trial:
-    """An estimate from a sample; exact where all query blocks are in it and all verdicts are sure."""
+    """An estimate: query blocks open to all keys count as they are, and of the others some are judged."""
     q, k = (blocks(o, s) for o, s in zip(orders(order, layout_q, layout_k, bound.device), cost.size, strict=True))
-    i = _sample(len(q), JUDGED // (len(k) * bound.batch * bound.heads)).to(q.device)
-    verdict = bound.coarse(q, k)(i[:, None], torch.arange(len(k), device=k.device))
-    shape = (bound.batch, bound.heads, len(i), len(k))
-    some, every = verdict.some.expand(shape), verdict.every.expand(shape)
-    unsure = some & ~every
-    kept, open_ = _looked(bound, q[i], k, unsure)
-    sure, doubt = (float(flags.float().mean()) for flags in (some & every, unsure))
+    rest = (~_open_to_all(bound, q, k)).nonzero()[:, 0]
+    i = _sample(rest, JUDGED // (len(k) * bound.batch * bound.heads))
+    verdict = bound.coarse(q[i], k)(torch.arange(len(i), device=i.device)[:, None], torch.arange(len(k), device=i.device))
+    some, every = (flags.expand(bound.batch, bound.heads, len(i), len(k)) for flags in (verdict.some, verdict.every))
+    kept, open_ = _looked(bound, q[i], k, some & ~every)
+    judged, doubt = len(rest) / len(q), _share(some & ~every)
+    full = 1 - judged + judged * (_share(some & every) + doubt * open_)
+    mixed = judged * doubt * (kept - open_)
     whole = q.numel() * k.numel() / (bound.n * bound.m)
-    full, mixed = (sure + doubt * open_) * whole, doubt * (kept - open_) * whole
-    return Trial(cost, order, full + mixed, full * cost.full + mixed * cost.mixed)
+    return Trial(cost, order, whole * (full + mixed), whole * (full * cost.full + mixed * cost.mixed))
 
 
-def _sample(blocks: int, room: int) -> Int[Tensor, " r"]:
-    """Numbers of query blocks drawn without regard to any grid, the same each time."""
-    drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(0))
-    return drawn[: min(ROWS, max(room, 8))].sort().values
+def _open_to_all(bound: Bound, q: Int[Tensor, "Q s"], k: Int[Tensor, "K c"]) -> Bool[Tensor, " Q"]:
+    """Query blocks that surely see every key, as those of text may: few, and each as much work as a hundred others."""
+    one = torch.zeros(1, dtype=torch.int64, device=q.device)
+    verdict = bound.coarse(q, k.flatten()[None])(torch.arange(len(q), device=q.device), one)
+    return verdict.every.flatten(0, 1).all(0).expand(len(q))
+
+
+def _sample(numbers: Int[Tensor, " n"], room: int) -> Int[Tensor, " r"]:
+    """Some of the numbers, drawn without regard to any grid, the same each time."""
+    drawn = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))
+    return numbers[drawn[: min(ROWS, max(room, 8))].sort().values.to(numbers.device)]
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.float().mean()) if flags.numel() else 0.0
 
 
 def _looked(bound: Bound, q: Tensor, k: Tensor, unsure: Bool[Tensor, "b h r K"]) -> tuple[float, float]:
