@@ -118,7 +118,7 @@ class Bound:
 
     @cached_property
     def _lone(self) -> tuple[int, int, int] | None:
-        """Most queries see themselves, the first key or the last; of the others, those in no open block are looked at."""
+        """Most queries see themselves, the first key or the last; for the others open blocks are sought, then keys."""
         every = self._arange(self.n)
         seen = [self.at(every, key) for key in (every.clamp(max=self.m - 1), every * 0, every * 0 + self.m - 1)]
         doubtful = ~(seen[0] | seen[1] | seen[2])  # (b h n)

@@ -145,21 +145,22 @@ class Causal(Mask):
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         keys, ahead = self._ends(layout_q, layout_k)
-        named = both(*(torch.arange(layout.n, device=device) < end for layout, end in ((layout_q, layout_q.n), (layout_k, keys))))
+        every, places = (torch.arange(layout.n, device=device) for layout in (layout_q, layout_k))
 
         def judge(q: Tensor, k: Tensor) -> Judge:
             (first_q, last_q), (first_k, last_k) = ((x.amin(-1), x.amax(-1)) for x in (q, k))
-            return Judge(
-                lambda i, j: Verdict(
-                    (first_k[j] <= last_q[i] + ahead)[None, None], (last_k[j] <= first_q[i] + ahead)[None, None]
-                )
-            )
 
-        return named, judge
+            def before(i: Tensor, j: Tensor) -> Verdict:
+                pairs = ((first_k[j], last_q[i]), (last_k[j], first_q[i]))
+                return Verdict(*((key <= query + ahead)[None, None] for key, query in pairs))
+
+            return Judge(before)
+
+        return both(every >= 0, places < keys), judge
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        places_q, places_k = torch.arange(layout_q.n), torch.arange(layout_k.n)
-        return features(None, places_k < self._ends(layout_q, layout_k)[0], places_q, places_k, n=layout_q.n, m=layout_k.n)
+        q, k = torch.arange(layout_q.n), torch.arange(layout_k.n)
+        return features(k=k < self._ends(layout_q, layout_k)[0], at_q=q, at_k=k, n=layout_q.n, m=layout_k.n)
 
     def _ends(self, layout_q: Layout, layout_k: Layout) -> tuple[int, int]:
         """How many keys the order is about, and how many of them come before the first query's own place."""

@@ -16,15 +16,18 @@ from torch import Tensor
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops import gather
+from saccade.ops.block_cost import BlockCost
 from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native_build import BuildError, library, obstacle
 from saccade.ops.operands import has_dense, operands, padded, width
 
 NAME = "native"
 MIN_TOKENS = 512
-# Time per computed pair as a multiple of the best dense kernel's, with room for processors not measured
-UNIT = {torch.float32: 1.25, torch.bfloat16: 1.5}
-WORTH = 0.9  # of the dense time
+# Measured block by block (one core with AMX, 4,096 tokens, D 64), with room for processors not measured
+COSTS = {
+    torch.float32: (BlockCost((128, 128), 1.25, 1.27), BlockCost((64, 64), 1.3, 1.35), BlockCost((32, 32), 1.6, 1.65)),
+    torch.bfloat16: (BlockCost((128, 128), 1.5, 1.55), BlockCost((64, 64), 1.55, 1.6), BlockCost((32, 32), 1.65, 1.75)),
+}
 TYPES = (torch.float32, torch.bfloat16)
 
 COLD = "not warmed; call saccade.ops.warm() before"
@@ -66,20 +69,17 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
     }
     reasons = [reason for reason, holds in checks.items() if holds]
-    return reasons or gather.refuses(call, want_lse=want_lse)
+    return reasons or gather.refuses(call, want_lse=want_lse, costs=COSTS[call.q.dtype])
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short, or too many blocks computed."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < MIN_TOKENS:
-        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    area, limit = gather.found_pattern(call).area, WORTH / UNIT[call.q.dtype]
-    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+    return gather.slower_than_dense(call, COSTS[call.q.dtype], MIN_TOKENS)
 
 
 def ready(call: AttentionCall) -> None:
-    """Prepare pattern and schedule."""
+    """Prepare pattern and schedule, and those of `gather`, which stands in inside graphs."""
+    gather.ready(call, COSTS[call.q.dtype])
     gather.ready(call)
 
 
@@ -87,7 +87,7 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
     folded = operands(call)
     columns = folded.q.shape[-1] + folded.q.shape[-1] % 2  # half precision pairs columns
-    found, plan, blocks, keep = gather.laid_out(call, folded)
+    found, plan, blocks, keep = gather.laid_out(call, folded, COSTS[call.q.dtype])
     q, k, v = (padded(blocks[0], columns), padded(blocks[1], columns), blocks[2])
     assert found.tiles is not None
     out, lse = attend_blocks(q, k, v, keep, found.tiles, plan, folded.scale)
@@ -96,15 +96,15 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
 
 def flops(call: AttentionCall) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    return gather.flops(call)
+    return gather.flops(call, COSTS[call.q.dtype])
 
 
 def bytes(call: AttentionCall) -> int:
     """q and out once, k and v read and written once to pack them, and read again for each block that is computed."""
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
-    found = gather.found_pattern(call)
-    read = round(found.kept * b * h / (found.map.shape[0] * found.map.shape[1])) * found.size[1]
+    found = gather.found_pattern(call, COSTS[call.q.dtype])
+    read = found.share(b, h) * found.size[1]
     packed = 2 * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
     return (b * h * n * (w + dv) + (packed + read) * (w + dv)) * call.q.element_size()
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from saccade.core.layout import Grid, Layout
 
-
 SMALL = 1 << 14  # tokens of a grid, up to which blocks of many shapes do no harm
 
 

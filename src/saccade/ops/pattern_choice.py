@@ -15,7 +15,7 @@ from saccade.core.coarse import blocks
 from saccade.core.layout import Layout
 from saccade.ops.block_cost import BlockCost
 from saccade.ops.orders import Order, candidates
-from saccade.ops.pattern import Pattern, orders, pattern
+from saccade.ops.pattern import Size, orders
 
 TIGHT = 0.85  # share of computed pairs that is allowed, above which no other order is tried
 GAIN = 0.9  # an order must take at most this share of the time to pay for the permutation
@@ -34,8 +34,10 @@ class Trial:
     time: float
 
 
-def cheapest(bound: Bound, layout_q: Layout, layout_k: Layout, costs: tuple[BlockCost, ...]) -> Pattern:
-    """The pattern predicted to take least; the tokens' own order unless another saves a tenth."""
+def cheapest(
+    bound: Bound, layout_q: Layout, layout_k: Layout, costs: tuple[BlockCost, ...]
+) -> tuple[Size, Order | None]:
+    """Block size and token order predicted to take least; the tokens' own order unless another saves a tenth."""
     own = [tried(bound, layout_q, layout_k, cost, None) for cost in costs]
     loose = bound.density() < TIGHT * min(trial.computed for trial in own)
     others = [
@@ -44,12 +46,7 @@ def cheapest(bound: Bound, layout_q: Layout, layout_k: Layout, costs: tuple[Bloc
         for order in candidates(layout_q, cost.size[0])[1:]
     ]  # fmt: skip
     best = min((*own, *others), key=lambda trial: trial.time * (GAIN if trial.order is None else 1))
-    return pattern(bound, layout_q, layout_k, best.cost.size, best.order)
-
-
-def cost_of(found: Pattern, costs: tuple[BlockCost, ...]) -> float:
-    """Predicted time of a pattern over that of the best dense kernel; its size must be among those of `costs`."""
-    return found.time(next(cost for cost in costs if cost.size == found.size))
+    return best.cost.size, best.order
 
 
 def tried(bound: Bound, layout_q: Layout, layout_k: Layout, cost: BlockCost, order: Order | None) -> Trial:
@@ -57,7 +54,8 @@ def tried(bound: Bound, layout_q: Layout, layout_k: Layout, cost: BlockCost, ord
     q, k = (blocks(o, s) for o, s in zip(orders(order, layout_q, layout_k, bound.device), cost.size, strict=True))
     rest = (~_open_to_all(bound, q, k)).nonzero()[:, 0]
     i = _sample(rest, JUDGED // (len(k) * bound.batch * bound.heads))
-    verdict = bound.coarse(q[i], k)(torch.arange(len(i), device=i.device)[:, None], torch.arange(len(k), device=i.device))
+    every_q, every_k = (torch.arange(len(x), device=q.device) for x in (i, k))
+    verdict = bound.coarse(q[i], k)(every_q[:, None], every_k)
     some, every = (flags.expand(bound.batch, bound.heads, len(i), len(k)) for flags in (verdict.some, verdict.every))
     kept, open_ = _looked(bound, q[i], k, some & ~every)
     judged, doubt = len(rest) / len(q), _share(some & ~every)

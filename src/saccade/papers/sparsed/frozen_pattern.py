@@ -62,8 +62,9 @@ class BlockGrid(Mask):
             (top, bottom), (left, right) = self._ends(q), self._ends(k)
 
             def verdict(i: Tensor, j: Tensor) -> Verdict:
-                lower, upper = (counts[:, :, edge[i], right[j]] - counts[:, :, edge[i], left[j]] for edge in (bottom, top))
-                return Verdict(lower > upper, lower - upper == (bottom - top)[i] * (right - left)[j])
+                upto = [counts[:, :, edge[i], right[j]] - counts[:, :, edge[i], left[j]] for edge in (bottom, top)]
+                open_ = upto[0] - upto[1]
+                return Verdict(open_ > 0, open_ == (bottom - top)[i] * (right - left)[j])
 
             return Judge(verdict)
 
