@@ -81,6 +81,15 @@ def test_a_pattern_belongs_to_a_head_a_row_and_an_input() -> None:
     assert not torch.equal(blocks, other)
 
 
+def test_few_queries_choose_nearly_the_blocks_of_all() -> None:
+    """Keys of one block in reach of each query: all of them choose it, and so does any one."""
+    n, block = 64, 8
+    shared = torch.randn(2, 1, n // block, 16, generator=torch.Generator().manual_seed(0)).repeat_interleave(block, 2)
+    call = plain_call(shared * 4, shared * 4, shared, layout=Layout.image_only((1, 8, 8)))
+    all_, one = (found(call, FindPattern(keep=0.2, block=block, queries=some)).get("blocks") for some in (None, 1))
+    assert torch.equal(all_, one) and all_.float().mean() < 0.5
+
+
 def test_one_pattern_for_all_heads_follows_their_mean() -> None:
     call = made(LAYOUT.n, layout=LAYOUT)
     shared = FindPattern(keep=0.3, block=4, per_head=False)

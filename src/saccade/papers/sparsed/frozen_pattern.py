@@ -92,6 +92,7 @@ class FindPattern(Mechanism):
     rule        how the prompt's blocks and the generated ones compete, see `choose_blocks`
     generation  number of generated tokens, at the end of the sequence; None takes it from the layout
     per_head    a pattern for each head; False for one by the mean of all heads
+    queries     of each block that are scored, spread evenly; None for all
     score_scale      the scores' scale: the call's, or the call's with the number of heads in the place of their width
     """
 
@@ -100,6 +101,7 @@ class FindPattern(Mechanism):
     rule: block_choice.Rule = "official"
     generation: int | None = None
     per_head: bool = True
+    queries: int | None = None
     score_scale: ScoreScale = "width"
     puts: ClassVar[frozenset[str]] = frozenset({BLOCKS})
 
@@ -109,7 +111,7 @@ class FindPattern(Mechanism):
         refuse_causal(call, seen)
         layout = call.layout_q
         generated = generated_blocks(layout, self.generation, self.block)
-        scores = self._shared(block_scores(self._tempered(call), self.block, generated))
+        scores = self._shared(block_scores(self._tempered(call), self.block, generated, self.queries))
         blocks = choose_blocks(scores, generated, self.keep, self.rule)
         if seen.fixed is not None or seen.loose is not None:  # another mask may forbid all that was chosen
             blocks = blocks | torch.eye(blocks.shape[2], dtype=torch.bool, device=blocks.device)
