@@ -5,7 +5,7 @@ second softmax over some of the key blocks alone shares its exponentials with th
 own, so neither underflows. A few queries of each block, spread evenly, stand for all where the scores must cost little.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from saccade.ops.split_mask import MaskParts, additive, split_mask, token_map
 
 ROOM = {"cpu": 1 << 22, "cuda": 1 << 28}  # bytes of scores held at once: on a CPU what its cache holds
 SIDE = 128  # queries of one head multiplied at once, before another head's are
+KEYS = 4096  # keys they are multiplied by at once
 SHUT = -1e4  # a bias at or below it closes a key, as hosts write padding
 LOW = -1e30  # the least shift of a softmax, so that a row without keys stays zero
 
@@ -57,7 +58,8 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
 
     queries: how many of each block are scored, spread evenly; None for all of them. Keys appended after the queries'
     own are left out. Padded keys get nothing, and where queries are the same tokens padded queries do not count.
-    Cost: 2 b h n^2 (w + 2) FLOPs times the share of the queries; memory: `ROOM`, but at least one row of scores.
+    Cost: 2 b h n^2 (w + 2) FLOPs times the share of the queries; memory: `ROOM`, at least one row of scores, and what is
+    returned.
     Raises ValueError below 1 query.
     """
     if queries is not None and queries < 1:
@@ -71,7 +73,7 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
     shut = None if n % block == 0 and _all_open(call, seen) else keys.shut.expand(b, -1).repeat_interleave(h, 0)
     places, weight = _scored(n, block, queries, counted)
     masked = seen.fixed is not None or seen.loose is not None or has_dense(call.bias)
-    step = _step(len(q), places.shape[1], keys, masked)
+    step = _step(len(q), places.shape[1], keys, block, masked)
 
     def rows(at: Int[Tensor, "r s"], weight: Float[Tensor, "r s"]) -> Float[Tensor, "2 g r K"]:
         flat = at.flatten()
@@ -109,11 +111,11 @@ class _Step:
     heads: int
 
 
-def _step(heads: int, queries: int, keys: _Keys, masked: bool) -> _Step:
+def _step(heads: int, queries: int, keys: _Keys, block: int, masked: bool) -> _Step:
     """As much as there is room for; where a map or bias is added, it is made for all heads at once."""
-    room = max(ROOM[keys.k.device.type] // (keys.k.shape[1] * keys.shut.element_size()), 1)
     together = masked or torch.compiler.is_compiling()
-    room = max(room // heads, 1) if together else room
+    width = keys.k.shape[1] * heads if together else min(keys.k.shape[1], _chunk(block))
+    room = max(ROOM[keys.k.device.type] // (width * keys.shut.element_size()), 1)
     some = min(queries, room)
     blocks = max(min(room, SIDE) // some, 1)
     return _Step(blocks, some, heads if together else max(room // (blocks * some), 1))
@@ -127,32 +129,45 @@ def _rows(
     half = q.dtype != counted.dtype  # scaled where no bits are lost
     q = q if half else q * scale
     pieces: list[Tensor] = []
-    for at in _slices(len(q), heads):
-        s = torch.bmm(q[at], keys.k[at].mT)
-        s = s.to(counted.dtype).mul_(scale) if half else s
-        for term in (None if shut is None else shut[at, None], None if added is None else added[at]):
-            s = s if term is None else s.add_(term)
-        counts = counted[at]
-        sums = _sums(s.unflatten(1, counts.shape[1:]).flatten(0, 1), counts.flatten(0, 1), keys.first, block)
-        pieces.append(sums.unflatten(1, counts.shape[:2]))
+    for at in _slices(0, len(q), heads):
+
+        def scores(part: slice, at: slice = at) -> Float[Tensor, "g r s m"]:
+            s = torch.bmm(q[at], keys.k[at, part].mT)
+            s = s.to(counted.dtype).mul_(scale) if half else s
+            for term in (None if shut is None else shut[at, None, part], None if added is None else added[at, :, part]):
+                s = s if term is None else s.add_(term)
+            return s.unflatten(1, counted.shape[1:])
+
+        pieces.append(_sums(scores, counted[at], keys, block))
     return torch.cat(pieces, dim=1)
 
 
-def _sums(s: Float[Tensor, "g s m"], counted: Float[Tensor, "g s"], first: int, block: int) -> Float[Tensor, "2 g K"]:
-    """exp(s - shift) of each part in place, then both softmaxes as weights of its rows."""
-    split = first * block
-    parts = [part for part in (s[..., :split], s[..., split:]) if part.shape[2]]
-    tops = [part.amax(-1, keepdim=True).clamp_(min=LOW) for part in parts]
-    inside = [part.sub_(top).exp_().unflatten(2, (-1, block)).sum(-1) for part, top in zip(parts, tops, strict=True)]
-    masses = [mass.sum(-1) for mass in inside]
-    logs = [top[..., 0] + mass.log() for top, mass in zip(tops, masses, strict=True)]
-    total = torch.stack(logs).logsumexp(0).clamp(min=2 * LOW)
-    own = torch.stack([counted * (top[..., 0] - total).clamp(max=0).exp() for top in tops])
-    alone = torch.zeros_like(own)
-    if split < s.shape[2]:
-        alone[-1] = torch.where(masses[-1] > 0, counted / masses[-1], 0)
-    weights = torch.stack((own, alone), dim=2)  # (parts g 2 s)
-    return torch.cat([w @ mass for w, mass in zip(weights, inside, strict=True)], dim=2).transpose(0, 1)
+def _sums(
+    scores: Callable[[slice], Tensor], counted: Float[Tensor, "g r s"], keys: _Keys, block: int
+) -> Float[Tensor, "2 g r K"]:
+    """Part by part exp(s - shift) in place, summed by key block; then both softmaxes as weights of the queries."""
+    step, split, end = _chunk(block), keys.first * block, keys.k.shape[1]
+    parts = [*_slices(0, split, step), *_slices(split, end, step)]
+    tops: list[Tensor] = []
+    inside: list[Tensor] = []
+    for part in parts:
+        s = scores(part)
+        tops.append(s.amax(-1).clamp_(min=LOW))
+        inside.append(s.sub_(tops[-1][..., None]).exp_().unflatten(-1, (-1, block)).sum(-1))
+    logs = torch.stack([top + mass.sum(-1).log() for top, mass in zip(tops, inside, strict=True)])
+    whole = _weighted(tops, inside, logs, counted, 0)
+    return torch.stack((whole, _weighted(tops, inside, logs, counted, -(-keys.first * block // step))))
+
+
+def _weighted(
+    tops: list[Tensor], inside: list[Tensor], logs: Float[Tensor, "p g r s"], counted: Tensor, first: int
+) -> Float[Tensor, "g r K"]:
+    """Sums over queries of the softmax over the parts from number `first` on; zero in the parts before."""
+    if first == len(tops):
+        return torch.cat([mass.sum(-2) * 0 for mass in inside], dim=-1)
+    total = logs[first:].logsumexp(0).clamp(min=2 * LOW)
+    weights = [counted * (top - total).clamp(max=0).exp() * (at >= first) for at, top in enumerate(tops)]
+    return torch.cat([(w[..., None, :] @ mass)[..., 0, :] for w, mass in zip(weights, inside, strict=True)], dim=-1)
 
 
 def _laid_out(folded: Operands, keep: Tensor, heads: int, block: int, apart: Sequence[bool]) -> _Keys:
@@ -219,5 +234,10 @@ def _fine(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
-def _slices(n: int, step: int) -> Iterator[slice]:
-    return (slice(at, min(at + step, n)) for at in range(0, n, step))
+def _chunk(block: int) -> int:
+    """Keys multiplied at once, whole blocks."""
+    return max(KEYS // block, 1) * block
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(at, min(at + step, stop)) for at in range(start, stop, step))

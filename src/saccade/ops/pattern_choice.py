@@ -73,9 +73,12 @@ def _open_to_all(bound: Bound, q: Int[Tensor, "Q s"], k: Int[Tensor, "K c"]) -> 
 
 
 def _sample(numbers: Int[Tensor, " n"], room: int) -> Int[Tensor, " r"]:
-    """Some of the numbers, drawn without regard to any grid, the same each time."""
-    drawn = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))
-    return numbers[drawn[: min(ROWS, max(room, 8))].sort().values.to(numbers.device)]
+    """Some of the numbers, drawn without regard to any grid: each time at the same places of the whole."""
+    count = min(ROWS, max(room, 8))
+    if len(numbers) <= count:
+        return numbers
+    drawn = torch.rand(count, generator=torch.Generator().manual_seed(0))
+    return numbers[(drawn * len(numbers)).long().unique().to(numbers.device)]
 
 
 def _share(flags: Tensor) -> float:
