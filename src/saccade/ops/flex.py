@@ -20,7 +20,7 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attent
 from saccade.core.blocks import FULL, MIXED
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
-from saccade.ops.gather import chosen_pattern, operand_heads
+from saccade.ops.gather import chosen_pattern, operand_heads, pattern_key
 from saccade.ops.native_build import compiler, no_compiler
 from saccade.ops.operands import has_dense, operands, width
 from saccade.ops.pattern import Pattern, Size
@@ -63,7 +63,8 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     if fixed is None:
         return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
     if torch.compiler.is_compiling():
-        return reasons if "pattern" in fixed.memo else [*reasons, "the mask was not prepared; call ops.prepare first"]
+        prepared = pattern_key() in fixed.memo
+        return reasons if prepared else [*reasons, "the mask was not prepared; call ops.prepare first"]
     found = chosen_pattern(call, fixed)
     if found.tiles is None:
         return [*reasons, "too many different mixed blocks; the mask has no block structure"]
@@ -109,10 +110,8 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
 
 def flops(call: AttentionCall) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    b, h = call.q.shape[:2]
     found = chosen_pattern(call, _fixed(call))
-    share = b * h / (found.map.shape[0] * found.map.shape[1])
-    return 2 * round(found.kept * share) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
+    return 2 * found.share(*call.q.shape[:2]) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
 
 
 def bytes(call: AttentionCall) -> int:
@@ -120,7 +119,7 @@ def bytes(call: AttentionCall) -> int:
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
     found = chosen_pattern(call, _fixed(call))
-    read = round(found.kept * b * h / (found.map.shape[0] * found.map.shape[1])) * found.size[1] * (w + dv)
+    read = found.share(b, h) * found.size[1] * (w + dv)
     return (b * h * n * (w + dv) + read) * call.q.element_size()
 
 
@@ -131,7 +130,7 @@ def bucket(call: AttentionCall, found: Pattern, want_lse: bool) -> Bucket:
     tiles = 0 if found.tiles is None else _power(len(found.tiles))
     columns = (width(call), call.v.shape[-1])
     return (
-        call.q.device.type, call.q.dtype, b, h, operand_heads(call), *lengths, *columns, *found.map.shape[:2], tiles,
+        call.q.device.type, call.q.dtype, b, h, operand_heads(call), *lengths, *columns, *found.shape[:2], tiles,
         want_lse, _trains(call),
     )  # fmt: skip
 
