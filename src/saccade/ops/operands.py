@@ -63,6 +63,11 @@ def has_dense(bias: Bias | None) -> bool:
     return any(not isinstance(t, LowRank | PerKey) for t in terms(bias))
 
 
+def trains(call: AttentionCall) -> bool:
+    """Whether a gradient will be asked of this call."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
+
+
 def padded_columns(columns: int, device: torch.device) -> int:
     """Columns up to a multiple of what the device's fused kernels need."""
     return columns + -columns % ALIGN.get(device.type, 8)
