@@ -15,6 +15,7 @@ from torch import Tensor
 from saccade.core.biases import PerKey
 from saccade.core.call import AttentionCall
 from saccade.ops.operands import Operands, operands, terms
+from saccade.ops.remembered import constant
 from saccade.ops.split_mask import MaskParts, additive, split_mask, token_map
 
 SCORES = {"cpu": 1 << 20, "cuda": 1 << 26}  # scores held at once: on a CPU what its cache holds
@@ -67,7 +68,7 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool]) -> Bloc
         _row(q[:, at], counted[:, at], keys, shut, _added(call, seen, folded, at, keys, block), folded.scale, block)
         for at in _slices(n, block)
     ]
-    back = torch.tensor(keys.order, device=q.device).argsort()
+    back = constant(_inverse(keys.order), q.device)
     sums = torch.stack(rows, dim=2)[..., back].unflatten(1, (b, h)) / block**2  # (2 b h Q K)
     return BlockScores(sums[0], sums[1], _open(keep, block))
 
@@ -77,7 +78,11 @@ def _row(
     added: Float[Tensor, "g s m"] | None, scale: float, block: int,
 ) -> Float[Tensor, "2 g K"]:  # fmt: skip
     """One query block's sums, over all keys and over those set apart, as many heads at a time as may be."""
-    room = len(q) if torch.compiler.is_compiling() else max(SCORES[q.device.type] // (q.shape[1] * keys.k.shape[1]), 1)
+    room = (
+        len(q)
+        if torch.compiler.is_compiling()
+        else max(SCORES.get(q.device.type, SCORES["cuda"]) // (q.shape[1] * keys.k.shape[1]), 1)
+    )
     pieces = []
     for at in _slices(len(q), room):
         s = torch.bmm(q[at], keys.k[at].mT).to(counted.dtype).mul_(scale).add_(shut[at, None])
@@ -118,7 +123,11 @@ def _reordered(x: Tensor, order: tuple[int, ...], block: int, dim: int) -> Tenso
     """The blocks along `dim` in another order; x itself where they keep theirs."""
     if order == tuple(range(len(order))):
         return x
-    return x.unflatten(dim, (-1, block)).index_select(dim, torch.tensor(order, device=x.device)).flatten(dim, dim + 1)
+    return x.unflatten(dim, (-1, block)).index_select(dim, constant(order, x.device)).flatten(dim, dim + 1)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=lambda j: order[j]))
 
 
 def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:

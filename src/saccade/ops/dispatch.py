@@ -32,7 +32,7 @@ class Kernel(Protocol):
 
 
 KERNELS: dict[str, Any] = {module.NAME: module for module in (native, gather, flex, sdpa, reference)}
-ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
+ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "sdpa", "gather", "reference")}
 
 IN_GRAPH = {"native": "gather"}  # what stands in, on the same preparation, for a kernel no graph can hold
 
@@ -85,6 +85,8 @@ def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fal
     """
     choice = choose(call, kernel, want_lse)
     KERNELS[choice.kernel].ready(cast(call))
+    if (fixed := split_mask(call).fixed) is not None:
+        fixed.keep_addresses()
     return choice
 
 

@@ -212,7 +212,7 @@ def _flex(
     """The call FlexAttention compiles."""
     fixed: Any = {
         "block_mask": block_mask(lists, size), "scale": scale, "enable_gqa": q.shape[1] != k.shape[1],
-        "kernel_options": options(q.device.type, q.dtype, max(q.shape[-1], v.shape[-1]), size),
+        "kernel_options": options(q, v, size),
     }  # fmt: skip
     if not want_lse:
         return flex_attention(q, k, v, **fixed), None

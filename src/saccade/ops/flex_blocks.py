@@ -12,12 +12,12 @@ from saccade.ops.pattern import Pattern, Size
 
 Listed = tuple[Int[Tensor, "b h R"], Int[Tensor, "b h R C"]]  # how many blocks each row has, and their numbers
 
-# By the wider of both widths, rounded up to a power of two as FlexAttention does; tests/cuda/test_flex_build.py builds
-# each. ROWS_GUARANTEED_SAFE stays unset: it gives NaN to a row that sees nothing in its first mixed block.
-OPTIONS = {
-    64: {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
-    128: {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2},
-}
+# BLOCK_M, BLOCK_N, num_warps, num_stages by the wider of both widths, rounded up to a power of two as FlexAttention
+# does; tests/cuda/test_flex_build.py builds them. LARGE: for 227 KB of shared memory, SMALL: for 99 KB.
+# ROWS_GUARANTEED_SAFE stays unset: it gives NaN to a row that sees nothing in its first mixed block.
+LARGE = {64: (128, 64, 8, 3), 128: (128, 128, 8, 2), 256: (128, 32, 8, 2)}
+SMALL = {64: (128, 64, 8, 3), 128: (128, 32, 8, 3)}
+OPTIONS = {8: SMALL, 9: LARGE, 10: LARGE, 12: SMALL}  # by the major number of the compute capability
 LEAST = 64
 
 
@@ -67,13 +67,17 @@ def block_mask(lists: BlockLists, size: Size) -> BlockMask:
     return BlockMask(lengths, *lists.mixed, *lists.full, *mixed_q, *full_q, BLOCK_SIZE=size, mask_mod=seen)
 
 
-def options(device: str, dtype: torch.dtype, widest: int, size: Size) -> dict[str, int] | None:
+def options(q: Tensor, v: Tensor, size: Size) -> dict[str, int] | None:
     """Tiles, warps and stages of the forward kernel; None leaves them to torch."""
-    known = OPTIONS.get(max(power_of_two(widest), LEAST)) if device == "cuda" and dtype.itemsize == 2 else None
+    if not q.is_cuda or q.dtype.itemsize != 2:
+        return None
+    columns = max(power_of_two(max(q.shape[-1], v.shape[-1])), LEAST)
+    known = OPTIONS.get(torch.cuda.get_device_properties(q.device).major, {}).get(columns)
     if known is None:
         return None
-    fitted = known | {"BLOCK_M": min(known["BLOCK_M"], size[0]), "BLOCK_N": min(known["BLOCK_N"], size[1])}
-    return {f"fwd_{name}": value for name, value in fitted.items()}
+    tile_q, tile_k, warps, stages = known
+    fitted = {"BLOCK_M": min(tile_q, size[0]), "BLOCK_N": min(tile_k, size[1])}
+    return {f"fwd_{name}": x for name, x in (fitted | {"num_warps": warps, "num_stages": stages}).items()}
 
 
 def power_of_two(n: int) -> int:

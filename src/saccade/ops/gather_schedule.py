@@ -27,6 +27,11 @@ class GatherSchedule:
     batches: Int[Tensor, "B 3"]
 
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """`batches` as plain numbers, one batch after the other: no tensor of the CPU enters a graph."""
+        return tuple(self.batches.flatten().tolist())
+
+    @cached_property
     def starts(self) -> Int[Tensor, " R1"]:
         """Where each row's part of `cols` begins, and the end of the last."""
         counts = self.batches[:, 1].repeat_interleave(self.batches[:, 0])

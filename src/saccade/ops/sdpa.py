@@ -170,9 +170,7 @@ def _written_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> Parti
     return Partial(out, torch.logsumexp(scores.to(fine), dim=-1) if want_lse else None)
 
 
-def _forward(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, trains: bool
-) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, trains: bool) -> tuple[Tensor, Tensor]:
     """(out, lse) of the device's fused kernel."""
     if q.is_cuda:
         return sdpa_cuda.attend_with_lse(q, k, v, mask, scale, _kernel(q, k, v, mask, trains))

@@ -33,7 +33,11 @@ def kernel_with_lse(
         return "cudnn"
     if half and free and capability >= 8 and w == dv <= 256 and allowed.flash_sdp_enabled():
         return "flash"
-    if dtype == torch.float64 or (dtype == torch.bfloat16 and capability < 8) or not allowed.mem_efficient_sdp_enabled():
+    if (
+        dtype == torch.float64
+        or (dtype == torch.bfloat16 and capability < 8)
+        or not allowed.mem_efficient_sdp_enabled()
+    ):
         return "math"
     return "efficient"
 
