@@ -134,5 +134,5 @@ def test_autocast_casts_as_torch_does() -> None:
 def test_a_bias_on_another_device_is_named(cards: Cards) -> None:
     q, k, v = (cards.put(x) for x in operands(1, 2, 2, N, M, dtype=BF16))
     bias = LowRank(torch.zeros(1, 1, N, 2), torch.zeros(1, 1, M, 2))
-    with pytest.raises(ValueError, match="phi_q of the bias is on cpu, q on cuda:0; move the bias to the call's device"):
+    with pytest.raises(ValueError, match="phi_q of the bias is on cpu, q on cuda:0; move the bias"):
         attend(plain_call(q, k, v, bias=bias))
