@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,26 +10,25 @@ import torch
 
 from tests.conftest import compiler
 from tests.cuda.pretended_device import Cards, load_guard
-from tests.cuda.pretended_kernels import attention
 
 TENSOR = torch.tensor
 
 
 @pytest.fixture(scope="session")
-def guard(tmp_path_factory: pytest.TempPathFactory) -> None:
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled guard of a CUDA device that does nothing, loaded."""
     if torch.version.cuda is not None:
         pytest.skip("this torch has CUDA of its own; the pretended card is for one without")
     if compiler() is None:
         pytest.skip("needs a C++ compiler ($CXX, or g++)")
-    load_guard(tmp_path_factory.mktemp("guard"), compiler())
+    return load_guard(tmp_path_factory.mktemp("guard"), compiler())
 
 
 @pytest.fixture
-def cards(guard: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
+def cards(guard: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
     """Two cards of compute capability 9."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(major=9, minor=0))
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
     monkeypatch.setattr(torch, "tensor", _tensor)
     with Cards() as pretended:
         yield pretended

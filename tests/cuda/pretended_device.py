@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.cuda.pretended_kernels import KERNELS
+from tests.cuda.pretended_kernels import KERNELS, OWN, attention
 
 HERE = Path(__file__).resolve().parent
 READS = {
@@ -50,6 +50,12 @@ class Card(Tensor):
 
     def __repr__(self) -> str:
         return f"Card({self.held!r}, {self.device})"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is OWN:  # compiled without CUDA it would write out the map
+            return attention(*args, **(kwargs or {}))
+        return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -141,13 +147,14 @@ class Cards(TorchDispatchMode):
         self.waits.append(f"{what} at {_line()}")
 
 
-def load_guard(folder: Path, compiler: str) -> None:
+def load_guard(folder: Path, compiler: str) -> Path:
     """Compile and load `device_guard.cpp`."""
     home, library = Path(torch.__file__).parent, folder / "device_guard.so"
     source = [compiler, "-std=c++20", "-shared", "-fPIC", str(HERE / "device_guard.cpp"), "-o", str(library)]
     where = [f"-I{home / 'include'}", f"-L{home / 'lib'}", "-lc10", f"-Wl,-rpath,{home / 'lib'}"]
     subprocess.run([*source, *where], check=True)
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return library
 
 
 def _tensors(x: Any) -> Iterator[Tensor]:

@@ -12,12 +12,14 @@ aten = torch.ops.aten
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """`scaled_dot_product_attention`, which takes flash, efficient or math, in this order, by what they can do."""
-    if not q.is_cuda or q.dtype == torch.float64:
-        return OWN(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    q, k, v = query, key, value
+    if q.dtype == torch.float64:
+        with torch._C.DisableTorchFunctionSubclass():
+            return OWN(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if q.dtype in HALF and attn_mask is None and q.shape[-1] == v.shape[-1] <= 256:
         return aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, is_causal, scale=scale)[0]
     if attn_mask is not None:

@@ -9,6 +9,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from saccade.core.blocks import FULL, MIXED
 from saccade.ops.pattern import Pattern, Size
+from saccade.ops.sdpa_cuda import capability
 
 Listed = tuple[Int[Tensor, "b h R"], Int[Tensor, "b h R C"]]  # how many blocks each row has, and their numbers
 
@@ -72,7 +73,7 @@ def options(q: Tensor, v: Tensor, size: Size) -> dict[str, int] | None:
     if not q.is_cuda or q.dtype.itemsize != 2:
         return None
     columns = max(power_of_two(max(q.shape[-1], v.shape[-1])), LEAST)
-    known = OPTIONS.get(torch.cuda.get_device_properties(q.device).major, {}).get(columns)
+    known = OPTIONS.get(capability(q), {}).get(columns)
     if known is None:
         return None
     tile_q, tile_k, warps, stages = known
