@@ -1,5 +1,7 @@
 """Warm eager calls on CUDA wait for nothing and mix no devices."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import KeyPadding, Mask, OnHeads
 from saccade.core.places import Causal, Disc
 from saccade.ops import attend
-from tests.cuda.pretended_device import Card, Cards
+from tests.cuda.pretended_device import Cards
 from tests.ops.cases import block_mask, error, operands, padding
 
 LAYOUT = Layout.joint(text=12, grid=(1, 16, 16))
@@ -41,7 +43,7 @@ def factors(cards: Cards | None) -> LowRank:
     return LowRank(*(x if cards is None else cards.put(x) for x in phi))
 
 
-def warm(cards: Cards, at: AttentionCall, **how: object) -> tuple[Card, Card | None]:
+def warm(cards: Cards, at: AttentionCall, **how: object) -> tuple[Any, Any]:
     """Output and lse of a second call like the first, which may wait for nothing."""
     attend(at, **how)
     cards.reset()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-_made = WeakIdKeyDictionary()
+_made: Any = WeakIdKeyDictionary()
 
 
 def remembered(x: Tensor, key: Hashable, make: Callable[[], Any]) -> Any:

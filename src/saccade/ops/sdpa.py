@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops import sdpa_cuda
@@ -85,8 +86,14 @@ def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
         if torch.compiler.is_compiling() and key not in seen.fixed.memo:
             return additive(token_map(call, seen), None, None, dtype)
         bound = seen.fixed.bound
-        return seen.fixed.once(key, lambda: sdpa_cuda.aligned(additive(bound.token(), None, None, dtype)))
+        return seen.fixed.once(key, lambda: _made(bound, dtype))
     return additive(token_map(call, seen), seen.keep, dense, dtype)
+
+
+def _made(bound: Bound, dtype: torch.dtype) -> Tensor:
+    added = additive(bound.token(), None, None, dtype)
+    assert added is not None
+    return sdpa_cuda.aligned(added)
 
 
 def _sliced(call: AttentionCall) -> bool:
@@ -134,7 +141,7 @@ def _shaped(folded: Operands) -> tuple[Tensor, Tensor, Tensor]:
     """As the CPU's kernel takes them: one width; as CUDA's do where lse has a gradient: as many heads of k and v."""
     q, k, v = folded.q, folded.k, folded.v
     if q.is_cuda:
-        return (q, k, v) if not _trains(folded) else (q, *(sdpa_cuda.per_query_head(x, q) for x in (k, v)))
+        return (q, sdpa_cuda.per_query_head(k, q), sdpa_cuda.per_query_head(v, q)) if _trains(folded) else (q, k, v)
     wide = max(q.shape[-1], v.shape[-1])
     if q.shape[-1] != v.shape[-1]:
         wide = padded_columns(wide, q.device)
@@ -221,7 +228,7 @@ def _backward(
     columns = padded_columns(dv + 1, q.device)
     d_out, v, out = (padded(torch.cat(pair, dim=-1), columns) for pair in beside)
     if q.is_cuda:
-        gradients = sdpa_cuda.backward(d_out, *(sdpa_cuda.in_eights(x) for x in (q, k, v)), mask, out, lse, scale)
+        gradients = sdpa_cuda.backward(d_out, q, k, v, mask, out, lse, scale)
     else:  # one width
         q, k = padded(q, columns), padded(k, columns)
         gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(

@@ -83,7 +83,11 @@ def attend_with_lse(
 def backward(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v by the efficient kernel, all heads given, widths in eights."""
+    """Gradients of q, k, v by the efficient kernel, with heads of k and v as of q, and d_out, v and out in eights.
+
+    Those of q and k have the columns that fill them up.
+    """
+    q, k = in_eights(q), in_eights(k)
     lse = torch.nn.functional.pad(lse, (0, -lse.shape[2] % LSE_ROWS), value=torch.inf)
     added = None if mask is None else _expanded(mask, q, k)
     seed = torch.zeros((), dtype=torch.int64, device=q.device)
@@ -92,8 +96,8 @@ def backward(
     )[:3]
 
 
-def aligned(mask: Float[Tensor, "b h n m"]) -> Float[Tensor, "b h n m"]:
-    """The mask in memory whose rows begin where the kernels want them, so that no call copies it."""
+def aligned(mask: Tensor) -> Tensor:
+    """A mask (b h n m) in memory whose rows begin where the kernels want them, so that no call copies it."""
     short = -mask.shape[3] % MASK_COLUMNS
     return torch.nn.functional.pad(mask, (0, short))[..., : mask.shape[3]] if short and mask.is_cuda else mask
 
