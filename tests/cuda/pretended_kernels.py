@@ -64,7 +64,10 @@ def efficient_backward(
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """dS = P (dO V^T - rowsum(dO O)), from lse."""
     _check_efficient(q, k, v, mask)
-    assert lse.shape[2] % 32 == 0 and d_out.shape == out.shape == (*q.shape[:3], v.shape[-1])
+    assert lse.shape[2] % 32 == 0 and bool((lse[..., q.shape[2] :] == torch.inf).all()), (
+        "lse as the forward hands it out"
+    )
+    assert d_out.shape == out.shape == (*q.shape[:3], v.shape[-1])
     q64, k64, v64, d64 = (x.double() for x in (q, k, v, d_out))
     p = (_scores(q64, k64, mask, scale) - lse[..., : q.shape[2], None].double()).exp()
     ds = p * (d64 @ v64.mT - (d64 * out.double()).sum(-1, keepdim=True)) * scale

@@ -66,8 +66,8 @@ def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fals
     call = cast(call)
     if kernel is not None and kernel not in KERNELS:
         raise ValueError(f"kernel='{kernel}' must be one of {tuple(KERNELS)}")
-    fixed = split_mask(call).fixed
-    if fixed is None:
+    seen = split_mask(call)
+    if (fixed := seen.fixed) is None:
         return _chosen(call, kernel, want_lse, 1.0)
     key = _key(call, kernel, want_lse)
 
@@ -75,7 +75,8 @@ def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fals
         fixed.memo[key] = choice = _chosen(call, kernel, want_lse, fixed.bound.density())
         return choice
 
-    return fixed.once((*key, native.is_warm(), flex.num_warm()), make)
+    padded = None if seen.keep is None else len(seen.keep)
+    return fixed.once((*key, padded, native.is_warm(), flex.num_warm()), make)
 
 
 def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Choice:
