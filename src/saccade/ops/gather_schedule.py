@@ -27,9 +27,9 @@ class GatherSchedule:
     batches: Int[Tensor, "B 3"]
 
     @cached_property
-    def sizes(self) -> tuple[int, ...]:
-        """`batches` as plain numbers, one batch after the other: no tensor of the CPU enters a graph."""
-        return tuple(self.batches.flatten().tolist())
+    def sizes(self) -> str:
+        """`batches` as text: no tensor of the CPU enters a graph, and one guard covers all numbers."""
+        return " ".join(map(str, self.batches.flatten().tolist()))
 
     @cached_property
     def starts(self) -> Int[Tensor, " R1"]:

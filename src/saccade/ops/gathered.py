@@ -8,8 +8,9 @@ The last two keep scores in powers of two, since torch's exp2 is several times a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ def _is_safe(q: Tensor, k: Tensor, scale: float) -> bool:
 
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> Pair:  # fmt: skip
     blocks = Blocks(q, k, v, keep, tiles, scale, _space(q, k, v, sizes))
     form = _fused if _is_fused(q) else _summed if _is_safe(q, k, scale) else _shifted
@@ -104,11 +105,11 @@ def _forward(
     return out, lse
 
 
-def _space(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Space:
+def _space(q: Tensor, k: Tensor, v: Tensor, sizes: str) -> Space:
     """Room for the largest batch, so that the loop allocates next to nothing."""
     if not sizes:
         return Space(q, k, v, q)
-    rows, keys = max(sizes[::3]), max(g * c for g, c in zip(sizes[::3], sizes[1::3], strict=True))
+    rows, keys = (max(x) for x in zip(*((g, g * c) for g, c, _ in _batches(sizes)), strict=True))
     scores = 0 if _is_fused(q) else keys * q.shape[1] * k.shape[1]
     return Space(
         q.new_empty(rows, q[0].numel()), k.new_empty(keys, k[0].numel()), v.new_empty(keys, v[0].numel()),
@@ -116,9 +117,16 @@ def _space(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Space:
     )  # fmt: skip
 
 
-def _each(rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
+@lru_cache(maxsize=256)
+def _batches(sizes: str) -> tuple[tuple[int, int, int], ...]:
+    """Rows, key blocks a row and leading full ones of each batch."""
+    numbers = iter(map(int, sizes.split()))
+    return tuple(zip(numbers, numbers, numbers, strict=True))
+
+
+def _each(rows: Tensor, cols: Tensor, which: Tensor, sizes: str) -> Iterator[Batch]:
     row = pair = 0
-    for g, c, open_ in zip(sizes[::3], sizes[1::3], sizes[2::3], strict=True):
+    for g, c, open_ in _batches(sizes):
         span = slice(pair, pair + g * c)
         yield Batch(rows[row : row + g], cols[span].view(g, c), which[span].view(g, c), open_)
         row, pair = row + g, pair + g * c
@@ -231,7 +239,7 @@ def _beside(tiles: Tensor, which: Int[Tensor, "g n"]) -> Tensor:
 
 def _backward(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dS = P (dO V^T + dlse - rowsum(dO O)); keys met by several query blocks are summed in float32."""
     fine = torch.promote_types(q.dtype, torch.float32)
@@ -256,14 +264,14 @@ def _add(total: Float[Tensor, "C c d"], cols: Tensor, part: Tensor) -> None:
 
 INPUTS = (
     "Tensor q, Tensor k, Tensor v, Tensor? keep, Tensor tiles, "
-    "Tensor rows, Tensor cols, Tensor which, int[] sizes, float scale"
+    "Tensor rows, Tensor cols, Tensor which, str sizes, float scale"
 )
 
 
 @torch.library.custom_op("saccade::gather", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor)")
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _forward(q, k, v, keep, tiles, rows, cols, which, sizes, scale)
 
@@ -271,7 +279,7 @@ def _attend(
 @_attend.register_fake
 def _(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     fine = torch.promote_types(q.dtype, torch.float32)
     return q.new_empty(*q.shape[:2], v.shape[-1]), q.new_empty(q.shape[:2], dtype=fine)
@@ -284,7 +292,7 @@ def _(
 )
 def _differentiate(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return _backward(d_out, d_lse, q, k, v, keep, tiles, rows, cols, which, sizes, scale, out, lse)
 
@@ -292,7 +300,7 @@ def _differentiate(
 @_differentiate.register_fake
 def _(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, sizes: Sequence[int], scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
