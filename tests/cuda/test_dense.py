@@ -51,6 +51,15 @@ def test_a_kernel_that_is_switched_off_is_not_taken() -> None:
     assert kernel() == "cudnn"
 
 
+@pytest.mark.compile
+def test_the_choice_can_stand_inside_a_graph() -> None:
+    def halved(x: torch.Tensor) -> torch.Tensor:
+        kernel = sdpa_cuda.kernel_with_lse(F16, 64, 64, 100, masked=False, trains=False, capability=9)
+        return x / 2 if kernel == "cudnn" else x
+
+    assert torch.compile(halved, backend="eager", fullgraph=True)(torch.ones(1)).item() == 0.5
+
+
 CASES = {
     "half": ((1, 4, 4, 64, 64, BF16), (), ["flash"], ["cudnn"]),
     "width not in eights": ((1, 4, 4, 70, 70, BF16), (), ["flash"], ["cudnn"]),

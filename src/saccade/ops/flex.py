@@ -79,17 +79,17 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
-    """Too short, or too many blocks computed."""
+    """Too short, or blocks that cost too much."""
     n, m = call.q.shape[2], call.k.shape[2]
     if min(n, m) < MIN_TOKENS:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
     share = cost(chosen_pattern(call, _fixed(call)), call.q.device.type)
     limit = WORTH / UNIT.get(call.q.device.type, {}).get(call.q.dtype, SLOWER)
-    return [f"{share:.0%} of the pairs' cost is left; dense is faster above {limit:.0%}"] if share > limit else []
+    return [f"its blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
 
 
 def cost(found: Pattern, device: str) -> float:
-    """Of the computed blocks, as a share of that of all blocks, were they full."""
+    """The computed blocks' cost, as a share of what all blocks would cost if they were full."""
     mixed = int((found.map == MIXED).sum())
     return (found.kept + mixed * (MIXED_COST.get(device, 1.0) - 1.0)) / max(found.map.numel(), 1)
 

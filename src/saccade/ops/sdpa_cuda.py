@@ -119,6 +119,11 @@ def per_query_head(x: Float[Tensor, "b hk m d"], q: Float[Tensor, "b h n w"]) ->
     return x if repeat == 1 else x.repeat_interleave(repeat, dim=1)
 
 
+def _enabled(kernel: str) -> bool:
+    """Whether the user left a kernel on; inside a graph, which cannot ask, all are."""
+    return torch.compiler.is_compiling() or getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")()
+
+
 def _expanded(mask: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "b h n m"]:
     """For every batch row and head; copied only where rows are not aligned."""
     apart = mask if mask.stride(2) % MASK_COLUMNS == 0 else aligned(mask)
