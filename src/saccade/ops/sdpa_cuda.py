@@ -28,18 +28,12 @@ def kernel_with_lse(
 ) -> Kernel:
     """Which kernel hands out lse; w, dv: widths in eights; capability: the major number of the card's."""
     half, free = dtype in HALF, not (masked or trains)
-    allowed = torch.backends.cuda
-    if half and free and capability in (9, 10) and max(w, dv) <= 128 and keys > 1 and allowed.cudnn_sdp_enabled():
+    if half and free and capability in (9, 10) and max(w, dv) <= 128 and keys > 1 and _enabled("cudnn"):
         return "cudnn"
-    if half and free and capability >= 8 and w == dv <= 256 and allowed.flash_sdp_enabled():
+    if half and free and capability >= 8 and w == dv <= 256 and _enabled("flash"):
         return "flash"
-    if (
-        dtype == torch.float64
-        or (dtype == torch.bfloat16 and capability < 8)
-        or not allowed.mem_efficient_sdp_enabled()
-    ):
-        return "math"
-    return "efficient"
+    lacking = dtype == torch.float64 or (dtype == torch.bfloat16 and capability < 8)
+    return "math" if lacking or not _enabled("mem_efficient") else "efficient"
 
 
 def takes_groups(dtype: torch.dtype, w: int, dv: int, *, masked: bool, capability: int) -> bool:
