@@ -14,7 +14,7 @@ blocks alike are looked at once, and `count_pairs` counts two segments in closed
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -33,7 +33,12 @@ Device = torch.device | str | None
 
 
 class Mask:
-    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads."""
+    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads.
+
+    fleeting  whether it is made anew in each forward, so that little is gained by preparing from it
+    """
+
+    fleeting: ClassVar[bool] = False
 
     @property
     def mask_dims(self) -> tuple[int, int]:
@@ -235,14 +240,13 @@ class OnHeads(Mask):
         return self.inner.mask_dims[0], self.count
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        chosen = torch.zeros(self.count, dtype=torch.bool, device=device)
-        chosen[list(self.heads)] = True
+        chosen = self._chosen(device)
         names, permits = self.inner.rule(layout_q, layout_k, device)
         return lambda b, h, q, k: chosen[h] & names(b, h, q, k), permits
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         names, permits = self.inner.coarse(layout_q, layout_k, device)
-        chosen = torch.tensor([h in self.heads for h in range(self.count)], device=device)
+        chosen = self._chosen(device)
 
         def on_heads(i: Tensor, j: Tensor) -> Verdict:
             at = chosen.reshape(-1, *[1] * i.ndim)[None]
@@ -252,6 +256,9 @@ class OnHeads(Mask):
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
         return self.inner.features(layout_q, layout_k)
+
+    def _chosen(self, device: Device) -> Bool[Tensor, " h"]:
+        return torch.tensor([h in self.heads for h in range(self.count)], device=device)
 
 
 @dataclass(frozen=True, eq=False)
