@@ -1,5 +1,7 @@
 """The study of speed: what its cases are, that its rows follow from one another, and where its records are filed."""
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,16 @@ import torch
 
 from saccade import ops
 from saccade.core.layout import Layout
+from saccade.core.places import Disc
 from saccade.experiments import Figures, Results
+from saccade.ops.block_cost import BlockCost
 from saccade.ops.chunked import chunked
-from saccade.studies.speed import EXPERIMENT, kernel_table, peak_table, share_of_peak
+from saccade.ops.orders import Bars
+from saccade.ops.pattern import pattern
+from saccade.studies.speed import EXPERIMENT, kernel_table, pattern_table, peak_table, selector_table, share_of_peak
 from saccade.studies.speed.kernels import KernelCases, disc
 from saccade.studies.speed.overhead import measure
+from saccade.studies.speed.patterns import SIZES, PatternCases, pattern_row, selector_row
 from tests.ops.cases import error, operands
 
 
@@ -100,6 +107,43 @@ def test_the_share_of_the_peak_is_shown_where_it_was_measured(tmp_path: Path) ->
     results.tables["peak"] = PEAK
     *_, measured, refused = peak_table(results, figures).splitlines()
     assert measured == "| 4,096 | 150 | 76% |" and refused == "| 512 |  | no compiler |"
+
+
+def test_a_mask_is_a_row_of_what_its_blocks_are_and_take() -> None:
+    (row,) = pattern_row("clear", 4096, (BlockCost((128, 128), 1, 1), BlockCost((64, 64), 1, 1)))
+    bound = Disc(8).bind(*SIZES[4096][:1] * 2)
+    found = pattern(bound, *SIZES[4096][:1] * 2, tuple(row["size"]), Bars(1, 8))
+    assert row["size"] == [64, 64] and row["density"] == bound.density()
+    assert 1 < row["computed"] <= 1.01 * found.computed / bound.density()
+    assert row["blocks"] >= row["mixed"] > 0 and row["cpu_seconds"] > 0
+
+
+def test_a_selector_is_a_row_of_its_share_of_a_dense_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("saccade.studies.speed.patterns"), "DENSE", 512)
+    (row,) = selector_row(4096, 2, 1)
+    assert row["share"] == pytest.approx(row["seconds"] / row["dense_seconds"])
+    assert row["share_low"] <= row["share"] <= row["share_high"]
+
+
+def test_unknown_sizes_and_masks_are_refused() -> None:
+    with pytest.raises(ValueError, match="tokens=4097 must be one of 4096, 16384"):
+        PatternCases(tokens=(4097,))
+    with pytest.raises(ValueError, match="mask='cube' must be one of disc, clear"):
+        PatternCases(masks=("cube",))
+
+
+def test_what_is_not_measured_is_said(tmp_path: Path) -> None:
+    figures = Figures(folder=tmp_path, name="speed")
+    assert pattern_table(record("2026-01-01"), figures) == "Not measured on this machine."
+    shown = pattern_table(with_patterns(), figures).splitlines()[-1]
+    assert shown == "| ball | 4,096 | 0.1000 | 1.50 | 32 | Bars(t=3, h=3) | 0.25 | 12 |"
+    assert selector_table(with_patterns(), figures) == "Not measured on this machine."
+
+
+def with_patterns() -> Results:
+    row = {"kind": "pattern", "mask": "ball", "tokens": 4096, "density": 0.1, "computed": 1.5, "size": [32, 32]}
+    row |= {"order": "Bars(t=3, h=3)", "cpu_seconds": 0.25, "extra_bytes": 12_000_000}
+    return replace(record("2026-01-01"), tables={"patterns": [row]})
 
 
 def test_records_are_filed_by_date_and_device(tmp_path: Path) -> None:

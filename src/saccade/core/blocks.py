@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from saccade.core.coarse import Coarse, Verdict, blocks, unknown
-from saccade.core.features import Features, features
+from saccade.core.features import Features, distinct, features
 from saccade.core.shapes import broadcast_shape
 from saccade.core.survey import PAIRS, Survey, survey
 
@@ -111,7 +111,7 @@ class Bound:
         real_q, real_k = (self._arange(x.numel()).view(x.shape) < n for x, n in ((q, self.n), (k, self.m)))
         size_q, size_k, times = real_q.sum(-1), real_k.sum(-1), found.like.bincount(minlength=len(found.first))
         count = int((size_q[found.rows % len(q)] * size_k[found.cols]).sum())
-        for (at, allowed), repeated in zip(found.looked(), times.split(found.step), strict=True):
+        for (at, allowed), repeated in zip(found.looked(), torch.split(times, found.step), strict=True):
             real = real_q[found.i[at]][:, :, None] & real_k[found.j[at]][:, None]
             count += int(((allowed & real).sum((0, 1, 3, 4)) * repeated).sum())
         return count
@@ -124,7 +124,7 @@ class Bound:
         doubtful = ~(seen[0] | seen[1] | seen[2])  # (b h n)
         q, k = (blocks(self._arange(n), SIDE) for n in (self.n, self.m))
         judge, rows = self.coarse(q, k), doubtful.any(0).any(0).nonzero()[:, 0]
-        found = [self._first_lone(q[i], k, judge(i[None], self._arange(len(k)))) for i in (rows // SIDE).unique()]
+        found = [self._first_lone(q[i], k, judge(i[None], self._arange(len(k)))) for i in distinct(rows // SIDE)[0]]
         return min((first for first in found if first is not None), default=None)
 
     def _first_lone(
@@ -135,7 +135,7 @@ class Bound:
             return None
         some = verdict.some.flatten(0, 1).any(0).expand(len(k)).nonzero()[:, 0]
         seen = torch.zeros(self.batch, self.heads, len(rows), dtype=torch.bool, device=self.device)
-        for part in some.split(max(PAIRS // (self.batch * self.heads * k[0].numel() * len(rows)), 1)):
+        for part in torch.split(some, max(PAIRS // (self.batch * self.heads * k[0].numel() * len(rows)), 1)):
             seen |= self.at(rows[:, None], k[part].flatten()[None]).any(-1)
         lone = (~seen).nonzero()
         return (int(lone[0, 0]), int(lone[0, 1]), int(rows[lone[0, 2]])) if len(lone) else None

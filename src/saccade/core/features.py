@@ -76,7 +76,12 @@ def _joined(parts: list[Int[Tensor, " p"]]) -> Int[Tensor, " p"]:
         low = int(part.min()) if len(part) else 0
         span = (int(part.max()) if len(part) else 0) - low + 1
         if count * span > ROOM:
-            number = number.unique(return_inverse=True)[1]
+            number = distinct(number)[1]
             count = len(number)
         number, count = number * span + (part - low), count * span
     return number
+
+
+def distinct(numbers: Int[Tensor, " p"]) -> tuple[Int[Tensor, " u"], Int[Tensor, " p"]]:
+    """The distinct numbers in rising order, and which of them each is."""
+    return torch.unique(numbers, return_inverse=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

@@ -23,6 +23,7 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.coarse import Coarse, Judge, Verdict, always, both, unknown
 from saccade.core.features import Features, features
+from saccade.core.labels import labels, num_rows, one_class, pick
 from saccade.core.layout import Layout, Segment
 from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
@@ -96,29 +97,44 @@ class Mask:
         return self.bind(layout_q, layout_k, device).token()
 
 
-def _both(a: Mask, b: Mask) -> tuple[int, int]:
-    return max(a.mask_dims[0], b.mask_dims[0]), max(a.mask_dims[1], b.mask_dims[1])
-
-
 @dataclass(frozen=True)
-class And(Mask):
-    """Both masks must let a pair pass."""
+class _Two(Mask):
+    """What is made of two masks."""
 
     a: Mask
     b: Mask
 
     @property
     def mask_dims(self) -> tuple[int, int]:
-        return _both(self.a, self.b)
+        (batch_a, heads_a), (batch_b, heads_b) = self.a.mask_dims, self.b.mask_dims
+        return max(batch_a, batch_b), max(heads_a, heads_b)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.a.features(layout_q, layout_k) + self.b.features(layout_q, layout_k)
+
+
+class _Changed(Mask):
+    """What is made of one mask."""
+
+    inner: Mask
+
+    @property
+    def mask_dims(self) -> tuple[int, int]:
+        return self.inner.mask_dims
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.inner.features(layout_q, layout_k)
+
+
+@dataclass(frozen=True)
+class And(_Two):
+    """Both masks must let a pair pass."""
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return conjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
-
-    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        return self.a.features(layout_q, layout_k) + self.b.features(layout_q, layout_k)
 
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         a, b = (m.count_pairs(layout_q, layout_k, q, k) for m in (self.a, self.b))
@@ -128,15 +144,8 @@ class And(Mask):
 
 
 @dataclass(frozen=True)
-class Or(Mask):
+class Or(_Two):
     """Either mask may let a pair pass; a pair only one of them names is open."""
-
-    a: Mask
-    b: Mask
-
-    @property
-    def mask_dims(self) -> tuple[int, int]:
-        return _both(self.a, self.b)
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return disjoin(*(m.rule(layout_q, layout_k, device) for m in (self.a, self.b)))
@@ -144,19 +153,12 @@ class Or(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return disjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
-    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        return self.a.features(layout_q, layout_k) + self.b.features(layout_q, layout_k)
-
 
 @dataclass(frozen=True)
-class Inverse(Mask):
+class Inverse(_Changed):
     """The named pairs with the verdict turned round."""
 
     inner: Mask
-
-    @property
-    def mask_dims(self) -> tuple[int, int]:
-        return self.inner.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         return opposite(self.inner.rule(layout_q, layout_k, device))
@@ -164,24 +166,17 @@ class Inverse(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return opposite(self.inner.coarse(layout_q, layout_k, device))
 
-    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        return self.inner.features(layout_q, layout_k)
-
     def inverse(self) -> Mask:
         return self.inner
 
 
 @dataclass(frozen=True)
-class Among(Mask):
+class Among(_Changed):
     """`inner`, restricted to queries `q` and keys `k`, each a segment kind or name."""
 
     q: str
     k: str
     inner: Mask
-
-    @property
-    def mask_dims(self) -> tuple[int, int]:
-        return self.inner.mask_dims
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         in_q, in_k = member(layout_q, self.q, device), member(layout_k, self.k, device)
@@ -221,7 +216,7 @@ class Forbid(Mask):
 
 
 @dataclass(frozen=True)
-class OnHeads(Mask):
+class OnHeads(_Changed):
     """`inner` on some of `count` heads; the others stay open.
 
     Raises ValueError for options out of range.
@@ -254,9 +249,6 @@ class OnHeads(Mask):
 
         return lambda q, k: Judge(on_heads) & names(q, k), permits
 
-    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        return self.inner.features(layout_q, layout_k)
-
     def _chosen(self, device: Device) -> Bool[Tensor, " h"]:
         return torch.tensor([h in self.heads for h in range(self.count)], device=device)
 
@@ -285,18 +277,18 @@ class Table(Mask):
     @property
     def mask_dims(self) -> tuple[int, int]:
         allow = self.allow[(None,) * (4 - self.allow.ndim)]
-        return max(allow.shape[0], _rows(self.label_q), _rows(self.label_k)), allow.shape[1]
+        return max(allow.shape[0], num_rows(self.label_q), num_rows(self.label_k)), allow.shape[1]
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
         allow = self.allow[(None,) * (4 - self.allow.ndim)].to(device)
-        label_q = _labels(self.label_q, layout_q.n, device)
-        label_k = _labels(self.label_k, layout_k.n, device)
+        label_q = labels(self.label_q, layout_q.n, device)
+        label_k = labels(self.label_k, layout_k.n, device)
 
         def names(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (_pick(label_q, b, q) >= 0) & (_pick(label_k, b, k) >= 0)
+            return (pick(label_q, b, q) >= 0) & (pick(label_k, b, k) >= 0)
 
         def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            row, column = _pick(label_q, b, q).clamp(min=0), _pick(label_k, b, k).clamp(min=0)
+            row, column = pick(label_q, b, q).clamp(min=0), pick(label_k, b, k).clamp(min=0)
             return allow[b * (allow.shape[0] > 1), h * (allow.shape[1] > 1), row, column]
 
         return names, permits
@@ -304,11 +296,11 @@ class Table(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         """Blocks of a single class on either side are judged by its verdict."""
         _, permits = self.rule(layout_q, layout_k, device)
-        label_q = _labels(self.label_q, layout_q.n, device)
-        label_k = _labels(self.label_k, layout_k.n, device)
+        label_q = labels(self.label_q, layout_q.n, device)
+        label_k = labels(self.label_k, layout_k.n, device)
 
         def judge(q: Tensor, k: Tensor) -> Judge:
-            one_q, one_k, first_q, first_k = _one_class(label_q[:, q]), _one_class(label_k[:, k]), q[:, 0], k[:, 0]
+            one_q, one_k, first_q, first_k = one_class(label_q[:, q]), one_class(label_k[:, k]), q[:, 0], k[:, 0]
 
             def verdict(i: Tensor, j: Tensor) -> Verdict:
                 ones = (1,) * i.ndim
@@ -322,7 +314,7 @@ class Table(Mask):
         return both(label_q >= 0, label_k >= 0), judge
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        label_q, label_k = _labels(self.label_q, layout_q.n, None), _labels(self.label_k, layout_k.n, None)
+        label_q, label_k = labels(self.label_q, layout_q.n, None), labels(self.label_k, layout_k.n, None)
         return features(q=label_q, k=label_k, n=layout_q.n, m=layout_k.n)
 
 
@@ -337,15 +329,15 @@ class KeyPadding(Mask):
         return self.keep.shape[0], 1
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        keep = _labels(self.keep, layout_k.n, device, fill=True)
-        return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: _pick(keep, b, k)
+        keep = labels(self.keep, layout_k.n, device, fill=True)
+        return lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool), lambda b, h, q, k: pick(keep, b, k)
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
-        keep = _labels(self.keep, layout_k.n, device, fill=True)
+        keep = labels(self.keep, layout_k.n, device, fill=True)
         return always, both(torch.ones(layout_q.n, dtype=torch.bool, device=device), keep)
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        return features(k=_labels(self.keep, layout_k.n, None, fill=True), n=layout_q.n, m=layout_k.n)
+        return features(k=labels(self.keep, layout_k.n, None, fill=True), n=layout_q.n, m=layout_k.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,24 +403,3 @@ def _block(layout: Layout, segment: Segment) -> Int[Tensor, "1 n"]:
     """A whole segment as one block."""
     span = layout.span(segment.name)
     return torch.arange(span.start, span.stop)[None]
-
-
-def _one_class(label: Int[Tensor, "*b B s"]) -> Bool[Tensor, "*b B"]:
-    return label.amin(-1) == label.amax(-1)
-
-
-def _rows(label: Tensor) -> int:
-    return label.shape[0] if label.ndim > 1 else 1
-
-
-def _labels(label: Tensor, n: int, device: Device, fill: int | bool = -1) -> Tensor:
-    """(b? n0) -> (b|1, n), tokens past the end filled with the open value."""
-    label = label.to(device) if label.ndim > 1 else label.to(device)[None]
-    extra = n - label.shape[1]
-    if extra < 0:
-        raise ValueError(f"a mask over {label.shape[1]} tokens does not fit a layout of {n}; build it for this layout")
-    return torch.nn.functional.pad(label, (0, extra), value=fill) if extra else label
-
-
-def _pick(label: Tensor, b: Tensor, i: Tensor) -> Tensor:
-    return label[b * (label.shape[0] > 1), i]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from saccade.core.coarse import Coarse, Judge, Verdict
-from saccade.core.features import Alike
+from saccade.core.features import Alike, distinct
 
 FOLD = 4  # blocks of a side that are judged as one at the next coarser level
 TOP = 1 << 14  # pairs of blocks at the coarsest level
@@ -52,7 +52,7 @@ class Survey:
 
     def looked(self) -> Iterator[tuple[Tensor, Bool[Tensor, "b h u s c"]]]:
         """(numbers of pairs, what they let through), kind by kind, a few at a time."""
-        for part in self.first.split(self.step):
+        for part in torch.split(self.first, self.step):
             yield part, self.look(self.q[self.i[part]][:, :, None], self.k[self.j[part]][:, None])
 
 
@@ -79,13 +79,13 @@ def survey(
 
 
 def _ends(i: Tensor, j: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """Tells the last blocks, which may be short, from all others."""
+    """A number that sets the last blocks, which may be short, apart from all others."""
     return (i == len(q) - 1) * 2 + (j == len(k) - 1).to(i.dtype)
 
 
 def _kinds(numbers: Int[Tensor, " P"]) -> tuple[Int[Tensor, " P"], Int[Tensor, " U"]]:
     """Which kind each is, and where each kind comes first."""
-    kinds, like = numbers.unique(return_inverse=True)
+    kinds, like = distinct(numbers)
     places = torch.arange(len(numbers)).flip(0)
     return like, torch.zeros(len(kinds), dtype=torch.int64).scatter_(0, like[places], places)
 

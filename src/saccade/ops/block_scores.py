@@ -59,8 +59,8 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
 
     queries: how many of each block are scored, spread evenly; None for all of them. Keys appended after the queries'
     own are left out. Padded keys get nothing, and where queries are the same tokens padded queries do not count.
-    Cost: 2 b h n^2 (w + 2) FLOPs times the share of the queries; memory: `ROOM`, at least one row of scores, and what is
-    returned.
+    Cost: 2 b h n^2 (w + 2) FLOPs times the share of the queries. Memory: `ROOM`, at least one row of scores, and what
+    is returned.
     Raises ValueError below 1 query.
     """
     if queries is not None and queries < 1:

@@ -19,7 +19,7 @@ from saccade.ops.pattern import Size, orders
 
 TIGHT = 0.85  # share of computed pairs that is allowed, above which no other order is tried
 GAIN = 0.9  # an order must take at most this share of the time to pay for the permutation
-ROWS = 32  # query blocks judged for an estimate
+ROWS = 64  # query blocks judged for an estimate
 JUDGED = 1 << 20  # verdicts of an estimate, beyond which fewer query blocks are judged
 PAIRS = 1 << 19  # pairs of tokens looked at for an estimate
 

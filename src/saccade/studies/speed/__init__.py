@@ -8,10 +8,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.metrics.machine import best_device
+from saccade.ops.native_cost import block_costs
 from saccade.studies.speed.kernels import KernelCases
 from saccade.studies.speed.overhead import SIZES, measure
+from saccade.studies.speed.patterns import PatternCases
 from saccade.studies.speed.share_of_peak import peak_rows
 from saccade.ui.markdown import markdown_table
 
@@ -19,14 +23,18 @@ __all__ = ["EXPERIMENT"]
 
 KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, ms", "kernel", "ms", "speed-up",
                "efficiency")  # fmt: skip
+PATTERN_HEAD = ("mask", "tokens", "density", "computed / allowed", "block", "order", "CPU s", "MB")
+SELECTOR_HEAD = ("tokens", "queries of a block", "dense, s", "selector, s", "share", "MB")
+NOT_YET = "Not measured on this machine."
 CASE = ("n", "dtype", "pattern", "block", "density")  # columns that tell cases apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`kernels`: cases that are measured; `repeats`: pairs of visits, plain and attached, at each of `sizes`."""
+    """`kernels`, `patterns`: cases measured; `repeats`: pairs of visits, plain and attached, at each of `sizes`."""
 
     kernels: KernelCases = field(default_factory=KernelCases)
+    patterns: PatternCases = field(default_factory=PatternCases)
     repeats: int = 30
     sizes: tuple[str, ...] = tuple(SIZES)
 
@@ -60,7 +68,7 @@ def milliseconds(arm: Row) -> str:
 def peak_table(results: Results, figures: Figures) -> str:
     """A row for each length."""
     if not results.tables.get("peak"):
-        return "Not measured on this machine."
+        return NOT_YET
     rows = [
         (f"{row['n']:,}", f"{row['peak_gmacs']:,.0f}", f"{row['reached']:.0%}") if row["refused"] is None
         else (f"{row['n']:,}", "", row["refused"])
@@ -84,17 +92,53 @@ def overhead_table(results: Results, figures: Figures) -> str:
     )
 
 
+def pattern_table(results: Results, figures: Figures) -> str:
+    """A row for each mask and number of tokens."""
+    rows = [
+        (
+            row["mask"], f"{row['tokens']:,}", f"{row['density']:.4f}", f"{row['computed']:.2f}", str(row["size"][0]),
+            row["order"], f"{row['cpu_seconds']:.2f}", megabytes(row),
+        )
+        for row in results.tables.get("patterns", []) if row["kind"] == "pattern"
+    ]  # fmt: skip
+    return markdown_table(PATTERN_HEAD, rows) if rows else NOT_YET
+
+
+def selector_table(results: Results, figures: Figures) -> str:
+    """A row for each number of tokens."""
+    rows = [
+        (
+            f"{row['tokens']:,}", str(row["queries"]), f"{row['dense_seconds']:.2f}", f"{row['seconds']:.3f}",
+            f"{row['share']:.3f} [{row['share_low']:.3f}, {row['share_high']:.3f}]", megabytes(row),
+        )
+        for row in results.tables.get("patterns", []) if row["kind"] == "selector"
+    ]  # fmt: skip
+    return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_YET
+
+
+def megabytes(row: Row) -> str:
+    """Memory beyond what the process held before."""
+    return "" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.0f}"
+
+
 EXPERIMENT: Experiment[Any] = Experiment(
     name="speed",
     settings=Settings(),
     quick=Settings(
         kernels=KernelCases(n=(256,), dtype=("float32",), density=(0.25,), d=16, rounds=2, kernels=("gather",)),
+        patterns=PatternCases(tokens=(4096,), masks=("ball", "sparsed"), rounds=1),
         repeats=2,
         sizes=("tiny",),
     ),
     hours=0.1,
     device="best",
-    sections={"kernels": (kernel_table,), "peak": (peak_table,), "overhead": (overhead_table,)},
+    sections={
+        "kernels": (kernel_table,),
+        "peak": (peak_table,),
+        "patterns": (pattern_table,),
+        "selectors": (selector_table,),
+        "overhead": (overhead_table,),
+    },
     page="studies/speed.md",
     threads=None,
     dated=True,
@@ -115,6 +159,15 @@ def peak(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each length."""
     for n in bench.settings.kernels.n:
         yield from peak_rows(n, bench.settings.kernels.rounds)
+
+
+@EXPERIMENT.part()
+def patterns(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each mask or selector at each number of tokens, by the block costs of `native`."""
+    cases = bench.settings.patterns.cases(block_costs(torch.float32))
+    for done, (name, rows) in enumerate(cases.items()):
+        bench.progress(done, len(cases), name)
+        yield from rows()
 
 
 @EXPERIMENT.part()

@@ -73,7 +73,8 @@ def pattern_row(kind: str, n: int, costs: Costs) -> list[Row]:
     made, density = found.result
     return [
         {
-            "kind": "pattern", "mask": kind, "tokens": n, "density": density, "seconds": found.seconds, "cpu_seconds": spent,
+            "kind": "pattern", "mask": kind, "tokens": n, "density": density, "seconds": found.seconds,
+            "cpu_seconds": spent,
             "extra_bytes": None if idle is None or found.peak_bytes is None else found.peak_bytes - idle,
             "computed": made.computed / density, "size": list(made.size), "order": repr(made.order),
             "blocks": made.kept, "mixed": made.mixed, "tiles": None if made.tiles is None else len(made.tiles),
