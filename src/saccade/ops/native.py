@@ -18,7 +18,7 @@ from saccade.core.partial import Partial
 from saccade.ops import gather
 from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native_build import BuildError, instruction_set, library, multiplies_bfloat16, obstacle
-from saccade.ops.native_cost import cost_of
+from saccade.ops.native_cost import block_costs
 from saccade.ops.native_job import Tiles, attend_blocks
 from saccade.ops.operands import has_dense, operands, padded, width
 from saccade.ops.pattern import Pattern
@@ -26,7 +26,6 @@ from saccade.ops.split_mask import split_mask
 
 NAME = "native"
 MIN_TOKENS = 512
-WORTH = 0.9  # of the dense time
 TYPES = (torch.float32, torch.bfloat16)
 
 COLD = "not warmed; call saccade.ops.warm() before"
@@ -77,33 +76,26 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
     }
     reasons = [reason for reason, holds in checks.items() if holds]
-    return reasons or gather.refuses(call, want_lse=want_lse)
+    return reasons or gather.refuses(call, want_lse=want_lse, costs=block_costs(call.q.dtype))
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short, or too many blocks computed."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < MIN_TOKENS:
-        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    found = gather.found_pattern(call)
-    limit = WORTH / cost_of(found.size, call.q.dtype).full
-    return (
-        [f"{found.area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"]
-        if found.area > limit
-        else []
-    )
+    return gather.slower_than_dense(call, block_costs(call.q.dtype), MIN_TOKENS)
 
 
 def ready(call: AttentionCall) -> None:
-    """Prepare pattern, schedule and tiles."""
+    """Prepare pattern, schedule and tiles, and those of `gather`, which stands in inside graphs."""
+    costs = block_costs(call.q.dtype)
+    gather.ready(call, costs)
+    _tiles(call, gather.found_pattern(call, costs))
     gather.ready(call)
-    _tiles(call, gather.found_pattern(call))
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
     folded = operands(call)
-    found, plan, blocks, keep = gather.laid_out(call, folded)
+    found, plan, blocks, keep = gather.laid_out(call, folded, block_costs(call.q.dtype))
     out, lse = attend_to(*blocks, keep, _tiles(call, found), plan, folded.scale)
     return gather.restored(call, found, out, lse if want_lse else None)
 
@@ -125,15 +117,15 @@ def attend_to(
 
 def flops(call: AttentionCall) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    return gather.flops(call)
+    return gather.flops(call, block_costs(call.q.dtype))
 
 
 def bytes(call: AttentionCall) -> int:
     """q and out once, k and v for each block that is computed; in bfloat16 also once to widen or to pack them."""
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
-    found = gather.found_pattern(call)
-    read = round(found.kept * b * h / (found.map.shape[0] * found.map.shape[1])) * found.size[1]
+    found = gather.found_pattern(call, block_costs(call.q.dtype))
+    read = found.share(b, h) * found.size[1]
     half = call.q.dtype == torch.bfloat16
     packed = 2 * half * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
     return (b * h * n * (w + dv) + (packed + read) * (w + dv)) * call.q.element_size()
@@ -142,7 +134,7 @@ def bytes(call: AttentionCall) -> int:
 def _tiles(call: AttentionCall, found: Pattern) -> Tiles:
     fixed, whole = split_mask(call).fixed, found.tiles
     assert fixed is not None and whole is not None
-    return fixed.once(("native tiles", found.size), lambda: Tiles.of(whole))
+    return fixed.once(("native tiles", found.size, found.order), lambda: Tiles.of(whole))
 
 
 def _multiplies() -> bool:

@@ -31,11 +31,6 @@ def block_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
     return _kept(cost_file()).get(str(dtype), USUAL[dtype])
 
 
-def cost_of(size: tuple[int, int], dtype: torch.dtype) -> BlockCost:
-    """The cost of the known size that is nearest in keys."""
-    return min(block_costs(dtype), key=lambda cost: abs(cost.size[1] - size[1]))
-
-
 def keep_costs(found: Mapping[torch.dtype, tuple[BlockCost, ...]]) -> None:
     """Keep what was measured on this machine; calls from now on go by it."""
     rows = {str(dtype): [(*cost.size, cost.full, cost.mixed) for cost in costs] for dtype, costs in found.items()}
