@@ -46,7 +46,7 @@ def test_what_waits_for_nothing_is_not_noted(cards: Cards, name: str) -> None:
 @pytest.mark.parametrize("other", ["cpu", "cuda:1"])
 def test_mixed_devices_raise(cards: Cards, other: str) -> None:
     with pytest.raises(RuntimeError, match="expected one device, found (cpu and cuda:0|cuda:0 and cuda:1) in add"):
-        cards.put(torch.ones(3)) + torch.ones(3, device=other)
+        cards.put(torch.ones(3)).add(torch.ones(3, device=other))
 
 
 def test_launches_and_values(cards: Cards) -> None:
