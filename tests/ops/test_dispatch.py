@@ -161,6 +161,7 @@ def test_flex_takes_padding_given_at_the_call() -> None:
     torch._dynamo.reset()
     with torch.inference_mode():
         mask = lower(block_mask(1100, 1100, keep=0.2, size=256), Layout.plain(1100), Layout.plain(1100))
+        assert mask is not None
         at = call(*operands(2, 1, 1, 1100, 1100), mask)
         padded, shut = (at.replace(mask=mask & padding(2, 1100, hidden)) for hidden in (300, 1100))
         flex.warm(padded)
