@@ -8,18 +8,21 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site, SiteKind
+from saccade.core.snapshot import Snapshot
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
-_SEEN = WeakTensorKeyDictionary()  # img_ids -> segments: reading ids once spares a device wait per step
+_SEEN = WeakTensorKeyDictionary()  # img_ids -> what they held and its segments: spares a device wait per step
 
 
 def _layout(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
     ids = inputs["img_ids"]
-    if ids not in _SEEN:
-        _SEEN[ids] = _segments(_flat(ids).cpu())
-    return joint_layouts(Layout((Segment("text", "text", inputs["encoder_hidden_states"].shape[1]), *_SEEN[ids])))
+    held, segments = _SEEN.get(ids, (None, ()))
+    if held is None or not held.holds(ids):
+        segments = _segments(_flat(ids).cpu())
+        _SEEN[ids] = Snapshot.of(ids), segments
+    return joint_layouts(Layout((Segment("text", "text", inputs["encoder_hidden_states"].shape[1]), *segments)))
 
 
 def _segments(ids: Tensor) -> tuple[Segment, ...]:

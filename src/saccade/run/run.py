@@ -24,7 +24,7 @@ from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
 from saccade.run.report import Report
-from saccade.run.schedule import Schedule, largest
+from saccade.run.schedule import Schedule
 from saccade.seam.activation_hooks import ActivationHooks
 from saccade.seam.family import Family, Inputs, rows_given, rows_of
 from saccade.seam.guards import (
@@ -74,8 +74,9 @@ class Run:
         self.name = f"run {next(_numbers)} ({', '.join(s.name for s in systems) or 'no systems'})"
         self.planner, self.state, self.counts = Planner(named(systems), where), MemoryBank(), RunCounts()
         self.clock: Clock | None = None
-        scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
-        self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._given_schedule, self._schedule = schedule, None
+        self._firsts: dict[tuple[int, str], int] = {}  # the step a model and branch began with, see Clock.first
+        self._follow_schedule()
         self._given_step: tuple[int, int] | None = None
         self._rows, self._nth = rows, 0
         self._models: list[AttachedModel] = []
@@ -117,8 +118,7 @@ class Run:
                 f"of={of} differs from the {self._given_step[1]} steps given so far; begin again with step 0"
             )
         if index == 0 and self._given_step not in (None, (index, of)):
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         self._given_step = index, of
 
     def detach(self) -> None:
@@ -279,27 +279,39 @@ class Run:
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
-        if self._schedule is not None and clock.step == 0:
+        if self._schedule is not None and clock.step == self._schedule.begin == 0:
             check_start(rows, sample)
-        self.clock = replace(clock, branch=branch)
+        at = (id(attached), branch)
+        first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
+        self.clock = replace(clock, branch=branch, first=first)
         return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))
 
     def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
         given = inputs.get(attached.family.time_name)
-        timestep = None if given is None else largest(given)
         if self._given_step is not None:
-            return Clock(step=self._given_step[0], num_steps=self._given_step[1], timestep=timestep)
+            return Clock(step=self._given_step[0], num_steps=self._given_step[1], given=given)
+        self._follow_schedule()
         if self._schedule is None or given is None:
             if (asking := self._asking()) is not None:
                 raise ValueError(
                     f"{asking} needs the step of a forward; attach the pipeline, give schedule=, "
                     "or tell it by run.step(i, of=n)"
                 )
-            return Clock(timestep=timestep)
+            return Clock(given=given)
         if self._schedule.refresh():
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         return self._schedule.clock(given, attached.family.time_scale)
+
+    def _follow_schedule(self) -> None:
+        """The scheduler given to `attach`, or the one the pipeline has now."""
+        scheduler = getattr(self.target, "scheduler", None) if self._given_schedule is None else self._given_schedule
+        if scheduler is not (None if self._schedule is None else self._schedule.scheduler):
+            self._schedule = None if scheduler is None else Schedule(scheduler)
+
+    def _begin_generation(self) -> None:
+        self.state.clear()
+        self._firsts.clear()
+        self.clock = None
 
     def _asking(self) -> str | None:
         """Who wants to know the step: the run's `during`, or a system that says its plan follows the step."""

@@ -67,7 +67,7 @@ class SparseD:
     def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
         if site.kind == "cross" or not (self.where.covers(site) and self.where.active(clock)):
             return ()
-        last = self.last_dense(clock.num_steps)
+        last = max(self.last_dense(clock.num_steps), clock.first)  # one that begins later finds its pattern at once
         if self.keep == 1 or clock.step < last or last >= clock.num_steps - 1:
             return ()
         return (self._find,) if clock.step == last else (self._reuse,)
