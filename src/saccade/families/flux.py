@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from saccade.core.layout import Grid, Layout, Segment
-from saccade.core.site import Site, SiteKind
+from saccade.core.site import Site
 from saccade.core.snapshot import Snapshot
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
@@ -16,7 +16,7 @@ from saccade.seam.routes import diffusers_routes
 _SEEN = WeakTensorKeyDictionary()  # img_ids -> what they held and its segments: spares a device wait per step
 
 
-def _layout(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
     ids = inputs["img_ids"]
     held, segments = _SEEN.get(ids, (None, ()))
     if held is None or not held.holds(ids):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import within
 from saccade.seam.family import Family, Inputs, Layouts, joint_layouts
 from saccade.seam.routes import torch_routes
@@ -20,7 +20,7 @@ HEADS = ("heads", "num_heads", "n_heads", "num_attention_heads", "n_head")
 def plain(model: nn.Module, layout: Layout) -> Family:
     """The family of one module: every submodule whose own code calls attention is a site over `layout`."""
 
-    def layouts(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
+    def layouts(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
         return joint_layouts(layout)
 
     kind: SiteKind = "joint" if layout.text_n and layout.of("image") else "self"
@@ -42,10 +42,11 @@ def plain(model: nn.Module, layout: Layout) -> Family:
 def by_hand(family: Family, layout: Layout) -> Family:
     """A known family over other tokens: queries are the last of them where a cache holds those before."""
 
-    def layouts(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
-        if kind == "cross":
-            return family.layout(model, inputs, kind)
-        return joint_layouts(layout) if (size := family.cache_span(inputs)) is None else within(layout, size)
+    def layouts(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
+        if site.kind == "cross":
+            return family.layout(model, inputs, site)
+        size = family.cache_span(inputs, site.index)
+        return joint_layouts(layout) if size is None else within(layout, size)
 
     return replace(family, layout=layouts)
 

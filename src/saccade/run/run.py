@@ -15,7 +15,7 @@ from saccade.core.errors import SaccadeError, SelectorError, StateError
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
-from saccade.core.site import Site, SiteKind, Where
+from saccade.core.site import Site, Where
 from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.ops import Choice
@@ -26,7 +26,7 @@ from saccade.run.planner import Planner, named, needs
 from saccade.run.report import Report
 from saccade.run.schedule import Schedule
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, rows_given, rows_of
+from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
 from saccade.seam.guards import (
     check_interceptor,
     check_need,
@@ -53,6 +53,15 @@ class ForwardContext:
     clock: Clock
     rows: Rows | None
     tables: dict[Layout, Rotary] = field(default_factory=dict)
+    layouts: dict[Any, Layouts] = field(default_factory=dict)
+
+    def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
+        """The tokens of a site, asked once a forward of all that have the same."""
+        family = attached.family
+        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
+        if key not in self.layouts:
+            self.layouts[key] = family.layout(attached.model, self.inputs, site)
+        return self.layouts[key]
 
     def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
         """The host's rotary table for these tokens, read once a forward."""
@@ -216,11 +225,9 @@ class Run:
             return
         self.planner.begin_forward()
         now = self._context(attached, attached.inputs(args, kwargs))
-        kinds: set[SiteKind] = {interceptor.site.kind for interceptor in attached.interceptors}
-        layouts = {kind: attached.family.layout(attached.model, now.inputs, kind) for kind in kinds}
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
-                self.planner.same(layout) for layout in layouts[interceptor.site.kind]
+                self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)
             )
             interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
             self._prepare(attached, interceptor, now)
@@ -279,7 +286,7 @@ class Run:
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
-        if self._schedule is not None and clock.step == self._schedule.begin == 0:
+        if self._schedule is not None and clock.step == 0 and not self._schedule.begin:
             check_start(rows, sample)
         at = (id(attached), branch)
         first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
@@ -335,7 +342,7 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
     if not family.ordered(interceptor.view.module, inputs):
         return None
-    return 0 if (size := family.cache_span(inputs)) is None else size.before
+    return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

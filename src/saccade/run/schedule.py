@@ -67,8 +67,8 @@ class Schedule:
         return begin if own is None else own
 
     def _begin(self, step: int) -> int:
-        """The first step of this generation: as the scheduler says, or the first that was seen."""
-        if not hasattr(self.scheduler, "timesteps"):
+        """The first step of this generation: as the scheduler says, or the first that was seen; of times by hand, 0."""
+        if not hasattr(self.scheduler, "set_timesteps"):
             return 0
         if self.begin is None:
             said = getattr(self.scheduler, "begin_index", None)
