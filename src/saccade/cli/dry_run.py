@@ -39,7 +39,7 @@ def dry_run(
         layouts = family.layout(inner, inputs, site)
         example = _example(module, site, inputs[family.main_input])
         for found, items in site_plans(planner, site, num_steps):
-            plan = planner.plan(site, items, *layouts, example.device)
+            plan = planner.plan(site, items, *layouts, example.device, example.dtype)
             complete.append(_complete(found, site, layouts, plan, example))
     return complete
 

@@ -14,7 +14,11 @@ NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
     image = Layout.image_only((1, height, width))
-    return (image, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if site.kind == "cross" else joint_layouts(image)
+    return (
+        (image, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
+        if site.kind == "cross"
+        else joint_layouts(image)
+    )
 
 
 PIXART = Family(

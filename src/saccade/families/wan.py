@@ -13,7 +13,11 @@ from saccade.seam.routes import diffusers_routes
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     shape = inputs["hidden_states"].shape[-3:]
     video = Layout.image_only(tuple(side // patch for side, patch in zip(shape, model.config.patch_size, strict=True)))
-    return (video, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if site.kind == "cross" else joint_layouts(video)
+    return (
+        (video, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
+        if site.kind == "cross"
+        else joint_layouts(video)
+    )
 
 
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:

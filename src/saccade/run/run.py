@@ -37,7 +37,7 @@ from saccade.seam.guards import (
     refuse_in_place,
 )
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.kernel_choice import choose_kernel
+from saccade.seam.kernel_choice import choose_kernel, operand_dtype
 from saccade.seam.rotary import Rotary
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
@@ -237,8 +237,9 @@ class Run:
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
-        )
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device,
+            operand_dtype(now.sample, interceptor.view.module),
+        )  # fmt: skip
         interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
         if plan is None:
             self.counts.count(interceptor)

@@ -50,7 +50,7 @@ class Family:
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
-    bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
+    bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
     cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
     """
@@ -73,7 +73,7 @@ class Family:
     time_scale: float = 1.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
-    bind: Literal["processor", "methods", "interface"] = "processor"
+    bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False

@@ -132,7 +132,8 @@ class SiteInterceptor:
                 return None
             raise ValueError(
                 f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} "
-                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward: choose the sites it fits by "
+                "where=at(...), or describe each by a Family"
             )
         if dropout_p > 0:
             raise ValueError(
