@@ -7,6 +7,9 @@ and mechanisms. Equal plans share one preparation and one graph, so a system ret
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
@@ -68,6 +71,10 @@ class Mechanism:
     def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:
         """Choose mask, bias or groups from the final operands."""
         return Pairs()
+
+    def density(self, mem: Memory) -> Float[Tensor, ""] | float | None:
+        """Share of the pairs that `pairs` will leave in the coming call, for the report; None where nobody can tell."""
+        return None if uses(self, "pairs") else 1.0
 
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
         """Rework the output."""

@@ -253,8 +253,8 @@ class Run:
             interceptor.view.table = now.table(attached, interceptor.layout_q)
         if self.where.heads is not None and interceptor.heads is None:
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
 
     def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
         choices = self._choices.setdefault(plan, {})
