@@ -33,6 +33,7 @@ from saccade.seam.guards import (
     check_seen,
     check_start,
     close,
+    refuse_cache,
     refuse_in_graph,
     refuse_in_place,
 )
@@ -160,6 +161,8 @@ class Run:
         for outer, prefix in _models(self.target):
             model = inside(outer)
             refuse_in_place(model)
+            if self.planner.systems:
+                refuse_cache(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
             self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
@@ -205,7 +208,7 @@ class Run:
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
-                check_seen(interceptor)
+                check_seen(interceptor, attached.model)
 
     def _claim(self) -> None:
         with self._lock:
