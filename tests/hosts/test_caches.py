@@ -63,7 +63,9 @@ def test_a_cache_that_is_put_on_later_is_named_where_it_skips() -> None:
     model, inputs = BY_NAME["flux"].build()
     with attach(model, Masked()):
         model.enable_cache(FirstBlockCacheConfig(threshold=100.0))
-        with pytest.raises(SilentSiteError, match="had a plan .masked.*: the cache FirstBlockCache leaves attention out"):
+        with pytest.raises(
+            SilentSiteError, match="had a plan .masked.*: the cache FirstBlockCache leaves attention out"
+        ):
             with model.cache_context("cond"):
                 for _ in range(3):
                     output(model, inputs)

@@ -106,6 +106,19 @@ class System(Protocol):
         ...
 
 
+def check_system(given: object) -> None:
+    """Raise TypeError for what is given as a system and is none, with what to give instead."""
+    if isinstance(given, type):
+        raise TypeError(f"{given.__name__} is a class; give a system made from it, {given.__name__}(...)")
+    if isinstance(given, str):
+        raise TypeError(f"'{given}' is a name; give the system itself, one of saccade.papers, as Clear(radius=16)")
+    if not (isinstance(given, System) and isinstance(given.name, str)):
+        raise TypeError(
+            f"{type(given).__name__} is no system: it has no name and plan(site, clock). `saccade list` shows which "
+            "entries attach; parts of architectures are built into a model instead"
+        )
+
+
 def uses(mechanism: Mechanism, verb: Verb | Literal["appends"]) -> bool:
     """Whether a mechanism defines the verb itself."""
     return getattr(type(mechanism), verb) is not getattr(Mechanism, verb)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from saccade.core.checks import check_numbers
 from saccade.core.coarse import Coarse, Verdict, always, both
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.masks import CoarseRule, Device, Mask, Predicate, Rule
@@ -26,6 +27,7 @@ class Disc(Mask):
     radius: float
 
     def __post_init__(self) -> None:
+        check_numbers(radius=self.radius)
         if not self.radius > 0:
             raise ValueError(f"radius={self.radius} must be positive; 1 leaves each image token its own key only")
 

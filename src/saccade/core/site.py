@@ -46,9 +46,17 @@ class Where:
     stage: SiteStage = "all"
 
     def __post_init__(self) -> None:
-        for name, (low, high), of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
-            if not 0 <= low < high <= 1:
-                raise ValueError(f"{name}={low, high} must be a rising pair within [0, 1], in shares of the {of}")
+        for name, span, of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
+            if not _rising(span):
+                raise ValueError(f"{name}={span} must be a rising pair within [0, 1], in shares of the {of}")
+        if not isinstance(self.pattern, str):
+            raise ValueError(f"pattern={self.pattern!r} must be a pattern of site names, such as '*single*'")
+        if unknown := [kind for kind in self.kinds if kind not in get_args(SiteKind)]:
+            raise ValueError(f"kind={unknown[0]!r} must be one of {get_args(SiteKind)}")
+        if self.heads is not None and not _numbers(self.heads):
+            raise ValueError(
+                f"heads={self.heads!r} must hold the number of at least one head, each once; None is all heads"
+            )
         if self.stage not in get_args(SiteStage):
             raise ValueError(f"stage='{self.stage}' must be one of {get_args(SiteStage)}")
 
@@ -61,6 +69,16 @@ class Where:
     def active(self, clock: Clock) -> bool:
         """Whether this step lies within `during`."""
         return self.during[0] <= clock.progress < self.during[1]
+
+
+def _rising(span: object) -> bool:
+    pair = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(x, int | float) for x in span)
+    return pair and 0 <= span[0] < span[1] <= 1
+
+
+def _numbers(heads: object) -> bool:
+    listed = isinstance(heads, tuple | list) and all(isinstance(h, int) and not isinstance(h, bool) for h in heads)
+    return listed and 0 < len(heads) == len(set(heads))
 
 
 EVERYWHERE = Where()

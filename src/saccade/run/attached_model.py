@@ -92,18 +92,27 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
     """
     if reading is not None and reading.family is not None:
         return reading.family
-    names = _names(type(model))
-    known = next((f for f in FAMILIES if names & set(f.classes)), None)
+    known = _known(model)
     if reading is not None and reading.layout is not None:
         return plain(model, reading.layout) if known is None else by_hand(known, reading.layout)
     if known is not None:
         return known
     known, name = ", ".join(c for f in FAMILIES for c in f.classes), type(model).__name__
+    if inner := next((path for path, module in model.named_modules() if path and _known(module)), None):
+        found = type(model.get_submodule(inner)).__name__
+        raise ValueError(
+            f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that, and call it as before"
+        )
     raise ValueError(
         f"no host family knows {name}; known: {known}. Say what its tokens are: layout=Layout(...) where all its "
         "attention sees the same ones; family=FLUX (of saccade.families.flux) for a model of FLUX's make, "
         f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own (docs/hosts.md)"
     )
+
+
+def _known(model: nn.Module) -> Family | None:
+    names = _names(type(model))
+    return next((family for family in FAMILIES if names & set(family.classes)), None)
 
 
 def _names(cls: type) -> set[str]:

@@ -36,6 +36,7 @@ from saccade.seam.guards import (
     refuse_cache,
     refuse_in_graph,
     refuse_in_place,
+    watch,
 )
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.kernel_choice import choose_kernel, operand_dtype
@@ -178,6 +179,16 @@ class Run:
             if self.planner.systems:
                 for name, mend in m.family.bypasses.items():
                     m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
+
+        self._models[0].undos.append(watch(self.target, self._check_target))
+
+    def _check_target(self) -> None:
+        now = [model for model, _ in _models(self.target)]
+        if [id(model) for model in now] != [id(attached.outer) for attached in self._models]:
+            raise SaccadeError(
+                f"a model of {type(self.target).__name__} was replaced after attach, so {self.name} sees none of its "
+                "calls; put it back, or attach again"
+            )
 
     def _interceptors(self) -> list[SiteInterceptor]:
         return [interceptor for attached in self._models for interceptor in attached.interceptors]

@@ -50,7 +50,9 @@ def cached(model: nn.Module) -> str | None:
     config = getattr(model, "_cache_config", None)
     off = "disable_cache() on the model"
     if config is None:
-        off = "HookRegistry.check_if_exists_or_initialize(model).remove_hook(name), name in " + ", ".join(map(repr, found))
+        off = "HookRegistry.check_if_exists_or_initialize(model).remove_hook(name), name in " + ", ".join(
+            map(repr, found)
+        )
     names = ", ".join(dict.fromkeys(found.values())) if config is None else type(config).__name__.removesuffix("Config")
     return f"the cache {names} leaves attention out in some steps, where no system reaches it; call {off}"
 
@@ -74,6 +76,20 @@ def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -
 
     object.__setattr__(model, name, guarded)
     return lambda: vars(model).pop(name, None)
+
+
+def watch(pipe: Any, check: Callable[[], None]) -> Undo:
+    """Let a pipeline check something whenever it begins to denoise, which is when it makes its progress bar."""
+    own = getattr(pipe, "progress_bar", None)
+    if own is None:
+        return lambda: None
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check()
+        return own(*args, **kwargs)
+
+    object.__setattr__(pipe, "progress_bar", checked)
+    return lambda: vars(pipe).pop("progress_bar", None)
 
 
 def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> None:
