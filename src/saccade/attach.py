@@ -34,8 +34,8 @@ def attach(
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
     Raises SelectorError (nothing chosen), MissingError (the host lacks something), SilentSiteError (a site cannot be
-    reached), SaccadeError (attached already, or compiled in place), TypeError (what is given is no system, or of another
-    type). After any error the model is as it was.
+    reached), SaccadeError (attached already, or compiled in place), TypeError (no system, or of another type). After
+    any error the model is as it was.
     """
     for system in systems:
         check_system(system)

@@ -56,7 +56,7 @@ def test_a_warm_forward_waits_for_nothing_while_the_scheduler_says_the_step(name
     sample, found = torch.zeros(1), []
     scale = 1000 if name == "flux" else 1
     with attach(model, system, schedule=scheduler) as run:
-        for time in scheduler.timesteps:
+        for time in torch.as_tensor(scheduler.timesteps):
             given = {**inputs, "timestep": (time / scale).expand(2)}
             with waits() as asked:
                 output(model, given)

@@ -112,7 +112,7 @@ def check_system(given: object) -> None:
         raise TypeError(f"{given.__name__} is a class; give a system made from it, {given.__name__}(...)")
     if isinstance(given, str):
         raise TypeError(f"'{given}' is a name; give the system itself, one of saccade.papers, as Clear(radius=16)")
-    if not (isinstance(given, System) and isinstance(given.name, str)):
+    if not isinstance(given, System):
         raise TypeError(
             f"{type(given).__name__} is no system: it has no name and plan(site, clock). `saccade list` shows which "
             "entries attach; parts of architectures are built into a model instead"

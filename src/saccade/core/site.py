@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from operator import index
+from typing import Any, Literal, get_args
 
 from saccade.core.clock import Clock
 
@@ -49,8 +50,9 @@ class Where:
         for name, span, of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
             if not _rising(span):
                 raise ValueError(f"{name}={span} must be a rising pair within [0, 1], in shares of the {of}")
-        if not isinstance(self.pattern, str):
-            raise ValueError(f"pattern={self.pattern!r} must be a pattern of site names, such as '*single*'")
+        pattern: Any = self.pattern
+        if not isinstance(pattern, str):
+            raise ValueError(f"pattern={pattern!r} must be a pattern of site names, such as '*single*'")
         if unknown := [kind for kind in self.kinds if kind not in get_args(SiteKind)]:
             raise ValueError(f"kind={unknown[0]!r} must be one of {get_args(SiteKind)}")
         if self.heads is not None and not _numbers(self.heads):
@@ -71,14 +73,19 @@ class Where:
         return self.during[0] <= clock.progress < self.during[1]
 
 
-def _rising(span: object) -> bool:
-    pair = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(x, int | float) for x in span)
-    return pair and 0 <= span[0] < span[1] <= 1
+def _rising(span: Any) -> bool:
+    try:
+        low, high = span
+        return bool(0 <= low < high <= 1)
+    except (TypeError, ValueError):  # no pair, or none of numbers
+        return False
 
 
-def _numbers(heads: object) -> bool:
-    listed = isinstance(heads, tuple | list) and all(isinstance(h, int) and not isinstance(h, bool) for h in heads)
-    return listed and 0 < len(heads) == len(set(heads))
+def _numbers(heads: Any) -> bool:
+    try:
+        return 0 < len(heads) == len({index(head) for head in heads})
+    except TypeError:  # nothing to count, or no whole number
+        return False
 
 
 EVERYWHERE = Where()

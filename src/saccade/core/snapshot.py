@@ -34,8 +34,9 @@ class Snapshot:
 
 
 def _version(source: object) -> int | None:
-    versioned = isinstance(source, Tensor) and source.device.type != "cpu" and not source.is_inference()
-    return source._version if versioned else None
+    if not isinstance(source, Tensor) or source.device.type == "cpu" or source.is_inference():
+        return None
+    return source._version
 
 
 def _values(source: Any) -> Any:

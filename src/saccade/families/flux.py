@@ -18,10 +18,9 @@ _SEEN = WeakTensorKeyDictionary()  # img_ids -> what they held and its segments:
 
 def _layout(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
     ids = inputs["img_ids"]
-    held, segments = _SEEN.get(ids, (None, ()))
-    if held is None or not held.holds(ids):
-        segments = _segments(_flat(ids).cpu())
-        _SEEN[ids] = Snapshot.of(ids), segments
+    if ids not in _SEEN or not _SEEN[ids][0].holds(ids):
+        _SEEN[ids] = Snapshot.of(ids), _segments(_flat(ids).cpu())
+    segments = _SEEN[ids][1]
     return joint_layouts(Layout((Segment("text", "text", inputs["encoder_hidden_states"].shape[1]), *segments)))
 
 

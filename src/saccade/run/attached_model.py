@@ -106,7 +106,7 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
     raise ValueError(
         f"no host family knows {name}; known: {known}. Say what its tokens are: layout=Layout(...) where all its "
         "attention sees the same ones; family=FLUX (of saccade.families.flux) for a model of FLUX's make, "
-        f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own (docs/hosts.md)"
+        f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own, docs/hosts.md"
     )
 
 

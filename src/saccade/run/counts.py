@@ -64,7 +64,7 @@ class RunCounts:
 
 
 def computed(plan: Plan, memories: Mapping[str, Memory]) -> Any:
-    """Share of pairs a call will compute, a number or a 0-d tensor; None where two masks meet of which one is chosen."""
+    """Share of pairs a call will compute, a number or a 0-d tensor; None where a chosen mask meets another."""
     chosen = [mechanism.density(memories[name]) for name, mechanism in plan.pairs]
     sparse = [share for share in chosen if not isinstance(share, float) or share < 1]
     if not sparse:

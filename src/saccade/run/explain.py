@@ -30,7 +30,7 @@ def probe(planner: Planner, interceptors: Iterable[SiteInterceptor]) -> None:
 def explain(planner: Planner, sites: Iterable[Site], num_steps: int) -> str:
     """One line per run of steps and sites that share a plan.
 
-    Raises what a plan would raise later, StateError where a step reads what no step before it puts, ValueError for fewer
+    Raises what a plan would raise later, StateError where a step reads what no step before it puts, ValueError for less
     than one step.
     """
     if num_steps < 1:

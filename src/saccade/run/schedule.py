@@ -39,7 +39,7 @@ class Schedule:
         if not self._changed("times", times := getattr(self.scheduler, "timesteps", self.scheduler)):
             return False
         self.times, self.begin = _floats(times), None
-        if not any(hasattr(self.scheduler, name) for name in INDICES):  # then a repeated time cannot be told apart
+        if not any(hasattr(self.scheduler, name) for name in INDICES):  # then a time that is repeated is one step
             self.times = tuple(dict.fromkeys(self.times))
         return True
 
@@ -70,11 +70,9 @@ class Schedule:
         """The first step of this generation: as the scheduler says, or the first that was seen; of times by hand, 0."""
         if not hasattr(self.scheduler, "set_timesteps"):
             return 0
-        if self.begin is None:
-            said = getattr(self.scheduler, "begin_index", None)
-            self.begin = step if said is None else said
-        if step < self.begin:  # it runs another way
-            self.begin = 0
+        said = getattr(self.scheduler, "begin_index", None) if self.begin is None else self.begin
+        begin: int = step if said is None else said
+        self.begin = 0 if step < begin else begin  # below: it runs another way
         return self.begin
 
     def _looked_up(self, given: Tensor | float, scale: float) -> int:

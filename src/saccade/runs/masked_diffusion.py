@@ -8,11 +8,10 @@ the whole run. An attached run learns them from `on_step`: `generate(..., on_ste
 LLaDA  schedule="llada": n_t even, the remainder over the first steps; usually in blocks
 Dream  schedule="dream", shift=True: a linear grid of times, token i read from the logits of token i - 1; no blocks
 
-Differs from both: [MASK] itself is never predicted. There it can be; `compat="official"` restores that, and what follows
-from it. LLaDA's counts are made beforehand, so such a token may stay masked to the end; Dream counts the masks there are
-at every step, and the last step reveals all. A batch's rows are counted each for itself; Dream's code takes their mean,
-which masks tokens again where rows differ. Ties go to the earlier token. Dream's top-p and tempered confidence are left
-out.
+Differs from both: [MASK] itself is never predicted. There it can be; `compat="official"` restores that and what it
+entails. LLaDA's counts are made beforehand, so such a token may stay masked to the end. Dream counts the masks there
+are at each step, and the last reveals all: in each row for itself, where Dream's code takes the mean of the batch and
+masks tokens again if rows differ. Ties go to the earlier token. Dream's top-p and tempered confidence are left out.
 
 Sources: Nie et al., "Large language diffusion models" (2025); Ye et al., "Dream 7B" (2025).
 """

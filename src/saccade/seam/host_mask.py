@@ -32,18 +32,19 @@ class HostMask(Mask):
         )
 
 
-def spread(mask: Tensor, site: Site, b: int, h: int, n: int, m: int) -> Tensor:
-    """A host's map of any shape that broadcasts to (b h n m), as (b|1 h|1 n|1 m).
+def spread(mask: Tensor, site: Site, shape: tuple[int, ...]) -> Tensor:
+    """A host's map of any shape that broadcasts to `shape`, (b h n m), as (b|1 h|1 n|1 m).
 
     Raises ValueError for another shape.
     """
     whole = mask if mask.ndim >= 4 else mask[(None,) * (4 - mask.ndim)]
-    if whole.ndim > 4 or any(have not in (1, want) for have, want in zip(whole.shape, (b, h, n, m), strict=True)):
+    if whole.ndim > 4 or any(have not in (1, want) for have, want in zip(whole.shape, shape, strict=True)):
+        b, h, n, m = shape
         raise ValueError(
             f"attn_mask {tuple(mask.shape)} at site '{site.name}' does not broadcast to (batch {b}, heads {h}, "
             f"queries {n}, keys {m}); reshape the mask the host is given"
         )
-    return whole if whole.shape[3] == m else whole.expand(-1, -1, -1, m)
+    return whole if whole.shape[3] == shape[3] else whole.expand(-1, -1, -1, shape[3])
 
 
 def read_host_mask(
