@@ -100,9 +100,7 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
     known, name = ", ".join(c for f in FAMILIES for c in f.classes), type(model).__name__
     if inner := next((path for path, module in model.named_modules() if path and _known(module)), None):
         found = type(model.get_submodule(inner)).__name__
-        raise ValueError(
-            f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that, and call it as before"
-        )
+        raise ValueError(f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that")
     raise ValueError(
         f"no host family knows {name}; known: {known}. Say what its tokens are: layout=Layout(...) where all its "
         "attention sees the same ones; family=FLUX (of saccade.families.flux) for a model of FLUX's make, "

@@ -81,7 +81,7 @@ def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -
 def watch(pipe: Any, check: Callable[[], None]) -> Undo:
     """Let a pipeline check something whenever it begins to denoise, which is when it makes its progress bar."""
     own = getattr(pipe, "progress_bar", None)
-    if own is None:
+    if own is None or "progress_bar" in vars(pipe):  # somebody else's is left alone
         return lambda: None
 
     def checked(*args: Any, **kwargs: Any) -> Any:
