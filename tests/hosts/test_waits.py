@@ -14,6 +14,7 @@ from saccade.core.clock import Clock
 from saccade.papers.sparsed import SparseD
 from tests.hosts.stand_ins import Masked, Same, Steps
 from tests.hosts.tiny import BY_NAME, output
+from tests.tiny_flux import tiny_flux
 
 pytestmark = pytest.mark.host
 ASKING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select")
@@ -63,6 +64,28 @@ def test_a_warm_forward_waits_for_nothing_while_the_scheduler_says_the_step(name
             found.append(len(asked))
             scheduler.step(sample, time, sample)
     assert found[-1] == found[-2] == 0 and run.clock is not None and run.clock.step == 7
+
+
+def test_a_warm_forward_of_a_pipeline_waits_for_nothing() -> None:
+    pipe, running, found = tiny_flux(), [], []
+
+    def before(*_: Any) -> None:
+        running.append(Waits())
+        running[-1].__enter__()
+
+    def after(*_: Any) -> None:
+        running[-1].__exit__(None, None, None)
+        found.append(len(running[-1].found))
+
+    with attach(pipe, Masked()):
+        hooks = (
+            pipe.transformer.register_forward_pre_hook(before, prepend=True),
+            pipe.transformer.register_forward_hook(after),
+        )
+        pipe("a red circle", height=32, width=32, num_inference_steps=4, output_type="latent", max_sequence_length=16)
+    for hook in hooks:
+        hook.remove()
+    assert found[0] > 0 and found[1:] == [0, 0, 0]
 
 
 def test_a_forward_without_a_schedule_reads_no_timestep_unasked() -> None:
