@@ -15,7 +15,7 @@ from saccade.core.errors import SaccadeError, SelectorError, StateError
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
-from saccade.core.site import Site, SiteKind, Where
+from saccade.core.site import Site, Where
 from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.ops import Choice
@@ -24,20 +24,22 @@ from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
 from saccade.run.report import Report
-from saccade.run.schedule import Schedule, largest
+from saccade.run.schedule import Schedule
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, rows_given, rows_of
+from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
 from saccade.seam.guards import (
     check_interceptor,
     check_need,
     check_seen,
     check_start,
     close,
+    refuse_cache,
     refuse_in_graph,
     refuse_in_place,
+    watch,
 )
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.kernel_choice import choose_kernel
+from saccade.seam.kernel_choice import choose_kernel, operand_dtype
 from saccade.seam.rotary import Rotary
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
@@ -53,6 +55,15 @@ class ForwardContext:
     clock: Clock
     rows: Rows | None
     tables: dict[Layout, Rotary] = field(default_factory=dict)
+    layouts: dict[Any, Layouts] = field(default_factory=dict)
+
+    def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
+        """The tokens of a site, asked once a forward of all that have the same."""
+        family = attached.family
+        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
+        if key not in self.layouts:
+            self.layouts[key] = family.layout(attached.model, self.inputs, site)
+        return self.layouts[key]
 
     def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
         """The host's rotary table for these tokens, read once a forward."""
@@ -74,8 +85,9 @@ class Run:
         self.name = f"run {next(_numbers)} ({', '.join(s.name for s in systems) or 'no systems'})"
         self.planner, self.state, self.counts = Planner(named(systems), where), MemoryBank(), RunCounts()
         self.clock: Clock | None = None
-        scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
-        self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._given_schedule, self._schedule = schedule, None
+        self._firsts: dict[tuple[int, str], int] = {}  # the step a model and branch began with, see Clock.first
+        self._follow_schedule()
         self._given_step: tuple[int, int] | None = None
         self._rows, self._nth = rows, 0
         self._models: list[AttachedModel] = []
@@ -117,8 +129,7 @@ class Run:
                 f"of={of} differs from the {self._given_step[1]} steps given so far; begin again with step 0"
             )
         if index == 0 and self._given_step not in (None, (index, of)):
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         self._given_step = index, of
 
     def detach(self) -> None:
@@ -151,6 +162,8 @@ class Run:
         for outer, prefix in _models(self.target):
             model = inside(outer)
             refuse_in_place(model)
+            if self.planner.systems:
+                refuse_cache(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
             self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
@@ -166,6 +179,16 @@ class Run:
             if self.planner.systems:
                 for name, mend in m.family.bypasses.items():
                     m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
+
+        self._models[0].undos.append(watch(self.target, self._check_target))
+
+    def _check_target(self) -> None:
+        now = [model for model, _ in _models(self.target)]
+        if [id(model) for model in now] != [id(attached.outer) for attached in self._models]:
+            raise SaccadeError(
+                f"a model of {type(self.target).__name__} was replaced after attach, so {self.name} sees none of its "
+                "calls; put it back, or attach again"
+            )
 
     def _interceptors(self) -> list[SiteInterceptor]:
         return [interceptor for attached in self._models for interceptor in attached.interceptors]
@@ -196,7 +219,7 @@ class Run:
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
-                check_seen(interceptor)
+                check_seen(interceptor, attached.model)
 
     def _claim(self) -> None:
         with self._lock:
@@ -216,11 +239,9 @@ class Run:
             return
         self.planner.begin_forward()
         now = self._context(attached, attached.inputs(args, kwargs))
-        kinds: set[SiteKind] = {interceptor.site.kind for interceptor in attached.interceptors}
-        layouts = {kind: attached.family.layout(attached.model, now.inputs, kind) for kind in kinds}
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
-                self.planner.same(layout) for layout in layouts[interceptor.site.kind]
+                self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)
             )
             interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
             self._prepare(attached, interceptor, now)
@@ -230,8 +251,9 @@ class Run:
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
-        )
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device,
+            operand_dtype(now.sample, interceptor.view.module),
+        )  # fmt: skip
         interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
         if plan is None:
             self.counts.count(interceptor)
@@ -245,8 +267,8 @@ class Run:
             interceptor.view.table = now.table(attached, interceptor.layout_q)
         if self.where.heads is not None and interceptor.heads is None:
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
 
     def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
         choices = self._choices.setdefault(plan, {})
@@ -279,27 +301,39 @@ class Run:
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
-        if self._schedule is not None and clock.step == 0:
+        if self._schedule is not None and clock.step == 0 and not self._schedule.begin:
             check_start(rows, sample)
-        self.clock = replace(clock, branch=branch)
+        at = (id(attached), branch)
+        first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
+        self.clock = replace(clock, branch=branch, first=first)
         return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))
 
     def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
         given = inputs.get(attached.family.time_name)
-        timestep = None if given is None else largest(given)
         if self._given_step is not None:
-            return Clock(step=self._given_step[0], num_steps=self._given_step[1], timestep=timestep)
+            return Clock(step=self._given_step[0], num_steps=self._given_step[1], given=given)
+        self._follow_schedule()
         if self._schedule is None or given is None:
             if (asking := self._asking()) is not None:
                 raise ValueError(
                     f"{asking} needs the step of a forward; attach the pipeline, give schedule=, "
                     "or tell it by run.step(i, of=n)"
                 )
-            return Clock(timestep=timestep)
+            return Clock(given=given)
         if self._schedule.refresh():
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         return self._schedule.clock(given, attached.family.time_scale)
+
+    def _follow_schedule(self) -> None:
+        """The scheduler given to `attach`, or the one the pipeline has now."""
+        scheduler = getattr(self.target, "scheduler", None) if self._given_schedule is None else self._given_schedule
+        if scheduler is not (None if self._schedule is None else self._schedule.scheduler):
+            self._schedule = None if scheduler is None else Schedule(scheduler)
+
+    def _begin_generation(self) -> None:
+        self.state.clear()
+        self._firsts.clear()
+        self.clock = None
 
     def _asking(self) -> str | None:
         """Who wants to know the step: the run's `during`, or a system that says its plan follows the step."""
@@ -323,7 +357,7 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
     if not family.ordered(interceptor.view.module, inputs):
         return None
-    return 0 if (size := family.cache_span(inputs)) is None else size.before
+    return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

@@ -19,7 +19,7 @@ from saccade.core.site import Site
 from saccade.core.stack import Plan, run_plan
 from saccade.core.state import Memory
 from saccade.ops.parts import attend_parts
-from saccade.seam.host_mask import read_host_mask
+from saccade.seam.host_mask import read_host_mask, spread
 from saccade.seam.view import HostView
 
 Original = Callable[..., Tensor]
@@ -80,7 +80,10 @@ class SiteInterceptor:
                 f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
             )
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
-        out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
+        mask = attn_mask
+        if mask is not None and mask.shape == (len(q), k.shape[2]):  # padding, as the dispatcher reads it
+            mask = mask[:, None, None]
+        out = self.attend(q, k, v, mask, dropout_p, is_causal, scale)
         if out is not None and self.heads is None:
             return out.transpose(1, 2)
         own = self.host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
@@ -130,12 +133,15 @@ class SiteInterceptor:
                 return None
             raise ValueError(
                 f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} "
-                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward: choose the sites it "
+                "fits by where=at(...), or describe each by a Family"
             )
         if dropout_p > 0:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
+        if mask is not None:
+            mask = spread(mask, self.site, (*q.shape[:3], k.shape[2]))
         if self.heads is not None:
             q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
         own_mask, own_bias = read_host_mask(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)

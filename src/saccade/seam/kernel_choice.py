@@ -27,7 +27,7 @@ def choose_kernel(interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> C
 def blank(interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> AttentionCall:
     """The call this site will make, as views of one number: shapes, type, device, mask and bias are right."""
     site, module = interceptor.site, interceptor.view.module
-    one = torch.empty((), dtype=_dtype(sample, module), device=sample.device)
+    one = torch.empty((), dtype=operand_dtype(sample, module), device=sample.device)
     one.requires_grad_(torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
     width = head_width(module, interceptor.all_heads)
     q = one.expand(sample.shape[0], site.heads, plan.layout_q.n, width)
@@ -59,7 +59,8 @@ def _first(module: Any, names: tuple[str, ...]) -> int | None:
     return next((v for n in names if isinstance(v := getattr(module, n, None), int)), None)
 
 
-def _dtype(sample: Tensor, module: nn.Module) -> torch.dtype:
+def operand_dtype(sample: Tensor, module: nn.Module) -> torch.dtype:
+    """What q, k and v of a module will be of, for a batch like `sample`."""
     device = sample.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)

@@ -205,5 +205,6 @@ def test_a_step_that_is_not_known_or_left_out_is_refused() -> None:
     with attach(model, sparse(), schedule=TIMES, where=at(during=(0.5, 1))) as run:
         with pytest.raises(StateError, match=r"'sparsed' reads 'blocks' in step 3 of 5 at '.*' and no step before"):
             run.explain(5)
+        output(model, moved(inputs, 0))
         with pytest.raises(StateError, match=r"'sparsed' at '.*' \(cond\) reads 'blocks' before any step put it"):
             output(model, moved(inputs, 3))
