@@ -17,7 +17,7 @@ from saccade.families.library import FAMILIES
 from saccade.families.plain import by_hand, heads_of, plain
 from saccade.seam.family import Family, Inputs
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.shadow import Shadow, Undo, calls, interceptor_of, rebind_methods, rebind_processor
+from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
 
@@ -132,6 +132,7 @@ def attach_to(outer: nn.Module, reading: LayoutOverride, owner: str, where: Wher
     model = inside(outer)
     attached = AttachedModel(outer, model, family := family_of(model, reading))
     try:
+        attached.undos.append(shadow_of(family.routes()).hold())
         for site, module in sites_of(model, family, reading.heads, prefix):
             refuse_if_attached(site, module, owner)
             if where.covers(site):
@@ -166,6 +167,7 @@ def _bind(
     interceptor = SiteInterceptor(
         site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner
     )
+    attached.undos.append(carry(module, interceptor))
     try:
         (_bind_interface if family.bind == "interface" else _shadow)(attached, module, interceptor)
     except ValueError as error:
@@ -177,7 +179,7 @@ def _bind(
 
 
 def _shadow(attached: AttachedModel, module: Any, interceptor: SiteInterceptor) -> None:
-    shadow = Shadow(interceptor, attached.family.routes())
+    shadow = shadow_of(attached.family.routes())
     by_processor = attached.family.bind == "processor"
     interceptor.other_calls = calls(type(module.processor) if by_processor else type(module), shadow.routes) > 1
     attached.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
