@@ -27,6 +27,7 @@ from saccade.run.report import Report
 from saccade.run.schedule import Schedule, largest
 from saccade.seam.activation_hooks import ActivationHooks
 from saccade.seam.family import Family, Inputs, rows_given, rows_of
+from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
     check_need,
@@ -153,7 +154,8 @@ class Run:
             refuse_in_place(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
-            self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
+            self._models.append(attached := attach_to(outer, reading, self.name, self.where, prefix))
+            attached.undos.append(own_graphs(outer, model, (self.where, *self.planner.systems.values())))
         for interceptor in self._interceptors():
             interceptor.seconds = 0.0 if self.timing else None
         self._check_selectors()

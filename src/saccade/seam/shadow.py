@@ -63,19 +63,14 @@ class Shadow:
 
     def _release(self) -> None:
         self.holders -= 1
-        for _, module in self.namespaces.values() if not self.holders else ():
-            name = module.__name__
-            sys.modules.pop(name, None)
-            vars(module).clear()
-            module.__name__ = name
+        for home, module in self.namespaces.values() if not self.holders else ():
+            sys.modules.pop(module.__name__, None)
+            for name in [name for name in home if name != "__name__"]:  # a compiler's own names stay
+                vars(module).pop(name, None)
 
     def function(self, fn: FunctionType) -> FunctionType:
         """A copy of the code, with the same defaults and signature, over shadow globals."""
-        made = FunctionType(
-            own_code(fn.__code__), vars(self._module(fn.__globals__)), fn.__name__, fn.__defaults__, fn.__closure__
-        )
-        made.__kwdefaults__ = fn.__kwdefaults__
-        return _named_as(fn, made)
+        return copied(fn, own_code(fn.__code__), vars(self._module(fn.__globals__)))
 
     def methods_of(self, cls: type) -> dict[str, FunctionType]:
         """The methods of a class whose code calls a routed function, as entries; ValueError if none does."""
@@ -128,8 +123,21 @@ def shadow_of(routes: tuple[Route, ...]) -> Shadow:
 
 
 def own_code(code: CodeType) -> CodeType:
-    """An equal code object that a compiler takes for another, nested functions included."""
-    return code.replace(co_consts=tuple(own_code(c) if isinstance(c, CodeType) else c for c in code.co_consts))
+    """A code object that does the same, nested functions included, and equals no other: a constant more tells them."""
+    consts = (own_code(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=(*consts, f"saccade {next(_numbers)}"))
+
+
+def copied(fn: FunctionType, code: CodeType, home: dict[str, Any] | None = None) -> FunctionType:
+    """The function with this code, over other globals where `home` is given."""
+    made = FunctionType(code, fn.__globals__ if home is None else home, fn.__name__, fn.__defaults__, fn.__closure__)
+    made.__kwdefaults__ = fn.__kwdefaults__
+    return _named_as(fn, made)
+
+
+def is_entry(fn: FunctionType) -> bool:
+    """Whether a method was rebuilt here and enters its site."""
+    return "_saccade_own" in (fn.__kwdefaults__ or {})
 
 
 def _from(template: FunctionType, name: str, **given: Any) -> FunctionType:
@@ -140,7 +148,8 @@ def _from(template: FunctionType, name: str, **given: Any) -> FunctionType:
 
 def _named_as(fn: FunctionType, made: FunctionType) -> FunctionType:
     update_wrapper(made, fn)
-    vars(made).pop("__wrapped__" if "__wrapped__" not in vars(fn) else "", None)
+    del made.__wrapped__  # type: ignore[attr-defined]
+    vars(made).update(vars(fn))
     return made
 
 
