@@ -23,6 +23,7 @@ from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to,
 from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
+from saccade.run.recompute import Forwards
 from saccade.run.report import Report
 from saccade.run.schedule import Schedule, largest
 from saccade.seam.activation_hooks import ActivationHooks
@@ -85,6 +86,7 @@ class Run:
         self._memories: dict[Any, dict[str, Memory]] = {}
         self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
         self._lock, self._thread = threading.Lock(), None
+        self._forwards = Forwards(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -135,6 +137,8 @@ class Run:
         self._memories.clear()
         self._choices.clear()
         self._thread = None
+        self._forwards.end()
+        self._forwards.detached = True
 
     def report(self) -> Report:
         """What ran where so far."""
@@ -189,12 +193,15 @@ class Run:
         self._claim()
         try:
             self._plan(attached, args, kwargs)
+            if self.planner.systems:
+                self._forwards.begin(attached.interceptors)
         except BaseException:
             self._thread = None
             raise
 
     def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         self._thread = None
+        self._forwards.end()
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
@@ -234,7 +241,8 @@ class Run:
         interceptor.plan = plan = self.planner.plan(
             interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
         )
-        interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
+        interceptor.active, interceptor.open = plan is not None or self.timing, True
+        interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
         if plan is None:
             self.counts.count(interceptor)
             return
