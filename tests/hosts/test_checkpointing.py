@@ -149,7 +149,7 @@ def test_feature_losses_reach_their_own_forward() -> None:
     for how in (None, partial(checkpoint, use_reentrant=False)):
         model, x = Deep(how), torch.randn(2, PLAIN.n, 16, generator=torch.Generator().manual_seed(1))
         caught: list[Tensor] = []
-        hook = model.blocks[1].register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+        hook = model.blocks[1].register_forward_pre_hook(lambda module, args, to=caught: to.append(args[0]))
         with attach(model, Looking(Scaled(3.0)), layout=PLAIN, where=at(during=(0.0, 0.5))) as run:
             for step in range(2):
                 run.step(step, of=2)
@@ -189,7 +189,9 @@ def test_backward_after_detach_is_refused_where_it_would_run_without_the_plan(re
         with attach(model, Masked(), layout=PLAIN) as run:
             loss = model(x).square().sum()
         if refused:
-            with pytest.raises(StateError, match=rf"{run.name.split(' (')[0]} .*detached before backward.*call backward\(\) b"):
+            with pytest.raises(
+                StateError, match=rf"{run.name.split(' (')[0]} .*detached before backward.*call backward\(\) b"
+            ):
                 loss.backward()
         else:
             loss.backward()
@@ -210,7 +212,7 @@ def test_tensors_changed_in_place_are_still_noticed() -> None:
     with attach(model, Masked(), layout=PLAIN):
         loss = model(x).square().sum()
         with torch.no_grad():
-            model.first.weight.add_(1.0), x.add_(1.0)
+            model.blocks[0].out.weight.add_(1.0)
         with pytest.raises(RuntimeError, match="needed for gradients was changed in place"):
             loss.backward()
 

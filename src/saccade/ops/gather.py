@@ -104,7 +104,7 @@ def _fixed(call: AttentionCall) -> Fixed:
 
 def _key(call: AttentionCall) -> tuple[object, ...]:
     b, h = call.q.shape[:2]
-    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type)
+    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type, call.q.device.index)
 
 
 def operand_heads(call: AttentionCall) -> int:
@@ -142,7 +142,7 @@ def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
         assert found.tiles is not None
         return tiles_for(found.tiles, call.q)
 
-    return _fixed(call).once(("tiles", call.q.dtype, call.q.device.type), make)
+    return _fixed(call).once(("tiles", call.q.dtype, call.q.device.type, call.q.device.index), make)
 
 
 def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, GatherSchedule]:

@@ -19,6 +19,7 @@ from saccade.seam.checkpointing import called_by_checkpointing
 from saccade.seam.entry import HERE
 from saccade.seam.interceptor import SiteInterceptor
 
+_autograd = torch._C._autograd  # type: ignore[attr-defined]
 PER_FORWARD = ("active", "open", "plan", "layout_q", "layout_k", "rows", "ahead", "heads", "memories")
 Hooks = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
@@ -67,9 +68,9 @@ class SavedForward:
     def begin(self) -> None:
         """Keep tensors by these hooks from here on, within whatever hooks there are."""
         HERE.interceptor = None
-        if not torch._C._autograd._saved_tensors_hooks_is_enabled() or not torch.is_grad_enabled():
+        if not _autograd._saved_tensors_hooks_is_enabled() or not torch.is_grad_enabled():
             return
-        self.others = torch._C._autograd._top_saved_tensors_default_hooks(False)
+        self.others = _autograd._top_saved_tensors_default_hooks(False)
         self.hooks = saved_tensors_hooks(self.keep, self.give)
         self.hooks.__enter__()
 
@@ -89,7 +90,11 @@ class SavedForward:
         return Kept(value, version, HERE.interceptor, called_by_checkpointing(frames=3))
 
     def give(self, kept: Kept) -> Tensor:
-        """Unpack hook; raises StateError where a part is about to run again and its plans cannot stand."""
+        """Unpack hook.
+
+        Raises StateError where a part is about to run again and its plans cannot stand, RuntimeError for a tensor that
+        was changed in place since.
+        """
         if self.forwards.detached or self.forwards.running not in (None, self):
             if kept.checkpoint and any(settings["plan"] is not None for settings in self.settings):
                 raise StateError(self._too_late())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError, SelectorError, StateError
+from saccade.core.inference import outside_inference
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
@@ -39,8 +40,9 @@ from saccade.seam.guards import (
     refuse_in_place,
 )
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.kernel_choice import choose_kernel
+from saccade.seam.kernel_choice import choose_kernel, site_device
 from saccade.seam.rotary import Rotary
+from saccade.seam.shadow import refuse_copy
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
 _numbers = itertools.count(1)
@@ -54,13 +56,14 @@ class ForwardContext:
     sample: Tensor
     clock: Clock
     rows: Rows | None
-    tables: dict[Layout, Rotary] = field(default_factory=dict)
+    tables: dict[tuple[Layout, torch.device], Rotary] = field(default_factory=dict)
 
-    def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
-        """The host's rotary table for these tokens, read once a forward."""
-        if attached.family.rotary is not None and layout not in self.tables:
-            self.tables[layout] = attached.family.rotary(attached.model, self.inputs, layout)
-        return self.tables.get(layout)
+    def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
+        """The host's rotary table for these tokens, read once a forward and device."""
+        if attached.family.rotary is not None and (layout, device) not in self.tables:
+            table = attached.family.rotary(attached.model, self.inputs, layout)
+            self.tables[layout, device] = replace(table, ids=table.ids.to(device))
+        return self.tables.get((layout, device))
 
 
 class Run:
@@ -94,8 +97,8 @@ class Run:
     def __exit__(self, *error: object) -> None:
         self.detach()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        raise SaccadeError(f"the model is attached by {self.name}; detach before copying it")
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self.name)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -192,7 +195,8 @@ class Run:
             refuse_in_graph()
         self._claim()
         try:
-            self._plan(attached, args, kwargs)
+            with outside_inference():
+                self._plan(attached, args, kwargs)
             if self.planner.systems:
                 self._forwards.begin(attached.interceptors)
         except BaseException:
@@ -238,8 +242,9 @@ class Run:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
+        device = site_device(interceptor.view.module, now.sample)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device
         )
         interceptor.active, interceptor.open = plan is not None or self.timing, True
         interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
@@ -252,17 +257,17 @@ class Run:
             check_need(interceptor, need, now.rows)
             self._activation_hooks.ensure(interceptor.view, need)
         if {"host.rotary", "host.raw"} & asked:
-            interceptor.view.table = now.table(attached, interceptor.layout_q)
-        if self.where.heads is not None and interceptor.heads is None:
-            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
+            interceptor.view.table = now.table(attached, interceptor.layout_q, device)
+        if self.where.heads is not None and (interceptor.heads is None or interceptor.heads.device != device):
+            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
 
-    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
+    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})
         key = (sample.shape[0], sample.dtype, torch.is_grad_enabled())
         if key not in choices:
-            choices[key] = choose_kernel(interceptor, plan, sample)
+            choices[key] = choose_kernel(interceptor, plan, sample, device)
         return choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
@@ -285,6 +290,8 @@ class Run:
             self.state.tick()
             self.counts.steps += 1
         self.state.begin_forward()
+        if torch.is_grad_enabled():
+            self.state.leave_inference()
         guided = getattr(self.target, "do_classifier_free_guidance", None)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:

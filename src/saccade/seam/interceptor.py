@@ -6,7 +6,7 @@ The run sets `plan`, layouts, rows and memories between steps; everything else h
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from saccade.core.state import Memory
 from saccade.ops.parts import attend_parts
 from saccade.seam.checkpointing import called_by_checkpointing
 from saccade.seam.host_mask import read_host_mask
+from saccade.seam.shadow import refuse_copy
 from saccade.seam.view import HostView
 
 Original = Callable[..., Tensor]
@@ -57,6 +58,9 @@ class SiteInterceptor:
     heads: Tensor | None = None
     ahead: int | None = None
     seconds: float | None = None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self.owner)
 
     @property
     def all_heads(self) -> int:

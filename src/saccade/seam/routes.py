@@ -14,7 +14,9 @@ from saccade.seam.shadow import Route
 
 
 @no_type_check
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any) -> Tensor:
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any
+) -> Tensor:
     interceptor = HERE.interceptor
     if interceptor is None:
         return _saccade_original(query, key, value, *args, **kwargs)

@@ -4,10 +4,10 @@ The object's methods are rebuilt with other globals: the `__dict__` of a module 
 everything the host's module holds, read at every attach, save the routed names. Nothing of the host library changes, no
 other object of the class is touched, and `undo` puts the old object back.
 
-A compiler finds graphs by code object, looks globals up by module name, and guards values. Hence rebuilt code is a copy,
-so that no graph of ours answers for an object that is not attached; the globals belong to a real module, registered in
-`sys.modules` while in use; and objects of one class share one rebuilt method, which reads its interceptor from its
-module, so that blocks alike, and attachments alike, share graphs.
+A compiler finds graphs by code object, looks globals up by module name, and guards values. Hence rebuilt code is a
+copy, so that no graph of ours answers for an object that is not attached; the globals belong to a real module,
+registered in `sys.modules` while in use; and objects of one class share one rebuilt method, which reads its interceptor
+from its module, so that blocks alike, and attachments alike, share graphs.
 """
 
 import dis
@@ -38,7 +38,7 @@ class Route:
 
     name: str
     original: Callable[..., Any]
-    template: FunctionType
+    template: Any
 
 
 @dataclass(eq=False)
@@ -83,7 +83,7 @@ class Shadow:
         if cls not in self.twins:
             methods = {name: self.function(fn) for name, fn in self._reaching(cls)}
             entry = self._entry(enter_processor, cls.__call__)  # type: ignore[arg-type]
-            named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce_ex__": _refuse_copy}
+            named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce_ex__": _no_copy}
             self.twins[cls] = type(cls.__name__, (cls,), {**methods, **named, "__call__": entry})
         return self.twins[cls]
 
@@ -123,7 +123,7 @@ def shadow_of(routes: tuple[Route, ...]) -> Shadow:
 
 
 def own_code(code: CodeType) -> CodeType:
-    """A code object that does the same, nested functions included, and equals no other: a constant more tells them."""
+    """A code object that does the same, nested functions included, and equals no other: it has one more constant."""
     consts = (own_code(c) if isinstance(c, CodeType) else c for c in code.co_consts)
     return code.replace(co_consts=(*consts, f"saccade {next(_numbers)}"))
 
@@ -153,8 +153,16 @@ def _named_as(fn: FunctionType, made: FunctionType) -> FunctionType:
     return made
 
 
-def _refuse_copy(self: object, protocol: object) -> NoReturn:
-    raise SaccadeError(f"{type(self).__name__} belongs to an attached model; detach before copying or pickling it")
+def refuse_copy(owner: str) -> NoReturn:
+    """What is attached is neither copied nor pickled.
+
+    Raises SaccadeError, always.
+    """
+    raise SaccadeError(f"the model is attached by {owner}; detach before copying or pickling it")
+
+
+def _no_copy(self: object, protocol: object) -> NoReturn:
+    refuse_copy("a run")
 
 
 def carry(module: nn.Module, interceptor: object) -> Undo:
