@@ -15,8 +15,8 @@ from saccade.attach import Run, attach
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
 from saccade.core.site import at
-from tests.hosts.stand_ins import Kept, Looking, Masked, Scaled
-from tests.hosts.tiny import PLAIN, PlainAttention
+from tests.hosts.stand_ins import Kept, Looking, Masked, Near, Scaled
+from tests.hosts.tiny import BY_NAME, PLAIN, PlainAttention
 
 pytestmark = pytest.mark.host
 both_modes = pytest.mark.parametrize("reentrant", [False, True], ids=["saved", "reentrant"])
@@ -197,14 +197,40 @@ def test_backward_after_detach_is_refused_where_it_would_run_without_the_plan(re
             loss.backward()
 
 
-def test_a_part_that_cannot_be_told_is_refused() -> None:
-    model = Deep(lambda block, x: checkpoint(lambda *, x: block(x), x=x, use_reentrant=False))
-    x = torch.randn(2, PLAIN.n, 16)
+class Whole(nn.Sequential):
+    """Checkpointed as a whole, its input given by name, so that nothing of a forward is kept where it can be known."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(lambda *, x: self[0](x), x=x, use_reentrant=False)
+
+
+def test_a_part_whose_forward_nobody_knows_is_refused() -> None:
+    model, x = Whole(PlainAttention(16, 2)), torch.randn(2, PLAIN.n, 16)
     with attach(model, Masked(), layout=PLAIN):
-        with torch.no_grad():
-            model(x)
-        with pytest.raises(StateError, match=r"'blocks.1' was called outside a forward .* tensors by position"):
-            model.blocks[1](x)
+        loss = model(x).square().sum()
+        with pytest.raises(StateError, match=r"'0' runs again in backward, .*its tensors by position"):
+            loss.backward()
+    with attach(model, layout=PLAIN):
+        model(x).square().sum().backward()
+
+
+@both_modes
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")  # of the look, without any
+def test_a_language_model_checkpoints_under_the_right_plan(reentrant: bool) -> None:
+    found = []
+    for checkpointing in (False, True):
+        model, inputs = BY_NAME["llama"].build()
+        model.train()
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        with attach(model, Masked(Near(3))):
+            loss = model(**inputs)[0].square().mean()
+            with torch.no_grad():
+                model(**{k: v[:, 1:] if isinstance(v, Tensor) else v for k, v in inputs.items()})
+            loss.backward()
+        found.append(gradients(model))
+    alike(*found)
 
 
 def test_tensors_changed_in_place_are_still_noticed() -> None:

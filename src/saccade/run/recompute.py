@@ -75,7 +75,7 @@ class SavedForward:
         self.hooks.__enter__()
 
     def end(self) -> None:
-        """Until here. Then the sites belong to no forward, and take no calls."""
+        """Until here. Then the sites belong to no forward."""
         if self.hooks is not None:
             self.hooks.__exit__()
             self.hooks = None

@@ -204,6 +204,8 @@ class Run:
             raise
 
     def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if self._thread != threading.get_ident():  # refused at the door
+            return
         self._thread = None
         self._forwards.end()
         for interceptor in attached.interceptors:

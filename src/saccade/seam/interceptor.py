@@ -130,12 +130,13 @@ class SiteInterceptor:
     ) -> Tensor | None:
         """The planned attention (b h n d), or None for a call that is the host's own business.
 
-        Raises ValueError for dropout, and for tokens that the layout does not have, StateError outside a forward.
+        Raises ValueError for dropout, and for tokens that the layout does not have, StateError in backward
+        where the forward is not known.
         """
-        if not self.open:
+        if not self.open and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
             raise StateError(
-                f"site '{self.site.name}' was called outside a forward of its model, so nothing says what holds there; "
-                "call the model itself, and give a function that is checkpointed its tensors by position"
+                f"site '{self.site.name}' runs again in backward, and nothing says for which forward; "
+                "give the function that is checkpointed its tensors by position"
             )
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
         if plan is None or layout_q is None or layout_k is None:
