@@ -50,7 +50,9 @@ class RunCounts:
             systems=tuple(self.systems.get(name, ())),
             kernel=" + ".join(self.kernels.get(name, {"host": {}})),
             refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
-            density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
+            density=None
+            if name in self.chosen
+            else self.dense.get(name, max(self.forwards, 1)) / max(self.forwards, 1),
             seconds=interceptor.seconds,
         )
 

@@ -164,7 +164,7 @@ class Run:
             self._models.append(attached := attach_to(outer, reading, self.name, self.where, prefix))
             attached.undos.append(own_graphs(outer, model, (self.where, *self.planner.systems.values())))
         for interceptor in self._interceptors():
-            interceptor.seconds = 0.0 if self.timing else None
+            interceptor.seconds, interceptor.active = 0.0 if self.timing else None, self.timing
         self._check_selectors()
         probe(self.planner, self._interceptors())
         for m in self._models:
@@ -225,9 +225,6 @@ class Run:
     def _plan(self, attached: AttachedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.counts.forwards += 1
         if not self.planner.systems:
-            for interceptor in attached.interceptors:
-                interceptor.active = self.timing
-                self.counts.count(interceptor)
             return
         self.planner.begin_forward()
         now = self._context(attached, attached.inputs(args, kwargs))

@@ -21,8 +21,10 @@ HERE = Here()
 
 @no_type_check
 def enter_module(self, *args: Any, _saccade_own: Any = None, **kwargs: Any) -> Any:
-    outside = HERE.interceptor
-    HERE.interceptor = self._saccade_interceptor
+    outside, interceptor = HERE.interceptor, self._saccade_interceptor
+    if outside is None and not interceptor.active:
+        return _saccade_own(self, *args, **kwargs)
+    HERE.interceptor = interceptor
     try:
         return _saccade_own(self, *args, **kwargs)
     finally:
@@ -31,8 +33,10 @@ def enter_module(self, *args: Any, _saccade_own: Any = None, **kwargs: Any) -> A
 
 @no_type_check
 def enter_processor(self, attn: Any, *args: Any, _saccade_own: Any = None, **kwargs: Any) -> Any:
-    outside = HERE.interceptor
-    HERE.interceptor = getattr(attn, INTERCEPTOR, None)
+    outside, interceptor = HERE.interceptor, getattr(attn, INTERCEPTOR, None)
+    if outside is None and (interceptor is None or not interceptor.active):
+        return _saccade_own(self, attn, *args, **kwargs)
+    HERE.interceptor = interceptor
     try:
         return _saccade_own(self, attn, *args, **kwargs)
     finally:

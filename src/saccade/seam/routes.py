@@ -18,12 +18,10 @@ def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any
 ) -> Tensor:
     interceptor = HERE.interceptor
-    if interceptor is None:
+    if interceptor is None or not interceptor.active:
         return _saccade_original(query, key, value, *args, **kwargs)
     interceptor.seen = True
-    if interceptor.active:
-        return interceptor.sdpa(_saccade_original, query, key, value, *args, **kwargs)
-    return _saccade_original(query, key, value, *args, **kwargs)
+    return interceptor.sdpa(_saccade_original, query, key, value, *args, **kwargs)
 
 
 @no_type_check
@@ -31,12 +29,10 @@ def _dispatch(
     query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any
 ) -> Tensor:
     interceptor = HERE.interceptor
-    if interceptor is None:
+    if interceptor is None or not interceptor.active:
         return _saccade_original(query, key, value, *args, **kwargs)
     interceptor.seen = True
-    if interceptor.active:
-        return interceptor.dispatch(_saccade_original, query, key, value, *args, **kwargs)
-    return _saccade_original(query, key, value, *args, **kwargs)
+    return interceptor.dispatch(_saccade_original, query, key, value, *args, **kwargs)
 
 
 def torch_routes() -> tuple[Route, ...]:
