@@ -18,7 +18,7 @@ from saccade.families.plain import by_hand, heads_of, plain
 from saccade.families.plain import by_processor as processed
 from saccade.seam.family import Family, Inputs
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.shadow import Shadow, Undo, calls, interceptor_of, rebind_methods, rebind_processor
+from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
 
@@ -141,6 +141,7 @@ def attach_to(outer: nn.Module, reading: LayoutOverride, owner: str, where: Wher
     model = inside(outer)
     attached = AttachedModel(outer, model, family := family_of(model, reading))
     try:
+        attached.undos.append(shadow_of(family.routes()).hold())
         for site, module in sites_of(model, family, reading.heads, prefix):
             refuse_if_attached(site, module, owner)
             if where.covers(site):
@@ -175,6 +176,7 @@ def _bind(
     interceptor = SiteInterceptor(
         site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner
     )
+    attached.undos.append(carry(module, interceptor))
     try:
         (_bind_interface if family.bind == "interface" else _shadow)(attached, module, interceptor)
     except ValueError as error:
@@ -186,7 +188,7 @@ def _bind(
 
 
 def _shadow(attached: AttachedModel, module: Any, interceptor: SiteInterceptor) -> None:
-    shadow = Shadow(interceptor, attached.family.routes())
+    shadow = shadow_of(attached.family.routes())
     bind = attached.family.bind
     by_processor = bind == "processor" or (bind == "either" and processed(module))
     interceptor.other_calls = calls(type(module.processor) if by_processor else type(module), shadow.routes) > 1

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError, SelectorError, StateError
+from saccade.core.inference import outside_inference
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
@@ -23,10 +24,12 @@ from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to,
 from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
+from saccade.run.recompute import Forwards
 from saccade.run.report import Report
 from saccade.run.schedule import Schedule
 from saccade.seam.activation_hooks import ActivationHooks
 from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
+from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
     check_need,
@@ -39,8 +42,9 @@ from saccade.seam.guards import (
     watch,
 )
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.kernel_choice import choose_kernel, operand_dtype
+from saccade.seam.kernel_choice import choose_kernel, operand_dtype, site_device
 from saccade.seam.rotary import Rotary
+from saccade.seam.shadow import refuse_copy
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
 _numbers = itertools.count(1)
@@ -54,7 +58,7 @@ class ForwardContext:
     sample: Tensor
     clock: Clock
     rows: Rows | None
-    tables: dict[Layout, Rotary] = field(default_factory=dict)
+    tables: dict[tuple[Layout, torch.device], Rotary] = field(default_factory=dict)
     layouts: dict[Any, Layouts] = field(default_factory=dict)
 
     def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
@@ -65,11 +69,12 @@ class ForwardContext:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]
 
-    def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
-        """The host's rotary table for these tokens, read once a forward."""
-        if attached.family.rotary is not None and layout not in self.tables:
-            self.tables[layout] = attached.family.rotary(attached.model, self.inputs, layout)
-        return self.tables.get(layout)
+    def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
+        """The host's rotary table for these tokens, read once a forward and device."""
+        if attached.family.rotary is not None and (layout, device) not in self.tables:
+            table = attached.family.rotary(attached.model, self.inputs, layout)
+            self.tables[layout, device] = replace(table, ids=table.ids.to(device))
+        return self.tables.get((layout, device))
 
 
 class Run:
@@ -96,6 +101,7 @@ class Run:
         self._memories: dict[Any, dict[str, Memory]] = {}
         self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
         self._lock, self._thread = threading.Lock(), None
+        self._forwards = Forwards(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +109,8 @@ class Run:
     def __exit__(self, *error: object) -> None:
         self.detach()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        raise SaccadeError(f"the model is attached by {self.name}; detach before copying it")
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self.name)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -145,6 +151,8 @@ class Run:
         self._memories.clear()
         self._choices.clear()
         self._thread = None
+        self._forwards.end()
+        self._forwards.detached = True
 
     def report(self) -> Report:
         """What ran where so far."""
@@ -166,9 +174,10 @@ class Run:
                 refuse_cache(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
-            self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
+            self._models.append(attached := attach_to(outer, reading, self.name, self.where, prefix))
+            attached.undos.append(own_graphs(outer, model, (self.where, *self.planner.systems.values())))
         for interceptor in self._interceptors():
-            interceptor.seconds = 0.0 if self.timing else None
+            interceptor.seconds, interceptor.active = 0.0 if self.timing else None, self.timing
         self._check_selectors()
         probe(self.planner, self._interceptors())
         for m in self._models:
@@ -209,13 +218,19 @@ class Run:
             refuse_in_graph()
         self._claim()
         try:
-            self._plan(attached, args, kwargs)
+            with outside_inference():
+                self._plan(attached, args, kwargs)
+            if self.planner.systems:
+                self._forwards.begin(attached.interceptors)
         except BaseException:
             self._thread = None
             raise
 
     def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if self._thread != threading.get_ident():  # refused at the door
+            return
         self._thread = None
+        self._forwards.end()
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
@@ -233,9 +248,6 @@ class Run:
     def _plan(self, attached: AttachedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.counts.forwards += 1
         if not self.planner.systems:
-            for interceptor in attached.interceptors:
-                interceptor.active = self.timing
-                self.counts.count(interceptor)
             return
         self.planner.begin_forward()
         now = self._context(attached, attached.inputs(args, kwargs))
@@ -250,11 +262,13 @@ class Run:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
+        device = site_device(interceptor.view.module, now.sample)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device,
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device,
             operand_dtype(now.sample, interceptor.view.module),
         )  # fmt: skip
-        interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
+        interceptor.active, interceptor.open = plan is not None or self.timing, True
+        interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
         if plan is None:
             self.counts.count(interceptor)
             return
@@ -264,17 +278,17 @@ class Run:
             check_need(interceptor, need, now.rows)
             self._activation_hooks.ensure(interceptor.view, need)
         if {"host.rotary", "host.raw"} & asked:
-            interceptor.view.table = now.table(attached, interceptor.layout_q)
-        if self.where.heads is not None and interceptor.heads is None:
-            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
+            interceptor.view.table = now.table(attached, interceptor.layout_q, device)
+        if self.where.heads is not None and (interceptor.heads is None or interceptor.heads.device != device):
+            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
 
-    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
+    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})
         key = (sample.shape[0], sample.dtype, torch.is_grad_enabled())
         if key not in choices:
-            choices[key] = choose_kernel(interceptor, plan, sample)
+            choices[key] = choose_kernel(interceptor, plan, sample, device)
         return choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
@@ -297,6 +311,8 @@ class Run:
             self.state.tick()
             self.counts.steps += 1
         self.state.begin_forward()
+        if torch.is_grad_enabled():
+            self.state.leave_inference()
         guided = getattr(self.target, "do_classifier_free_guidance", None)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
