@@ -1,0 +1,157 @@
+"""Block-sparse attention on CUDA by kernels of this library in Triton: forward with lse, and backward.
+
+It works from the same patterns as `gather`. Open blocks come before mixed ones, whose token map is one bit a pair; token
+orders, padding given at the call and grouped heads are read where they stand, so nothing is permuted or repeated. Widths
+are two powers of two, so the columns of a factored bias cost only themselves. float32, bfloat16 and float16.
+Triton compiles a kernel at its first call, for a second or so. Without the package `triton` and on other devices it
+refuses, except under Triton's interpreter (TRITON_INTERPRET=1), where it runs on the CPU, very slowly, for tests.
+"""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from saccade.core.call import AttentionCall
+from saccade.core.partial import Partial
+from saccade.ops.gather import chosen_pattern, found_pattern
+from saccade.ops.operands import has_dense, operands, width
+from saccade.ops.split_mask import Fixed, split_mask
+from saccade.ops.triton_kernel.lists import KernelLists, Lists, counts, kernel_lists, transposed
+from saccade.ops.triton_kernel.tiles import MAX_WIDTH
+
+__all__ = ["NAME", "bytes", "flops", "ready", "refuses", "run", "unprofitable"]
+
+NAME = "triton"
+MIN_TOKENS = 1024  # queries and keys; below, launches take longer than dense attention
+# Time per computed pair as a multiple of the best dense kernel's: estimated from the instructions of builds, never on a
+# card; `bench gpu` measures it, and what a mixed block takes beside an open one
+UNIT = 1.4
+MIXED_UNIT = 1.27
+WORTH = 0.9  # of the dense time
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+CAPABILITY = (8, 0)
+
+
+def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
+    """No Triton, another device, types or widths it lacks, a bias without factors, or no blocks to work from."""
+    seen = split_mask(call)
+    reasons = [*_lacks(call), *_unable(call)]
+    if seen.fixed is None:
+        return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
+    if torch.compiler.is_compiling():
+        needed = (_key(), _key(back=True)) if _trains(call) else (_key(),)
+        prepared = all(key in seen.fixed.memo for key in needed)
+        return reasons if prepared else [*reasons, "the mask was not prepared outside the graph; call ops.prepare first"]
+    if not reasons and chosen_pattern(call, seen.fixed).tiles is None:
+        reasons.append("too many different mixed blocks; the mask has no block structure")
+    return reasons
+
+
+def unprofitable(call: AttentionCall) -> list[str]:
+    """Too short, or so many blocks, a mixed one counted for more than an open one, that dense is faster."""
+    n, m = call.q.shape[2], call.k.shape[2]
+    if min(n, m) < MIN_TOKENS:
+        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
+    found = found_pattern(call)
+    full, mixed = counts(found)
+    share, limit = (full + MIXED_UNIT * mixed) / found.map.numel(), WORTH / UNIT
+    return [f"blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
+
+
+def ready(call: AttentionCall) -> None:
+    """Prepare the lists of the forward pass, and the transposed ones where a gradient will be asked for."""
+    fixed = split_mask(call).fixed
+    if fixed is not None:
+        _lists(call, fixed)
+
+
+def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
+    """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair.
+
+    Raises ValueError where the call has no fixed mask.
+    """
+    from saccade.ops.triton_kernel.operator import attend_blocks
+
+    seen = split_mask(call)
+    if seen.fixed is None:
+        raise ValueError("triton works on the blocks of a fixed mask; this call has none")
+    folded = operands(call)
+    lists, back = _lists(call, seen.fixed)
+    keep = _by_row(seen.keep, call.q.shape[0])
+    out, lse = attend_blocks(folded.q, folded.k, folded.v, keep, lists, back, folded.scale)
+    return Partial(out, lse if want_lse else None)
+
+
+def flops(call: AttentionCall) -> int:
+    """2 (w + dv) for each pair of a computed block."""
+    found = found_pattern(call)
+    return 2 * _computed(call) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
+
+
+def bytes(call: AttentionCall) -> int:
+    """q and out once, and every key and value block once for each query block that reads it."""
+    b, h, n, _ = call.q.shape
+    read = _computed(call) * found_pattern(call).size[1]
+    return (b * h * n + read) * (width(call) + call.v.shape[-1]) * call.q.element_size()
+
+
+def _computed(call: AttentionCall) -> int:
+    """Blocks computed, over all batch rows and heads."""
+    found = found_pattern(call)
+    return round(found.kept * call.q.shape[0] * call.q.shape[1] / (found.map.shape[0] * found.map.shape[1]))
+
+
+def _lacks(call: AttentionCall) -> list[str]:
+    """What the machine lacks."""
+    if not _installed():
+        return ["the package triton is not installed; pip install triton"]
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return []
+    if call.q.device.type != "cuda":
+        return [f"it runs on CUDA devices, not on {call.q.device.type}"]
+    if torch.version.hip is not None:
+        return ["its tiles are made for NVIDIA's cards"]
+    found = torch.cuda.get_device_capability(call.q.device)
+    return [f"compute capability {found[0]}.{found[1]}; it needs 8.0"] if found < CAPABILITY else []
+
+
+def _unable(call: AttentionCall) -> list[str]:
+    """What the kernel cannot do with the call."""
+    q, k, v = call.q, call.k, call.v
+    widest = max(width(call), v.shape[-1])
+    checks = {
+        f"{q.dtype} is not a type it takes": q.dtype not in TYPES,
+        f"k is {k.dtype} and v {v.dtype}, q is {q.dtype}": not q.dtype == k.dtype == v.dtype,
+        "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
+        f"{widest} columns; it takes {MAX_WIDTH} at most": widest > MAX_WIDTH,
+        f"{q.shape[1]} query heads are no multiple of {k.shape[1]} key heads": q.shape[1] % k.shape[1] != 0,
+    }
+    return [reason for reason, holds in checks.items() if holds]
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def _trains(call: AttentionCall) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
+
+
+def _key(*, back: bool = False) -> tuple[str, str]:
+    return "triton", "back" if back else "forward"
+
+
+def _lists(call: AttentionCall, fixed: Fixed) -> tuple[KernelLists, Lists | None]:
+    lists = fixed.once(_key(), lambda: kernel_lists(chosen_pattern(call, fixed)))
+    if not _trains(call):
+        return lists, None
+    return lists, fixed.once(_key(back=True), lambda: transposed(chosen_pattern(call, fixed)))
+
+
+def _by_row(keep: Bool[Tensor, "#b m"] | None, b: int) -> Bool[Tensor, "b m"] | None:
+    return None if keep is None else keep.expand(b, -1)
