@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from saccade.cli import app, bench_overhead
-from saccade.studies.speed.overhead import overheads
+from saccade.studies.speed.overhead import SIZES, measure
 
 pytestmark = pytest.mark.host
 
@@ -26,4 +26,4 @@ def test_each_size_is_a_row_of_paired_times(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_one_pair_is_too_few() -> None:
     with pytest.raises(ValueError, match="repeats=1 must be at least 2, for a median with quartiles"):
-        overheads(repeats=1)
+        measure("tiny", *SIZES["tiny"], repeats=1)

@@ -3,6 +3,7 @@
 A paper's `experiment.py`, or a file of `saccade.studies`, holds one `EXPERIMENT`; `saccade reproduce NAME` runs it.
 """
 
+from saccade.experiments.bench_file import BenchFile as BenchFile
 from saccade.experiments.blocks import ArmTable as ArmTable
 from saccade.experiments.blocks import Column as Column
 from saccade.experiments.blocks import Lines as Lines
@@ -24,6 +25,7 @@ from saccade.experiments.training import Training as Training
 __all__ = [
     "ArmTable",
     "Bench",
+    "BenchFile",
     "Claim",
     "Column",
     "Experiment",

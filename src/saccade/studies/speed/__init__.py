@@ -11,7 +11,7 @@ from typing import Any
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.metrics.machine import best_device
 from saccade.studies.speed.kernels import KernelCases
-from saccade.studies.speed.overhead import SIZES, overheads
+from saccade.studies.speed.overhead import SIZES, measure
 from saccade.ui.markdown import markdown_table
 
 __all__ = ["EXPERIMENT"]
@@ -97,6 +97,6 @@ def kernels(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def overhead(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each size."""
-    sizes = {name: SIZES[name] for name in bench.settings.sizes}
-    found = overheads(repeats=bench.settings.repeats, sizes=sizes, device=best_device(), progress=bench.progress)
-    yield from map(asdict, found)
+    for done, size in enumerate(bench.settings.sizes):
+        bench.progress(done, len(bench.settings.sizes), f"{size}: {bench.settings.repeats} pairs")
+        yield asdict(measure(size, *SIZES[size], bench.settings.repeats, best_device()))

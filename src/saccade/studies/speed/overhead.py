@@ -6,7 +6,7 @@ visits of attached / plain. Two sizes: tiny, where a step is mostly Python, and 
 """
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -39,25 +39,13 @@ class Overhead:
     repeats: int
 
 
-def overheads(
-    *,
-    repeats: int = 30,
-    sizes: Mapping[str, Size] = SIZES,
-    device: str = "cpu",
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
-) -> list[Overhead]:
-    """Every size. Cost: 2 repeats steps of the long one. Raises ValueError below 2 repeats."""
+def measure(size: str, shape: Mapping[str, int], steps: int, repeats: int, device: str = "cpu") -> Overhead:
+    """Plain and attached in turn, the one that goes first changing each time; one pair beforehand is not counted.
+
+    Raises ValueError below 2 repeats.
+    """
     if repeats < 2:
         raise ValueError(f"repeats={repeats} must be at least 2, for a median with quartiles")
-    found = []
-    for number, (size, (shape, steps)) in enumerate(sizes.items()):
-        progress(number, len(sizes), f"{size}: {repeats} pairs")
-        found.append(measure(size, shape, steps, repeats, device))
-    return found
-
-
-def measure(size: str, shape: Mapping[str, int], steps: int, repeats: int, device: str = "cpu") -> Overhead:
-    """Plain and attached in turn, the one that goes first changing each time; one pair beforehand is not counted."""
     model, inputs = flux(**shape)
     model = model.to(device)
     inputs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
