@@ -12,8 +12,6 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
@@ -34,6 +32,7 @@ MIXED_UNIT = 1.27
 WORTH = 0.9  # of the dense time
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPABILITY = (8, 0)
+FORWARD, BACK = ("triton", "forward"), ("triton", "back")  # keys of the memo
 
 
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
@@ -43,8 +42,7 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     if seen.fixed is None:
         return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
     if torch.compiler.is_compiling():
-        needed = (_key(), _key(back=True)) if _trains(call) else (_key(),)
-        prepared = all(key in seen.fixed.memo for key in needed)
+        prepared = FORWARD in seen.fixed.memo
         return reasons if prepared else [*reasons, "the mask was not prepared outside the graph; call ops.prepare first"]
     if not reasons and chosen_pattern(call, seen.fixed).tiles is None:
         reasons.append("too many different mixed blocks; the mask has no block structure")
@@ -63,10 +61,10 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 
 def ready(call: AttentionCall) -> None:
-    """Prepare the lists of the forward pass, and the transposed ones where a gradient will be asked for."""
+    """Prepare the lists of the forward pass, and the transposed ones where gradients are on."""
     fixed = split_mask(call).fixed
     if fixed is not None:
-        _lists(call, fixed)
+        _lists(call, fixed, torch.is_grad_enabled())
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
@@ -80,9 +78,11 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     if seen.fixed is None:
         raise ValueError("triton works on the blocks of a fixed mask; this call has none")
     folded = operands(call)
-    lists, back = _lists(call, seen.fixed)
-    keep = _by_row(seen.keep, call.q.shape[0])
-    out, lse = attend_blocks(folded.q, folded.k, folded.v, keep, lists, back, folded.scale)
+    q, k, v = folded.q, folded.k, folded.v
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    lists, back = _lists(call, seen.fixed, trains)
+    keep = None if seen.keep is None else seen.keep.expand(len(q), -1)
+    out, lse = attend_blocks(q, k, v, keep, lists, back, folded.scale)
     return Partial(out, lse if want_lse else None)
 
 
@@ -138,20 +138,8 @@ def _installed() -> bool:
     return find_spec("triton") is not None
 
 
-def _trains(call: AttentionCall) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
-
-
-def _key(*, back: bool = False) -> tuple[str, str]:
-    return "triton", "back" if back else "forward"
-
-
-def _lists(call: AttentionCall, fixed: Fixed) -> tuple[KernelLists, Lists | None]:
-    lists = fixed.once(_key(), lambda: kernel_lists(chosen_pattern(call, fixed)))
-    if not _trains(call):
+def _lists(call: AttentionCall, fixed: Fixed, trains: bool) -> tuple[KernelLists, Lists | None]:
+    lists = fixed.once(FORWARD, lambda: kernel_lists(chosen_pattern(call, fixed)))
+    if not trains:
         return lists, None
-    return lists, fixed.once(_key(back=True), lambda: transposed(chosen_pattern(call, fixed)))
-
-
-def _by_row(keep: Bool[Tensor, "#b m"] | None, b: int) -> Bool[Tensor, "b m"] | None:
-    return None if keep is None else keep.expand(b, -1)
+    return lists, fixed.once(BACK, lambda: transposed(chosen_pattern(call, fixed)))

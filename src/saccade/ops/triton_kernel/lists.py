@@ -54,7 +54,7 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
     return KernelLists(
         size=pattern.size,
         heads_of=(pattern.map.shape[0], pattern.map.shape[1]),
-        forward=_listed(pattern.map, pattern.tile_of),
+        forward=listed(pattern.map, pattern.tile_of),
         bits=packed(pattern.tiles),
         order_q=_numbers(pattern.order_q, pattern.n) if moved else None,
         order_k=_numbers(pattern.order_k, pattern.m) if moved else None,
@@ -63,7 +63,7 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
 
 def transposed(pattern: Pattern) -> Lists:
     """The query blocks that read each key block: what the gradients of keys and values walk."""
-    return _listed(pattern.map.mT, pattern.tile_of.mT)
+    return listed(pattern.map.mT, pattern.tile_of.mT)
 
 
 def packed(tiles: Bool[Tensor, "T s c"]) -> Int32[Tensor, "T s words"]:
@@ -78,17 +78,18 @@ def counts(pattern: Pattern) -> tuple[int, int]:
     return int((pattern.map == FULL).sum()), int((pattern.map == MIXED).sum())
 
 
-def _listed(map_: UInt8[Tensor, "b h R C"], tile_of: Int[Tensor, "b h R C"]) -> Lists:
+def listed(map_: UInt8[Tensor, "b h R C"], tile_of: Int[Tensor, "b h R C"]) -> Lists:
+    """Lists of a map of blocks, EMPTY, MIXED or FULL, and of the token map of each."""
     kinds, tiles = (x.flatten(0, 1) for x in (map_, tile_of))  # (P R C)
     full, some = (kinds == FULL).sum(-1), (kinds > 0).sum(-1)
     columns = torch.argsort(FULL - kinds.to(torch.int16), dim=-1, stable=True)
-    listed = torch.arange(kinds.shape[-1], device=kinds.device) < some[..., None]
+    taken = torch.arange(kinds.shape[-1], device=kinds.device) < some[..., None]
     starts = some.flatten().cumsum(0).view_as(some) - some
     return Lists(
         order=_int32(torch.argsort(some, dim=-1, descending=True, stable=True)),
         spans=_int32(torch.stack((starts, full, some - full), dim=-1)),
-        cols=_int32(columns[listed]),
-        which=_int32(tiles.gather(-1, columns)[listed]),
+        cols=_int32(columns[taken]),
+        which=_int32(tiles.gather(-1, columns)[taken]),
     )
 
 

@@ -5,6 +5,7 @@ lay q out.
 """
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
 from typing import Any
 
@@ -21,27 +22,31 @@ from saccade.ops.triton_kernel.lists import KernelLists, Lists
 from saccade.ops.triton_kernel.tiles import Pass, Tile, tile_for, two_parts
 
 FARTHEST = 1 << 31  # elements between the first row of a head and its last: rows are counted in 32 bits
-INPUTS = "Tensor q, Tensor k, Tensor v, Tensor? keep, Tensor[] lists, Tensor[] orders, Tensor[] back"
-SHAPE = "int[] shape, float scale"  # size_q, size_k, batch rows and heads of the pattern
+# shape: queries and keys of a block, batch rows and heads of the pattern, the forward's tile (0: the table's)
+INPUTS = (
+    "Tensor q, Tensor k, Tensor v, Tensor? keep, Tensor[] lists, Tensor[] orders, Tensor[] back, "
+    "int[] shape, float scale"
+)
 
 
 def attend_blocks(
     q: Float[Tensor, "b h n w"], k: Float[Tensor, "b hk m w"], v: Float[Tensor, "b hk m dv"],
-    keep: Bool[Tensor, "b m"] | None, lists: KernelLists, back: Lists | None, scale: float,
+    keep: Bool[Tensor, "b m"] | None, lists: KernelLists, back: Lists | None, scale: float, tile: Tile | None = None,
 ) -> tuple[Float[Tensor, "b h n dv"], Float[Tensor, "b h n"]]:  # fmt: skip
     """(out, lse) over the blocks of the lists; queries that see no key get 0 and -inf.
 
     back  transposed lists; they are needed where a gradient will be asked for
+    tile  of the forward pass, in place of the table's
     """
     orders = [] if lists.order_q is None or lists.order_k is None else [lists.order_q, lists.order_k]
-    shape = [*lists.size, *lists.heads_of]
+    shape = [*lists.size, *lists.heads_of, *((0, 0, 0, 0) if tile is None else astuple(tile))]
     return _attend(
-        _reachable(q), _reachable(k), _reachable(v), None if keep is None else keep.contiguous().view(torch.uint8),
+        _reachable(q), _reachable(k), _reachable(v), None if keep is None else keep.to(torch.uint8).contiguous(),
         [*_flat(lists.forward), lists.bits], orders, [] if back is None else _flat(back), shape, scale,
     )  # fmt: skip
 
 
-@triton_op("saccade::block_attention", mutates_args=(), schema=f"({INPUTS}, {SHAPE}) -> (Tensor, Tensor)")
+@triton_op("saccade::block_attention", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor)")
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, lists: Sequence[Tensor], orders: Sequence[Tensor],
     back: Sequence[Tensor], shape: Sequence[int], scale: float,
@@ -49,11 +54,11 @@ def _attend(
     b, h, n, _ = q.shape
     out = _rows_of_heads(q, v.shape[-1])
     lse = q.new_empty(b, h, n, dtype=torch.float32)
-    tile = _tile("forward", q, v, shape)
+    chosen = Tile(*shape[4:]) if shape[4] else _tile("forward", q, v, shape)
     kernel = attend if knobs.runtime.interpret else wrap_triton(attend)
-    kernel[_grid(lists[0], shape[0] // tile.queries, b * h)](
+    kernel[_grid(lists[0], shape[0] // chosen.queries, b * h)](
         q, k, v, out, lse, _or(keep, lse), *lists, *_both(orders, lse), *_strides(q, k, v, out),
-        *_sizes(q, k, lists[0], h), *shape[2:], scale, **_constants(q, v, keep, orders, shape, tile, k.shape[2], 1),
+        *_sizes(q, k, lists[0], h), *shape[2:4], scale, **_constants(q, v, keep, orders, shape, chosen, k.shape[2], 1),
     )  # fmt: skip
     return out, lse
 
@@ -61,7 +66,7 @@ def _attend(
 @triton_op(
     "saccade::block_attention_backward",
     mutates_args=(),
-    schema=f"(Tensor d_out, Tensor d_lse, Tensor out, Tensor lse, {INPUTS}, {SHAPE}) -> (Tensor, Tensor, Tensor)",
+    schema=f"(Tensor d_out, Tensor d_lse, Tensor out, Tensor lse, {INPUTS}) -> (Tensor, Tensor, Tensor)",
 )
 def _backward(
     d_out: Tensor, d_lse: Tensor, out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None,
@@ -70,19 +75,19 @@ def _backward(
     (b, h, n, _), hk = q.shape, k.shape[1]
     dq, dk, dv = (_rows_of_heads(x, x.shape[-1]) for x in (q, k, v))
     delta = torch.empty_like(lse)
-    tile = _tile("queries", q, v, shape)
+    chosen = _tile("queries", q, v, shape)
     kernel = attend_queries if knobs.runtime.interpret else wrap_triton(attend_queries)
-    kernel[_grid(lists[0], shape[0] // tile.queries, b * h)](
+    kernel[_grid(lists[0], shape[0] // chosen.queries, b * h)](
         q, k, v, d_out, out, lse, d_lse, delta, dq, _or(keep, lse), *lists, *_both(orders, lse),
-        *_strides(q, k, v, out, d_out, dq), *_sizes(q, k, lists[0], h), *shape[2:], scale,
-        **_constants(q, v, keep, orders, shape, tile, k.shape[2], 1),
+        *_strides(q, k, v, out, d_out, dq), *_sizes(q, k, lists[0], h), *shape[2:4], scale,
+        **_constants(q, v, keep, orders, shape, chosen, k.shape[2], 1),
     )  # fmt: skip
-    tile = _tile("keys", q, v, shape)
+    chosen = _tile("keys", q, v, shape)
     kernel = attend_keys if knobs.runtime.interpret else wrap_triton(attend_keys)
-    kernel[_grid(back[0], shape[1] // tile.keys, b * hk)](
+    kernel[_grid(back[0], shape[1] // chosen.keys, b * hk)](
         q, k, v, d_out, lse, delta, dk, dv, _or(keep, lse), *back, lists[-1], *_both(orders, lse),
-        *_strides(q, k, v, d_out, dk, dv), *_sizes(q, k, back[0], hk), *shape[2:], scale,
-        **_constants(q, v, keep, orders, shape, tile, n, 0),
+        *_strides(q, k, v, d_out, dk, dv), *_sizes(q, k, back[0], hk), *shape[2:4], scale,
+        **_constants(q, v, keep, orders, shape, chosen, n, 0),
     )  # fmt: skip
     return dq, dk, dv
 
@@ -167,7 +172,7 @@ def constants(
     return {
         "W": width, "D": width_v, "W0": w0, "W1": w1, "D0": d0, "D1": d1, "SIZE_Q": size[0], "SIZE_K": size[1],
         "QUERIES": tile.queries, "KEYS": tile.keys, "HAS_KEEP": keep, "HAS_ORDER": order, "SHORT": short,
-        "PRECISION": "ieee" if single else "tf32", "STAGES": tile.stages,
+        "PRECISION": "tf32x3" if single else "tf32", "STAGES": tile.stages,
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ MAX_WIDTH = 256
 LEAST = 16  # columns of a tensor core's product
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tile:
     """queries x keys of one turn, warps of a program, turns whose keys are fetched ahead."""
 
@@ -69,7 +69,7 @@ def _power(n: int) -> int:
 def _row(forward: Size, queries: Size, keys: Size, warps: int, stages: tuple[int, int, int]) -> dict[str, Tile]:
     sizes = {"forward": forward, "queries": queries, "keys": keys}
     return {
-        name: Tile(queries=size[0], keys=size[1], warps=warps, stages=count)
+        name: Tile(*size, warps, count)
         for (name, size), count in zip(sizes.items(), stages, strict=True)
     }
 
@@ -78,22 +78,24 @@ def _row(forward: Size, queries: Size, keys: Size, warps: int, stages: tuple[int
 TABLE: dict[tuple[str, str], dict[int, dict[str, Tile]]] = {
     ("new", "half"): {
         64: _row((128, 64), (128, 64), (64, 128), 8, (3, 2, 2)),
-        96: _row((128, 64), (128, 64), (64, 64), 8, (3, 2, 2)),
-        128: _row((128, 64), (128, 64), (64, 64), 8, (2, 2, 2)),
+        96: _row((128, 64), (128, 64), (32, 128), 8, (3, 2, 2)),
+        128: _row((128, 64), (128, 64), (32, 128), 8, (3, 2, 2)),
+        160: _row((128, 64), (128, 64), (32, 64), 8, (2, 2, 2)),
         256: _row((128, 32), (64, 32), (32, 64), 8, (2, 1, 1)),
     },
     ("old", "half"): {
         64: _row((128, 64), (128, 64), (64, 64), 8, (3, 2, 2)),
-        96: _row((128, 64), (128, 64), (64, 64), 8, (2, 2, 2)),
+        96: _row((128, 64), (128, 64), (32, 64), 8, (2, 2, 2)),
         128: _row((128, 64), (128, 32), (32, 64), 8, (2, 2, 2)),
-        256: _row((128, 32), (64, 32), (32, 64), 8, (2, 1, 1)),
+        160: _row((128, 32), (64, 32), (32, 64), 8, (2, 2, 2)),
+        256: _row((128, 32), (64, 32), (32, 32), 8, (2, 1, 1)),
     },
     ("new", "single"): {
-        128: _row((64, 32), (64, 32), (32, 64), 8, (2, 1, 1)),
-        256: _row((32, 32), (32, 32), (32, 32), 8, (1, 1, 1)),
+        64: _row((64, 32), (64, 32), (16, 32), 4, (2, 1, 1)),
+        256: _row((16, 32), (16, 32), (16, 32), 4, (1, 1, 1)),
     },
     ("old", "single"): {
-        128: _row((64, 32), (64, 32), (32, 64), 8, (2, 1, 1)),
-        256: _row((32, 32), (32, 32), (32, 32), 8, (1, 1, 1)),
+        64: _row((64, 32), (64, 32), (16, 32), 4, (2, 1, 1)),
+        256: _row((16, 32), (16, 32), (16, 32), 4, (1, 1, 1)),
     },
 }
