@@ -4,7 +4,7 @@ The table is made from builds without a card (`saccade reproduce cuda_kernel`): 
 shares fits the card. Nothing is tried out at run time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -49,53 +49,51 @@ def tile_for(
     width, width_v  columns of q and k, and of v
     """
     wide = max(sum(two_parts(width)), sum(two_parts(width_v)))
-    kind = "single" if dtype == torch.float32 else "half"
-    generation = "old" if capability < (9, 0) else "new"
-    row = next(tiles for most, tiles in TABLE[generation, kind].items() if wide <= most)
-    return cut(row[which], size)
+    rows = SINGLE if dtype == torch.float32 else HALF.get(capability[0], HALF[8])
+    row = next(tiles for most, tiles in rows.items() if wide <= most)
+    return cut(row[PASSES.index(which)], size)
 
 
 def cut(tile: Tile, size: Size) -> Tile:
     """The tile for smaller blocks: it must divide them; fewer queries take fewer warps, from four on."""
     queries, keys = min(tile.queries, size[0]), min(tile.keys, size[1])
     warps = max(tile.warps * queries // tile.queries, min(tile.warps, 4))
-    return replace(tile, queries=queries, keys=keys, warps=warps)
+    return Tile(queries, keys, warps, tile.stages)
 
 
 def _power(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _row(forward: Size, queries: Size, keys: Size, warps: int, stages: tuple[int, int, int]) -> dict[str, Tile]:
-    sizes = {"forward": forward, "queries": queries, "keys": keys}
-    return {
-        name: Tile(*size, warps, count)
-        for (name, size), count in zip(sizes.items(), stages, strict=True)
-    }
+PASSES: tuple[Pass, ...] = ("forward", "queries", "keys")
+Row = tuple[Tile, Tile, Tile]  # in the order of PASSES, by the widest of q, k and v
 
-
-# By (generation, type) and the widest of q, k and v: sm_80 to sm_89 have less shared memory than sm_90 and later
-TABLE: dict[tuple[str, str], dict[int, dict[str, Tile]]] = {
-    ("new", "half"): {
-        64: _row((128, 64), (128, 64), (64, 128), 8, (3, 2, 2)),
-        96: _row((128, 64), (128, 64), (32, 128), 8, (3, 2, 2)),
-        128: _row((128, 64), (128, 64), (32, 128), 8, (3, 2, 2)),
-        160: _row((128, 64), (128, 64), (32, 64), 8, (2, 2, 2)),
-        256: _row((128, 32), (64, 32), (32, 64), 8, (2, 1, 1)),
+# Half precision, by major compute capability. Others take those of 8, whose programs share least
+HALF: dict[int, dict[int, Row]] = {
+    8: {
+        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(32, 64, 8, 2)),
+        96: (Tile(128, 32, 8, 3), Tile(128, 64, 8, 2), Tile(32, 64, 8, 2)),
+        128: (Tile(128, 32, 8, 3), Tile(128, 32, 8, 2), Tile(32, 64, 8, 2)),
+        160: (Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 2)),
+        256: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 8, 1)),
     },
-    ("old", "half"): {
-        64: _row((128, 64), (128, 64), (64, 64), 8, (3, 2, 2)),
-        96: _row((128, 64), (128, 64), (32, 64), 8, (2, 2, 2)),
-        128: _row((128, 64), (128, 32), (32, 64), 8, (2, 2, 2)),
-        160: _row((128, 32), (64, 32), (32, 64), 8, (2, 2, 2)),
-        256: _row((128, 32), (64, 32), (32, 32), 8, (2, 1, 1)),
+    9: {
+        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 128, 8, 2)),
+        96: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(32, 128, 8, 2)),
+        128: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(32, 128, 8, 2)),
+        160: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2), Tile(32, 64, 8, 2)),
+        256: (Tile(128, 32, 8, 2), Tile(32, 32, 4, 1), Tile(32, 32, 8, 1)),
     },
-    ("new", "single"): {
-        64: _row((64, 32), (64, 32), (16, 32), 4, (2, 1, 1)),
-        256: _row((16, 32), (16, 32), (16, 32), 4, (1, 1, 1)),
+    10: {
+        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
+        96: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(32, 128, 8, 2)),
+        128: (Tile(128, 64, 8, 3), Tile(128, 32, 8, 2), Tile(32, 64, 8, 2)),
+        160: (Tile(128, 64, 8, 2), Tile(128, 32, 8, 2), Tile(32, 64, 8, 2)),
+        256: (Tile(128, 32, 8, 2), Tile(32, 32, 4, 1), Tile(32, 32, 8, 1)),
     },
-    ("old", "single"): {
-        64: _row((64, 32), (64, 32), (16, 32), 4, (2, 1, 1)),
-        256: _row((16, 32), (16, 32), (16, 32), 4, (1, 1, 1)),
-    },
+}
+# float32, in three products of tensor cores
+SINGLE: dict[int, Row] = {
+    64: (Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(16, 32, 4, 1)),
+    256: (Tile(16, 32, 4, 1), Tile(16, 32, 4, 1), Tile(16, 32, 4, 1)),
 }
