@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 from saccade.core.blocks import FULL, MIXED
 from saccade.core.call import AttentionCall
@@ -230,7 +231,8 @@ def test_graphs_hold_its_launches_forward_and_backward(card: None) -> None:
         """A graph's operators, and in its place what has the shapes of its results."""
         graphs.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
         made = [getattr(x, "meta", {}).get("val") for x in graph.graph.output_node().args[0]]
-        return lambda *args: [torch.zeros(x.shape, dtype=x.dtype) if isinstance(x, torch.Tensor) else x for x in made]
+        shaped = [torch.zeros(x.shape, dtype=x.dtype) if isinstance(x, torch.Tensor) else x for x in made]
+        return make_boxed_func(lambda *args: shaped)
 
     def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         found = attend(at.replace(q=q, k=k, v=v), kernel="triton", want_lse=True)

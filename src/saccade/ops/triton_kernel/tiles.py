@@ -74,7 +74,7 @@ HALF: dict[int, dict[int, Row]] = {
         64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(32, 64, 8, 2)),
         96: (Tile(128, 32, 8, 3), Tile(128, 64, 8, 2), Tile(32, 64, 8, 2)),
         128: (Tile(128, 32, 8, 3), Tile(128, 32, 8, 2), Tile(32, 64, 8, 2)),
-        160: (Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 2)),
+        160: (Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
         256: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 8, 1)),
     },
     9: {
@@ -94,6 +94,6 @@ HALF: dict[int, dict[int, Row]] = {
 }
 # float32, in three products of tensor cores
 SINGLE: dict[int, Row] = {
-    64: (Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(16, 32, 4, 1)),
+    64: (Tile(64, 32, 4, 2), Tile(32, 32, 4, 1), Tile(16, 32, 4, 1)),
     256: (Tile(16, 32, 4, 1), Tile(16, 32, 4, 1), Tile(16, 32, 4, 1)),
 }
