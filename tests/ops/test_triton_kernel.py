@@ -140,7 +140,7 @@ def test_every_tile_divides_its_block(size: int) -> None:
 def test_the_table_has_a_tile_for_every_width_card_and_type() -> None:
     for width in (16, 64, 96, 128, 144, 256):
         for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
-            for dtype in triton_kernel.TYPES:
+            for dtype in triton_kernel.UNIT:
                 for which in ("forward", "queries", "keys"):
                     tile = tile_for(
                         which, capability=capability, width=width, width_v=64, dtype=dtype, size=(128, 128)
@@ -184,7 +184,8 @@ def test_on_cuda_it_comes_first_and_mixed_blocks_count_for_more(monkeypatch: pyt
     monkeypatch.setitem(dispatch.ORDER, "cpu", dispatch.ORDER["cuda"])
     monkeypatch.setattr(triton_kernel, "_lacks", lambda at: [])
     assert choose(sparse()).kernel == "triton"
-    assert choose(sparse(keep=0.9)).reasons["triton"][0].endswith("of all; dense is faster above 64%")
+    assert choose(sparse(keep=0.9)).reasons["triton"][0].endswith("of all; dense is faster above 30%")
+    assert choose(sparse(torch.bfloat16, keep=0.5)).kernel == "triton"
     assert choose(sparse(n=512)).reasons["triton"] == ["512 x 512 tokens; dense is faster below 1024"]
     monkeypatch.setattr(triton_kernel, "MIXED_UNIT", 4.0)
     mixed = call(*operands(1, 2, 2, 1280, 1280), block_mask(1280, 1280, keep=0.1, size=100))
@@ -231,8 +232,8 @@ def test_graphs_hold_its_launches_forward_and_backward(card: None) -> None:
         """A graph's operators, and in its place what has the shapes of its results."""
         graphs.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
         made = [getattr(x, "meta", {}).get("val") for x in graph.graph.output_node().args[0]]
-        shaped = [torch.zeros(x.shape, dtype=x.dtype) if isinstance(x, torch.Tensor) else x for x in made]
-        return make_boxed_func(lambda *args: shaped)
+        like = lambda x: torch.zeros(tuple(x.shape), dtype=x.dtype) if isinstance(x, torch.Tensor) else x  # noqa: E731
+        return make_boxed_func(lambda *args: [like(x) for x in made])
 
     def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         found = attend(at.replace(q=q, k=k, v=v), kernel="triton", want_lse=True)

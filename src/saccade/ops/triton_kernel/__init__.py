@@ -27,10 +27,9 @@ NAME = "triton"
 MIN_TOKENS = 1024  # queries and keys; below, launches take longer than dense attention
 # Time per computed pair as a multiple of the best dense kernel's: estimated from the instructions of builds, never on a
 # card; `bench gpu` measures it, and what a mixed block takes beside an open one
-UNIT = 1.4
+UNIT = {torch.float32: 3.0, torch.bfloat16: 1.4, torch.float16: 1.4}
 MIXED_UNIT = 1.27
 WORTH = 0.9  # of the dense time
-TYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPABILITY = (8, 0)
 FORWARD, BACK = ("triton", "forward"), ("triton", "back")  # keys of the memo
 
@@ -56,7 +55,7 @@ def unprofitable(call: AttentionCall) -> list[str]:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
     found = found_pattern(call)
     full, mixed = counts(found)
-    share, limit = (full + MIXED_UNIT * mixed) / found.map.numel(), WORTH / UNIT
+    share, limit = (full + MIXED_UNIT * mixed) / found.map.numel(), WORTH / UNIT[call.q.dtype]
     return [f"blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
 
 
@@ -124,7 +123,7 @@ def _unable(call: AttentionCall) -> list[str]:
     q, k, v = call.q, call.k, call.v
     widest = max(width(call), v.shape[-1])
     checks = {
-        f"{q.dtype} is not a type it takes": q.dtype not in TYPES,
+        f"{q.dtype} is not a type it takes": q.dtype not in UNIT,
         f"k is {k.dtype} and v {v.dtype}, q is {q.dtype}": not q.dtype == k.dtype == v.dtype,
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
         f"{widest} columns; it takes {MAX_WIDTH} at most": widest > MAX_WIDTH,

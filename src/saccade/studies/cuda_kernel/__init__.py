@@ -15,7 +15,8 @@ from saccade.ui.markdown import markdown_table
 
 __all__ = ["EXPERIMENT"]
 
-HEAD = ("card", "pass", "type", "columns of q and v", "tile", "warps", "registers", "spilled, bytes", "shared, KiB")
+HEAD = ("card", "type", "columns of q and v", "forward", "gradients of queries", "of keys and values")
+CASE = ("target", "dtype", "width", "width_v")  # columns that tell a row of the page apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,25 @@ class Settings:
 
 
 def build_table(results: Results, figures: Figures) -> str:
-    """A row for each build."""
-    return markdown_table(HEAD, map(cells, results.rows("builds")))
+    """A row for each card, type and width."""
+    rows = results.rows("builds")
+    found = dict.fromkeys(tuple(row[name] for name in CASE) for row in rows)
+    return markdown_table(HEAD, (cells(results, dict(zip(CASE, case, strict=True))) for case in found))
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """One build's cells."""
-    made = [row[name] for name in ("registers", "spilled", "shared")]
-    shown = ("no Triton",) * 3 if None in made else (str(made[0]), str(made[1]), f"{made[2] / 1024:.0f}")
-    return (
-        f"sm_{row['target']}", row["pass"], row["dtype"], f"{row['width']}, {row['width_v']}",
-        f"{row['queries']} x {row['keys']}", str(row["warps"]), *shown,
-    )  # fmt: skip
+def cells(results: Results, case: Row) -> tuple[str, ...]:
+    """What the three passes take."""
+    passes = (results.rows("builds", **case, **{"pass": which})[0] for which in PASSES)
+    return f"sm_{case['target']}", case["dtype"], f"{case['width']}, {case['width_v']}", *map(taken, passes)
+
+
+def taken(row: Row) -> str:
+    """Tile, warps, registers and shared memory of one build, and what it spills."""
+    tile = f"{row['queries']} x {row['keys']}, {row['warps']}"
+    if row["registers"] is None:
+        return f"{tile}: not built"
+    spilled = f", {row['spilled']} B spilled" if row["spilled"] else ""
+    return f"{tile}: {row['registers']}, {row['shared'] / 1024:.0f} KiB{spilled}"
 
 
 EXPERIMENT: Experiment[Any] = Experiment(
