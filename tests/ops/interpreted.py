@@ -98,7 +98,8 @@ def differentiated(at: AttentionCall) -> Found:
 
 
 def small(
-    shape: tuple[int, int, int, int, int] = (1, 2, 2, 70, 90), d: int = 16, dv: int = 16, dtype: torch.dtype = torch.float32,
+    shape: tuple[int, int, int, int, int] = (1, 2, 2, 70, 90), d: int = 16, dv: int = 16,
+    dtype: torch.dtype = torch.float32,
     *, padded: int = 0, biased: bool = False, by_head: bool = False, keep: float = 0.4,
 ) -> AttentionCall:  # fmt: skip
     """A call whose pattern has blocks of 32."""
@@ -137,8 +138,9 @@ CASES: dict[str, Callable[[], Found]] = {
     "order and factors": of_an_order,
     "float16": lambda: compared(at := small(dtype=torch.float16)) | differentiated(at),
     "bfloat16 factors": lambda: compared(at := small(d=64, dv=40, dtype=HALF, biased=True)) | differentiated(at),
-    "by batch, head and padding": lambda: compared(at := small((2, 4, 2, 45, 77), 24, 16, by_head=True, padded=9))
-    | differentiated(at),
+    "by batch, head and padding": lambda: (
+        compared(at := small((2, 4, 2, 45, 77), 24, 16, by_head=True, padded=9)) | differentiated(at)
+    ),
     "wide": lambda: compared(at := small((1, 1, 1, 33, 64), d=136, dv=128)) | differentiated(at),
     "blocks of 128": whole_blocks,
 }

@@ -23,7 +23,7 @@ from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.split_mask import split_mask
 from saccade.ops.triton_kernel.lists import Lists, kernel_lists, packed, transposed
 from saccade.ops.triton_kernel.tiles import HALF, MAX_WIDTH, SINGLE, Tile, cut, tile_for, two_parts
-from tests.ops.cases import biases, block_mask, call, operands, padding
+from tests.ops.cases import block_mask, call, operands, padding
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
@@ -142,9 +142,7 @@ def test_the_table_has_a_tile_for_every_width_card_and_type() -> None:
         for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
             for dtype in triton_kernel.UNIT:
                 for which in ("forward", "queries", "keys"):
-                    tile = tile_for(
-                        which, capability=capability, width=width, width_v=64, dtype=dtype, size=(128, 128)
-                    )
+                    tile = tile_for(which, capability=capability, width=width, width_v=64, dtype=dtype, size=(128, 128))
                     assert tile.queries * tile.keys <= 128 * 128
 
 
@@ -171,9 +169,7 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 @needs_triton
 @pytest.mark.parametrize(("found", "reason"), [((7, 5), ["compute capability 7.5; it needs 8.0"]), ((9, 0), [])])
-def test_old_cards_are_refused(
-    monkeypatch: pytest.MonkeyPatch, found: tuple[int, int], reason: list[str]
-) -> None:
+def test_old_cards_are_refused(monkeypatch: pytest.MonkeyPatch, found: tuple[int, int], reason: list[str]) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: found)
     at: Any = SimpleNamespace(q=SimpleNamespace(device=torch.device("cuda", 0)))
     assert triton_kernel._lacks(at) == reason
@@ -231,7 +227,8 @@ def test_graphs_hold_its_launches_forward_and_backward(card: None) -> None:
     def kept(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., list[torch.Tensor]]:
         """A graph's operators, and in its place what has the shapes of its results."""
         graphs.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
-        made = [getattr(x, "meta", {}).get("val") for x in graph.graph.output_node().args[0]]
+        results: Any = graph.graph.output_node().args[0]
+        made = [getattr(x, "meta", {}).get("val") for x in results]
         like = lambda x: torch.zeros(tuple(x.shape), dtype=x.dtype) if isinstance(x, torch.Tensor) else x  # noqa: E731
         return make_boxed_func(lambda *args: [like(x) for x in made])
 

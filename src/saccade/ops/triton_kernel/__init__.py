@@ -1,8 +1,8 @@
 """Block-sparse attention on CUDA by kernels of this library in Triton: forward with lse, and backward.
 
-It works from the same patterns as `gather`. Open blocks come before mixed ones, whose token map is one bit a pair; token
-orders, padding given at the call and grouped heads are read where they stand, so nothing is permuted or repeated. Widths
-are two powers of two, so the columns of a factored bias cost only themselves. float32, bfloat16 and float16.
+It works from the same patterns as `gather`. Open blocks come before mixed ones, whose token map is one bit a pair;
+token orders, padding given at the call and grouped heads are read where they stand, so nothing is permuted or repeated.
+Widths are two powers of two, so the columns of a factored bias cost only themselves. float32, bfloat16 and float16.
 Triton compiles a kernel at its first call, for a second or so. Without the package `triton` and on other devices it
 refuses, except under Triton's interpreter (TRITON_INTERPRET=1), where it runs on the CPU, very slowly, for tests.
 """
@@ -42,7 +42,9 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
         return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
     if torch.compiler.is_compiling():
         prepared = FORWARD in seen.fixed.memo
-        return reasons if prepared else [*reasons, "the mask was not prepared outside the graph; call ops.prepare first"]
+        return (
+            reasons if prepared else [*reasons, "the mask was not prepared outside the graph; call ops.prepare first"]
+        )
     if not reasons and chosen_pattern(call, seen.fixed).tiles is None:
         reasons.append("too many different mixed blocks; the mask has no block structure")
     return reasons

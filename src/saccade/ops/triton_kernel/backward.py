@@ -1,9 +1,12 @@
-"""The backward kernels: gradients of queries from the lists of the forward, of keys and values from the transposed ones.
+"""The backward kernels: gradients of queries by the forward's lists, of keys and values by the transposed ones.
 
-dS = P (dO V^T + dlse - rowsum(dO O)), with P made again from lse. Every gradient has one program that sums it, so there
-is no atomic addition and a repeated call gives the same bits. `attend_queries` writes delta = rowsum(dO O) - dlse, which
-`attend_keys`, launched after it, reads.
+dS = P (dO V^T + dlse - rowsum(dO O)), with P made again from lse. Every gradient has one program that sums it, so
+nothing is added atomically and a repeated call gives the same bits. `attend_queries` writes
+delta = rowsum(dO O) - dlse; `attend_keys`, launched after it, reads it.
 """
+# Triton compiles these functions from their source, by rules of its own:
+# pyright: reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

@@ -2,6 +2,9 @@
 
 Scores are kept in powers of two; lse is the natural one. A query without a key gives 0 and -inf.
 """
+# Triton compiles these functions from their source, by rules of its own:
+# pyright: reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
@@ -97,14 +100,14 @@ def attend(
     start, full, mixed = tl.load(span), tl.load(span + 1), tl.load(span + 2)
     sum0, sum1, top, total = walk(
         q0, q1, sum0, sum1, top, total, K, V, KEEP, ORDER_K, BITS, COLS + start, WHICH + start, full, queries, m,
-        stride_kn, stride_vn, scale * LOG2E, W, D, W0, W1, D0, D1, SIZE_Q, SIZE_K, KEYS, False, HAS_KEEP, HAS_ORDER, SHORT,
-        PRECISION, STAGES,
+        stride_kn, stride_vn, scale * LOG2E, W, D, W0, W1, D0, D1, SIZE_Q, SIZE_K, KEYS, False, HAS_KEEP, HAS_ORDER,
+        SHORT, PRECISION, STAGES,
     )  # fmt: skip
     start += full
     sum0, sum1, top, total = walk(
         q0, q1, sum0, sum1, top, total, K, V, KEEP, ORDER_K, BITS, COLS + start, WHICH + start, mixed, queries, m,
-        stride_kn, stride_vn, scale * LOG2E, W, D, W0, W1, D0, D1, SIZE_Q, SIZE_K, KEYS, True, HAS_KEEP, HAS_ORDER, SHORT,
-        PRECISION, STAGES,
+        stride_kn, stride_vn, scale * LOG2E, W, D, W0, W1, D0, D1, SIZE_Q, SIZE_K, KEYS, True, HAS_KEEP, HAS_ORDER,
+        SHORT, PRECISION, STAGES,
     )  # fmt: skip
     some = total > 0
     sum0, sum1 = times_rows(sum0, sum1, 1.0 / tl.where(some, total, 1.0), D1)

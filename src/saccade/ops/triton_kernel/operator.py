@@ -1,7 +1,7 @@
 """The kernels as one operator for autograd and for graphs: inductor and CUDA graphs see the launches inside.
 
-Rows are fetched and written by number, so nothing is permuted, padded or copied; output rows lie (b, n, h, dv), as hosts
-lay q out.
+Rows are fetched and written by number, so nothing is permuted, padded or copied; rows of the output lie (b, n, h, dv),
+as hosts lay q out.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def _attend(
     out = _rows_of_heads(q, v.shape[-1])
     lse = q.new_empty(b, h, n, dtype=torch.float32)
     chosen = Tile(*shape[4:]) if shape[4] else _tile("forward", q, v, shape)
-    kernel = attend if knobs.runtime.interpret else wrap_triton(attend)
+    kernel: Any = attend if knobs.runtime.interpret else wrap_triton(attend)
     kernel[_grid(lists[0], shape[0] // chosen.queries, b * h)](
         q, k, v, out, lse, _or(keep, lse), *lists, *_both(orders, lse), *_strides(q, k, v, out),
         *_sizes(q, k, lists[0], h), *shape[2:4], scale, **_constants(q, v, keep, orders, shape, chosen, k.shape[2], 1),
@@ -76,7 +76,7 @@ def _backward(
     dq, dk, dv = (_rows_of_heads(x, x.shape[-1]) for x in (q, k, v))
     delta = torch.empty_like(lse)
     chosen = _tile("queries", q, v, shape)
-    kernel = attend_queries if knobs.runtime.interpret else wrap_triton(attend_queries)
+    kernel: Any = attend_queries if knobs.runtime.interpret else wrap_triton(attend_queries)
     kernel[_grid(lists[0], shape[0] // chosen.queries, b * h)](
         q, k, v, d_out, out, lse, d_lse, delta, dq, _or(keep, lse), *lists, *_both(orders, lse),
         *_strides(q, k, v, out, d_out, dq), *_sizes(q, k, lists[0], h), *shape[2:4], scale,

@@ -3,6 +3,9 @@
 A matrix of rows has one or two parts of columns, x0 and x1, so that 80 columns cost 64 + 16 and not 128; where one part
 does, x1 is x0 again and never read.
 """
+# Triton compiles these functions from their source, by rules of its own:
+# pyright: reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

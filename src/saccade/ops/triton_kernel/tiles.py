@@ -1,7 +1,7 @@
 """How much a program of the kernel holds: widths as two powers of two, and a table of tiles by card, width and type.
 
-The table is made from builds without a card (`saccade reproduce cuda_kernel`): no register is spilled, and what a program
-shares fits the card. Nothing is tried out at run time.
+The table comes from builds without a card (`saccade reproduce cuda_kernel`): in half precision none spills a register,
+and what a program shares fits the card. Nothing is tried out at run time.
 """
 
 from dataclasses import dataclass

@@ -78,9 +78,7 @@ def build_row(target: int, dtype: str, width: int, width_v: int, which: Any) -> 
     from saccade.ops.triton_kernel.tiles import tile_for
 
     kind = getattr(torch, dtype)
-    tile = tile_for(
-        which, capability=divmod(target, 10), width=width, width_v=width_v, dtype=kind, size=(128, 128)
-    )
+    tile = tile_for(which, capability=divmod(target, 10), width=width, width_v=width_v, dtype=kind, size=(128, 128))
     about = {"target": target, "pass": which, "dtype": dtype, "width": width, "width_v": width_v, **asdict(tile)}
     if find_spec("triton") is None:
         yield about | dict.fromkeys(("registers", "spilled", "shared"))

@@ -1,4 +1,4 @@
-"""Kernels against float64 on the card: types, widths, padding, orders, grouped heads; whether they wait; CUDA graphs."""
+"""Kernels against float64 on the card, by type, width and form of the call; whether they wait; CUDA graphs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor

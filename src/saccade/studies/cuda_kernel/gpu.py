@@ -35,7 +35,8 @@ class GpuBench:
 
     widths     compared with float64, in each of `dtypes` and `forms`
     lengths    in tokens, timed with `heads` heads of `width` columns at `shares` of the blocks
-    side       of the calls compared, of the library's whole calls and of the model: side x 2 side tokens, or side x side
+    side       of the calls compared, side x 2 side tokens; `call_side`: of whole calls that are timed
+    model      options of a DiT
     processes  that compile kernels side by side; 0: none, for a CPU
     """
 
@@ -59,8 +60,8 @@ class GpuBench:
 
 
 DRY = GpuBench(
-    device="cpu", dtypes=("float32",), widths=((16, 0, 16),), forms=("plain",), side=6, lengths=(70,), heads=1, width=16,
-    shares=(1.0,), tiles=1, dtype="float32", rounds=1, call_side=5,
+    device="cpu", dtypes=("float32",), widths=((16, 0, 16),), forms=("plain",), side=6, lengths=(70,), heads=1,
+    width=16, shares=(1.0,), tiles=1, dtype="float32", rounds=1, call_side=5,
     model=(("depth", 1), ("width", 16), ("heads", 1), ("side", 16)), processes=0,
 )  # fmt: skip
 
@@ -148,7 +149,7 @@ def calls(shape: Shape, kernel: str, side: int) -> Iterator[Row]:
 
 def model(bench: GpuBench) -> Iterator[Row]:
     """A DiT of this library, plain and with CLEAR attached: times in turn, and what waits for the card."""
-    sizes = dict(bench.model)
+    sizes: dict[str, Any] = dict(bench.model)
     net = DiT(**sizes).to(bench.device, times.TYPES[bench.dtype]).eval()
     side = sizes["side"]
     x = torch.randn(1, net.config.channels, side, side, device=bench.device, dtype=times.TYPES[bench.dtype])
@@ -161,8 +162,8 @@ def model(bench: GpuBench) -> Iterator[Row]:
             attached = in_turn({"": step}, bench.rounds, warm=2, device=bench.device)[""]
             waited = number_of_waits(step)
     yield {
-        "tokens": layout.n, "plain_ms": 1e3 * statistics.median(plain), "attached_ms": 1e3 * statistics.median(attached),
-        "waits": waited,
+        "tokens": layout.n, "plain_ms": 1e3 * statistics.median(plain),
+        "attached_ms": 1e3 * statistics.median(attached), "waits": waited,
     }  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def number_of_waits(work: Callable[[], object]) -> int | None:
 
 
 def summary(rows: Iterable[Row]) -> list[Row]:
-    """By length: the kernel's time a block over the best dense kernel's (UNIT), and a mixed block's over an open one's."""
+    """By length: time over all blocks by the best dense kernel's (UNIT), and of mixed blocks by that of open ones."""
     timed = [row for row in rows if "ms" in row]
     found = []
     for n in dict.fromkeys(row["n"] for row in timed if "share" in row):

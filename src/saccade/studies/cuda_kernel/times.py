@@ -1,4 +1,4 @@
-"""Times on the card: torch's dense kernels, this kernel by share of blocks, open or mixed, and by tile; flex and gather."""
+"""Times on the card: torch's dense kernels, this one by share of blocks, open or mixed, and by tile; whole calls."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class Shape:
 def dense(shape: Shape) -> Iterator[Row]:
     """A row for each of torch's kernels, without a mask and with an additive one; those that refuse say why."""
     q, k, v = shape.operands()
-    masks = {False: None}
+    masks: dict[bool, Tensor | None] = {False: None}
     if shape.n < LONG:
         columns = -(-shape.n // 16) * 16  # a row of a mask begins at a multiple of 16
         masks[True] = q.new_zeros(1, 1, shape.n, columns)[..., : shape.n]
@@ -86,7 +86,9 @@ def by_tile(shape: Shape, tiles: tuple[Tile, ...] = TILES) -> Iterator[Row]:
         lists = lists_of(shape, 0.25, kind)
         for tile in tiles:
             about = {"share": 0.25, "mixed": kind == MIXED}
-            yield from timed(shape, lists, about | {"tile": f"{tile.queries} x {tile.keys}, {tile.warps}, {tile.stages}"}, tile)
+            yield from timed(
+                shape, lists, about | {"tile": f"{tile.queries} x {tile.keys}, {tile.warps}, {tile.stages}"}, tile
+            )
 
 
 def timed(shape: Shape, lists: KernelLists, about: Row, tile: Tile | None = None) -> Iterator[Row]:
@@ -107,7 +109,9 @@ def lists_of(shape: Shape, share: float, kind: int) -> KernelLists:
     short = torch.arange(BLOCK) < (shape.n % BLOCK or BLOCK)
     if shape.n % BLOCK:
         map_[..., -1].clamp_(max=MIXED)
-    tiles = torch.stack((torch.ones(BLOCK, BLOCK), torch.rand(BLOCK, BLOCK, generator=g) < 0.9, short.expand(BLOCK, -1))).bool()
+    tiles = torch.stack(
+        (torch.ones(BLOCK, BLOCK), torch.rand(BLOCK, BLOCK, generator=g) < 0.9, short.expand(BLOCK, -1))
+    ).bool()
     which = torch.ones(1, 1, side, side, dtype=torch.int32)
     which[..., -1] = 2 if shape.n % BLOCK else 1
     forward = listed(map_.to(shape.device), (which * (map_ == MIXED)).to(shape.device))
