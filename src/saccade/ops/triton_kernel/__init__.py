@@ -18,7 +18,7 @@ from saccade.core.partial import Partial
 from saccade.ops.gather import chosen_pattern, found_pattern
 from saccade.ops.operands import has_dense, operands, width
 from saccade.ops.split_mask import Fixed, split_mask
-from saccade.ops.triton_kernel.lists import KernelLists, Lists, counts, kernel_lists, transposed
+from saccade.ops.triton_kernel.lists import KernelLists, Lists, computed, kernel_lists, transposed
 from saccade.ops.triton_kernel.tiles import MAX_WIDTH
 
 __all__ = ["NAME", "bytes", "flops", "ready", "refuses", "run", "unprofitable"]
@@ -56,8 +56,8 @@ def unprofitable(call: AttentionCall) -> list[str]:
     if min(n, m) < MIN_TOKENS:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
     found = found_pattern(call)
-    full, mixed = counts(found)
-    share, limit = (full + MIXED_UNIT * mixed) / found.map.numel(), WORTH / UNIT[call.q.dtype]
+    mixed = int((computed(found)[2] > 0).sum())
+    share, limit = (found.kept + (MIXED_UNIT - 1) * mixed) / found.map.numel(), WORTH / UNIT[call.q.dtype]
     return [f"blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
 
 

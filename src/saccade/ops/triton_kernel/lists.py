@@ -6,10 +6,9 @@ The only place where this kernel reads a `Pattern`.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int, Int32, UInt8
+from jaxtyping import Bool, Int, Int32
 from torch import Tensor
 
-from saccade.core.blocks import FULL, MIXED
 from saccade.ops.pattern import Pattern, Size
 
 WORD = 32  # pairs of one word of bits
@@ -21,7 +20,7 @@ class Lists:
 
     order   blocks of a row, the one that reads most first: what starts first ends last
     spans   by block: where its part of `cols` begins, how many open blocks stand there, how many mixed ones follow
-    cols    numbers of the blocks read; which: the token map of each, counted only where it is mixed
+    cols    numbers of the blocks read; which: the token map of each, 0 where it is open
     """
 
     order: Int32[Tensor, "P B"]
@@ -51,10 +50,11 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
     if pattern.tiles is None:
         raise ValueError("the pattern keeps no token maps: too many of its mixed blocks differ")
     moved = pattern.order is not None
+    b, h, queries, _ = pattern.map.shape
     return KernelLists(
         size=pattern.size,
-        heads_of=(pattern.map.shape[0], pattern.map.shape[1]),
-        forward=listed(pattern.map, pattern.tile_of),
+        heads_of=(b, h),
+        forward=listed(*computed(pattern), (b * h, queries)),
         bits=packed(pattern.tiles),
         order_q=_numbers(pattern.order_q, pattern.n) if moved else None,
         order_k=_numbers(pattern.order_k, pattern.m) if moved else None,
@@ -63,7 +63,28 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
 
 def transposed(pattern: Pattern) -> Lists:
     """The query blocks that read each key block: what the gradients of keys and values walk."""
-    return listed(pattern.map.mT, pattern.tile_of.mT)
+    rows, cols, which = computed(pattern)
+    b, h, queries, keys = pattern.map.shape
+    return listed(rows // queries * keys + cols, rows % queries, which, (b * h, keys))
+
+
+def computed(pattern: Pattern) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"]]:
+    """Of each computed block its query block, numbered over batch rows and heads, its key block and its token map."""
+    rows, cols = pattern.map.flatten(0, 2).nonzero(as_tuple=True)
+    return rows, cols, pattern.tile_of.flatten(0, 2)[rows, cols]
+
+
+def listed(rows: Int[Tensor, " N"], cols: Int[Tensor, " N"], which: Int[Tensor, " N"], shape: Size) -> Lists:
+    """Lists for P x B blocks of `shape`: which of them, `rows`, reads which one, `cols`; token map 0 is open."""
+    places = torch.argsort(rows * 2 + (which > 0), stable=True)
+    some, full = (_count(x, shape) for x in (rows, rows[which == 0]))
+    starts = some.flatten().cumsum(0).view(shape) - some
+    return Lists(
+        order=_int32(torch.argsort(some, dim=-1, descending=True, stable=True)),
+        spans=_int32(torch.stack((starts, full, some - full), dim=-1)),
+        cols=_int32(cols[places]),
+        which=_int32(which[places]),
+    )
 
 
 def packed(tiles: Bool[Tensor, "T s c"]) -> Int32[Tensor, "T s words"]:
@@ -73,24 +94,8 @@ def packed(tiles: Bool[Tensor, "T s c"]) -> Int32[Tensor, "T s words"]:
     return (words - (words >> 31 << 32)).to(torch.int32)  # the highest bit is the sign
 
 
-def counts(pattern: Pattern) -> tuple[int, int]:
-    """How many blocks are open and how many mixed, over the batch rows and heads distinguished."""
-    return int((pattern.map == FULL).sum()), int((pattern.map == MIXED).sum())
-
-
-def listed(map_: UInt8[Tensor, "b h R C"], tile_of: Int[Tensor, "b h R C"]) -> Lists:
-    """Lists of a map of blocks, EMPTY, MIXED or FULL, and of the token map of each."""
-    kinds, tiles = (x.flatten(0, 1) for x in (map_, tile_of))  # (P R C)
-    full, some = (kinds == FULL).sum(-1), (kinds > 0).sum(-1)
-    columns = torch.argsort(FULL - kinds.to(torch.int16), dim=-1, stable=True)
-    taken = torch.arange(kinds.shape[-1], device=kinds.device) < some[..., None]
-    starts = some.flatten().cumsum(0).view_as(some) - some
-    return Lists(
-        order=_int32(torch.argsort(some, dim=-1, descending=True, stable=True)),
-        spans=_int32(torch.stack((starts, full, some - full), dim=-1)),
-        cols=_int32(columns[taken]),
-        which=_int32(tiles.gather(-1, columns)[taken]),
-    )
+def _count(rows: Int[Tensor, " N"], shape: Size) -> Int[Tensor, "P B"]:
+    return torch.bincount(rows, minlength=shape[0] * shape[1]).view(shape)
 
 
 def _numbers(order: Tensor | None, n: int) -> Int32[Tensor, " n"]:

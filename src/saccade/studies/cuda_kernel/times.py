@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from saccade.core.blocks import FULL, MIXED
 from saccade.experiments import Row
 from saccade.metrics.stopwatch import in_turn
 from saccade.ops import dispatch, flex
@@ -75,20 +74,17 @@ def dense(shape: Shape) -> Iterator[Row]:
 def own(shape: Shape, shares: tuple[float, ...]) -> Iterator[Row]:
     """A row for each share of the blocks, all open and all mixed."""
     for share in shares:
-        for kind in (FULL, MIXED):
-            lists = lists_of(shape, share, kind)
-            yield from timed(shape, lists, {"share": share, "mixed": kind == MIXED})
+        for mixed in (False, True):
+            yield from timed(shape, lists_of(shape, share, mixed=mixed), {"share": share, "mixed": mixed})
 
 
-def by_tile(shape: Shape, tiles: tuple[Tile, ...] = TILES) -> Iterator[Row]:
+def by_tile(shape: Shape, tiles: tuple[Tile, ...] = TILES, share: float = 0.25) -> Iterator[Row]:
     """A row for each tile, all blocks open and all mixed."""
-    for kind in (FULL, MIXED):
-        lists = lists_of(shape, 0.25, kind)
+    for mixed in (False, True):
+        lists = lists_of(shape, share, mixed=mixed)
         for tile in tiles:
-            about = {"share": 0.25, "mixed": kind == MIXED}
-            yield from timed(
-                shape, lists, about | {"tile": f"{tile.queries} x {tile.keys}, {tile.warps}, {tile.stages}"}, tile
-            )
+            about = {"share": share, "mixed": mixed, "tile": " ".join(map(str, astuple(tile)))}
+            yield from timed(shape, lists, about, tile)
 
 
 def timed(shape: Shape, lists: KernelLists, about: Row, tile: Tile | None = None) -> Iterator[Row]:
@@ -101,22 +97,19 @@ def timed(shape: Shape, lists: KernelLists, about: Row, tile: Tile | None = None
     yield {"n": shape.n, "blocks": blocks, **about, "ms": shape.median_ms(work)}
 
 
-def lists_of(shape: Shape, share: float, kind: int) -> KernelLists:
+def lists_of(shape: Shape, share: float, *, mixed: bool) -> KernelLists:
     """For each query block as many key blocks as the share asks for, chosen anew; a short last block is mixed."""
-    g, side = torch.Generator().manual_seed(0), -(-shape.n // BLOCK)
-    kept = torch.rand(1, 1, side, side, generator=g).argsort(-1) < max(round(share * side), 1)
-    map_ = (kept * kind).to(torch.uint8)
-    short = torch.arange(BLOCK) < (shape.n % BLOCK or BLOCK)
-    if shape.n % BLOCK:
-        map_[..., -1].clamp_(max=MIXED)
-    tiles = torch.stack(
-        (torch.ones(BLOCK, BLOCK), torch.rand(BLOCK, BLOCK, generator=g) < 0.9, short.expand(BLOCK, -1))
-    ).bool()
-    which = torch.ones(1, 1, side, side, dtype=torch.int32)
-    which[..., -1] = 2 if shape.n % BLOCK else 1
-    forward = listed(map_.to(shape.device), (which * (map_ == MIXED)).to(shape.device))
+    g, side, rest = torch.Generator().manual_seed(0), -(-shape.n // BLOCK), shape.n % BLOCK
+    chosen = torch.rand(side, side, generator=g).argsort(-1) < max(round(share * side), 1)
+    rows, cols = chosen.nonzero(as_tuple=True)
+    which = torch.full_like(cols, int(mixed))
+    if rest:
+        which[cols == side - 1] = 2
+    whole, real = torch.ones(BLOCK, BLOCK, dtype=torch.bool), torch.arange(BLOCK) < (rest or BLOCK)
+    tiles = torch.stack((whole, torch.rand(BLOCK, BLOCK, generator=g) < 0.9, real.expand(BLOCK, -1)))
+    rows, cols, which, bits = (x.to(shape.device) for x in (rows, cols, which, packed(tiles)))
     return KernelLists(
-        size=(BLOCK, BLOCK), heads_of=(1, 1), forward=forward, bits=packed(tiles).to(shape.device), order_q=None,
+        size=(BLOCK, BLOCK), heads_of=(1, 1), forward=listed(rows, cols, which, (1, side)), bits=bits, order_q=None,
         order_k=None,
     )  # fmt: skip
 
