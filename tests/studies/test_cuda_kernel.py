@@ -8,7 +8,7 @@ import torch
 
 from saccade.experiments import Results
 from saccade.experiments.results import newest
-from saccade.ops.triton_kernel.tiles import PASSES, Tile, tile_for
+from saccade.ops.triton_kernel.tiles import PASSES, Pass, Tile, tile_for
 from saccade.studies import cuda_kernel
 from saccade.studies.cuda_kernel import Settings, build_row, build_table, taken
 
@@ -41,6 +41,16 @@ def test_every_build_that_the_page_shows_is_of_todays_tile_and_fits_its_card() -
 def test_a_build_spills_nothing_and_fits_the_card(target: int, widths: tuple[int, int], which: str) -> None:
     (row,) = build_row(target, "bfloat16", *widths, which)
     assert row["spilled"] == 0 and row["shared"] <= SHARED[target] and 64 <= row["registers"] <= 255
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
+@pytest.mark.parametrize("which", PASSES)
+def test_kernels_are_built_for_arguments_of_one_too(which: Pass) -> None:
+    from saccade.ops.triton_kernel.builds import built
+
+    ones = ("h", "hk", "group", "n", "m", "blocks", "pattern_b", "pattern_h")
+    assert built(which, target=90, width=64, width_v=64, ones=ones).spilled == 0
 
 
 def test_without_triton_the_page_says_what_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:

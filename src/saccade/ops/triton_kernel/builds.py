@@ -24,7 +24,6 @@ KERNELS: dict[Pass, Any] = {
     "keys": backward.attend_keys,
 }
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may share, by target
 POINTERS = {"LSE": "fp32", "DLSE": "fp32", "DELTA": "fp32", "KEEP": "u8"}  # of a fixed type; the rest by use
 INDICES = ("ORDER", "SPANS", "COLS", "WHICH", "BITS", "ORDER_Q", "ORDER_K")
 ALIGNED = [["tt.divisibility", 16]]
@@ -42,10 +41,12 @@ class Built:
 def built(
     which: Pass, *, target: int, width: int, width_v: int, dtype: torch.dtype = torch.bfloat16,
     size: Size = (128, 128), keep: bool = False, order: bool = False, short: bool = True, tile: Tile | None = None,
+    ones: tuple[str, ...] = (),
 ) -> Built:  # fmt: skip
     """Compile a kernel as the table says, or for a tile of one's own.
 
     target  80 for sm_80, and so on
+    ones    arguments that are 1 in a call: Triton compiles a kernel of its own for those
     """
     tile = tile or tile_for(
         which, capability=divmod(target, 10), width=width, width_v=width_v, dtype=dtype, size=size
@@ -55,7 +56,7 @@ def built(
         single=dtype == torch.float32,
     )  # fmt: skip
     made = build(
-        _source(KERNELS[which], chosen, TYPES[dtype]),
+        _source(KERNELS[which], chosen | dict.fromkeys(ones, 1), TYPES[dtype]),
         target=GPUTarget("cuda", target, 32),
         options={"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True},
     )
@@ -71,7 +72,8 @@ def _source(kernel: Any, chosen: dict[str, Any], dtype: str) -> ASTSource:
         signature[name] = "constexpr" if name in chosen else _type(name, dtype)
         if signature[name].startswith("*") or name.startswith("stride_"):
             aligned[(at,)] = ALIGNED
-    return ASTSource(fn=kernel, signature=signature, constexprs=chosen, attrs=aligned)
+    fixed = {name: value for name, value in chosen.items() if name in signature}
+    return ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
 
 
 def _type(name: str, dtype: str) -> str:
