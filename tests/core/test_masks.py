@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.core.blocks import EMPTY, FULL, MIXED
@@ -53,6 +53,7 @@ def full(mask: Mask, layout: Layout) -> torch.Tensor:
     return mask.materialize(layout, layout).expand(2, 2, layout.n, layout.n)
 
 
+@settings(max_examples=15)  # twelve maps each
 @given(layout_and_masks(3))
 def test_and_or_commute_associate_and_absorb_themselves(drawn: tuple[Layout, list[Mask]]) -> None:
     layout, (a, b, c) = drawn

@@ -24,10 +24,13 @@ from saccade.core.masks import Mask
 from saccade.core.partial import Partial
 from saccade.core.places import Disc
 from saccade.ops import attend, gather, reference, triton_kernel
+from saccade.ops.block_cost import BlockCost
+from saccade.ops.pattern import Pattern
 from tests.ops.cases import allowed_error, biases, block_mask, call, error, operands, padding, truth, written_out
 
 Found = dict[str, Any]
 HALF = torch.bfloat16
+WHOLE = triton_kernel.COSTS
 
 
 def mend_bfloat16() -> None:
@@ -117,17 +120,21 @@ def ordered() -> AttentionCall:
     return at.replace(layout_q=layout, layout_k=layout)
 
 
+def pattern_of(at: AttentionCall) -> Pattern:
+    return gather.found_pattern(at, triton_kernel.COSTS[at.q.dtype])
+
+
 def of_an_order() -> Found:
     at = ordered()
-    return {"moved": gather.found_pattern(at).order is not None, **compared(at), **differentiated(at)}
+    return {"moved": pattern_of(at).order is not None, **compared(at), **differentiated(at)}
 
 
 def whole_blocks() -> Found:
     """Blocks of 128 as they are used, by the public way in."""
-    gather.SIZE = (128, 128)
+    triton_kernel.COSTS = WHOLE
     at = call(*operands(1, 1, 1, 130, 140, d=64, dv=64), block_mask(130, 140, size=70))
     found = attend(at, kernel="triton", want_lse=True)
-    return {"size": list(gather.found_pattern(at).size), "out": [error(found.out, truth(at).out), 1e-5]}
+    return {"size": list(pattern_of(at).size), "out": [error(found.out, truth(at).out), 1e-5]}
 
 
 GROUPS = (1, 4, 2, 40, 70)
@@ -148,5 +155,5 @@ CASES: dict[str, Callable[[], Found]] = {
 if __name__ == "__main__":
     torch.set_num_threads(1)
     mend_bfloat16()
-    gather.SIZE = (32, 32)
+    triton_kernel.COSTS = dict.fromkeys(WHOLE, (BlockCost((32, 32), 1.0, 1.3),))
     sys.stdout.write(json.dumps({name: CASES[name]() for name in sys.argv[1:]}))

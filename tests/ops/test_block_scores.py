@@ -110,13 +110,50 @@ def test_low_precision_scores_are_summed_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(scores.whole.double(), whole, atol=2e-6 if dtype == torch.float32 else 2e-3, rtol=0)
 
 
-def test_no_tensor_is_larger_than_one_row_of_blocks() -> None:
-    n, block, heads = 512, 16, 3
-    q, k, v = operands(n, heads=heads, key_heads=heads, dtype=torch.float32)
-    call, apart = plain_call(q, k, v, mask=KeyPadding(torch.ones(2, n, dtype=torch.bool))), [False] * 24 + [True] * 8
+@given(n=st.integers(1, 40), block=st.integers(2, 9), queries=st.integers(1, 10), seed=st.integers(0, 99))
+def test_some_queries_stand_for_all_of_their_block(n: int, block: int, queries: int, seed: int) -> None:
+    q, k, v = operands(n, seed=seed)
+    count = -(-n // block)
+    apart = [j % 2 == 1 for j in range(count)]
+    scores = block_scores(plain_call(q, k, v), block, apart, queries)
+    whole, alone = by_hand(q @ k.mT / 2, block, apart)
+    maps = (q @ k.mT / 2).softmax(-1)
+    for i in range(count):
+        length = min(block, n - i * block)
+        chosen = [i * block + (2 * at + 1) * length // (2 * queries) for at in range(queries)]
+        mean = maps[:, :, chosen].mean(2) * length / block
+        expected = torch.nn.functional.pad(mean, (0, -n % block)).unflatten(-1, (-1, block)).mean(-1)
+        if queries < block:
+            torch.testing.assert_close(scores.whole[:, :, i], expected, atol=1e-14, rtol=0)
+    if queries >= block:
+        torch.testing.assert_close(scores.whole, whole, atol=1e-14, rtol=0)
+        torch.testing.assert_close(scores.apart, alone, atol=1e-14, rtol=0)
+
+
+def test_at_least_one_query_is_scored() -> None:
+    with pytest.raises(ValueError, match="queries=0 must be at least 1 of each block; None scores all"):
+        block_scores(plain_call(*operands(8)), 4, (False, True), 0)
+
+
+@pytest.mark.parametrize("room", [1, 40], ids="{} rows of scores".format)
+@pytest.mark.parametrize("masked", [False, True], ids=["open", "masked"])
+@pytest.mark.parametrize("keys", [1, 4096], ids="{} keys".format)
+def test_scores_keep_to_their_room_and_do_not_depend_on_it(
+    room: int, masked: bool, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, block, heads = 96, 16, 3
+    layout = Layout.image_only((1, 8, 12))
+    q, k, v = operands(n, heads=heads, key_heads=heads)
+    call, apart = plain_call(q, k, v, layout=layout, mask=Disc(4) if masked else None), [False] * 4 + [True] * 2
+    usual = block_scores(call, block, apart)
+    monkeypatch.setattr("saccade.ops.block_scores.ROOM", {"cpu": room * n * 8})
+    monkeypatch.setattr("saccade.ops.block_scores.KEYS", keys)
     with Largest() as largest:
-        block_scores(call, block, apart)
-    assert 0 < largest.numel <= 2 * heads * block * n < 2 * heads * n * n // 16
+        scores = block_scores(call, block, apart)
+    torch.testing.assert_close(scores.whole, usual.whole, atol=1e-15, rtol=0)
+    torch.testing.assert_close(scores.apart, usual.apart, atol=1e-15, rtol=0)
+    rows = max(room, 2 * heads) if masked else room  # a map is added to all heads at once
+    assert 0 < largest.numel <= max(rows * n, q.numel())
 
 
 class Largest(TorchDispatchMode):

@@ -19,6 +19,7 @@ from saccade.core.blocks import FULL, MIXED
 from saccade.core.call import AttentionCall
 from saccade.core.masks import lower
 from saccade.ops import attend, choose, dispatch, triton_kernel
+from saccade.ops.block_cost import BlockCost
 from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.split_mask import split_mask
 from saccade.ops.triton_kernel.lists import Lists, kernel_lists, packed, transposed
@@ -140,7 +141,7 @@ def test_every_tile_divides_its_block(size: int) -> None:
 def test_the_table_has_a_tile_for_every_width_card_and_type() -> None:
     for width in (16, 64, 96, 128, 144, 256):
         for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
-            for dtype in triton_kernel.UNIT:
+            for dtype in triton_kernel.COSTS:
                 for which in ("forward", "queries", "keys"):
                     tile = tile_for(which, capability=capability, width=width, width_v=64, dtype=dtype, size=(128, 128))
                     assert tile.queries * tile.keys <= 128 * 128
@@ -180,12 +181,15 @@ def test_on_cuda_it_comes_first_and_mixed_blocks_count_for_more(monkeypatch: pyt
     monkeypatch.setitem(dispatch.ORDER, "cpu", dispatch.ORDER["cuda"])
     monkeypatch.setattr(triton_kernel, "_lacks", lambda at: [])
     assert choose(sparse()).kernel == "triton"
-    assert choose(sparse(keep=0.9)).reasons["triton"][0].endswith("of all; dense is faster above 30%")
+    assert choose(sparse(keep=0.9)).reasons["triton"][0].endswith("of the time of dense, which is taken above 90%")
     assert choose(sparse(torch.bfloat16, keep=0.5)).kernel == "triton"
     assert choose(sparse(n=512)).reasons["triton"] == ["512 x 512 tokens; dense is faster below 1024"]
-    monkeypatch.setattr(triton_kernel, "MIXED_UNIT", 4.0)
-    mixed = call(*operands(1, 2, 2, 1280, 1280), block_mask(1280, 1280, keep=0.1, size=100))
-    assert choose(mixed).reasons["triton"][0].startswith("blocks cost")
+    half = operands(1, 2, 2, 1280, 1280, dtype=torch.bfloat16)
+    mixed = call(*half, block_mask(1280, 1280, keep=0.05, size=100))
+    assert choose(mixed).kernel == "triton"
+    monkeypatch.setattr(triton_kernel, "COSTS", {torch.bfloat16: (BlockCost((128, 128), 1.0, 9.0),)})
+    assert triton_kernel.unprofitable(sparse(torch.bfloat16)) == []
+    assert len(triton_kernel.unprofitable(mixed)) == 1
 
 
 def test_costs_are_those_of_the_computed_blocks() -> None:

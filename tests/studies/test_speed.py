@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from saccade import ops
 from saccade.core.layout import Layout
 from saccade.experiments import Figures, Results
-from saccade.studies.speed import EXPERIMENT, kernel_table
-from saccade.studies.speed.kernels import KernelCases, chunked, disc
+from saccade.ops.chunked import chunked
+from saccade.studies.speed import EXPERIMENT, kernel_table, peak_table, share_of_peak
+from saccade.studies.speed.kernels import KernelCases, disc
 from saccade.studies.speed.overhead import measure
 from tests.ops.cases import error, operands
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_the_disc_is_the_one_nearest_the_density(share: float) -> None:
-    layout, mask = disc(1024, 1, share, torch.Generator())
+    layout, mask = disc(1024, share)
     assert isinstance(layout, Layout)
     assert mask.bind(layout, layout).density() == pytest.approx(share, rel=0.1)
 
@@ -26,15 +28,22 @@ def test_the_written_out_baseline_is_attention() -> None:
     assert error(chunked(q, k, v), true) < 1e-12
 
 
-def test_speed_up_and_efficiency_follow_from_the_times() -> None:
-    cases = KernelCases(n=(600,), density=(0.25,), dtype=("float32",), d=16, rounds=1, kernels=("gather",)).measured(
-        lambda done, total, what: None
-    )
-    assert [case.pattern for case in cases] == ["random", "disc"]
-    for case in cases:
-        (sparse,) = case.sparse
-        assert sparse.speedup == pytest.approx(min(arm.median_ms for arm in case.dense) / sparse.median_ms)
-        assert sparse.speedup and sparse.efficiency == pytest.approx(sparse.speedup * case.density)
+def test_every_arm_of_a_case_is_a_row() -> None:
+    cases = KernelCases(n=(600,), density=(0.25,), dtype=("float32",), d=16, rounds=1, kernels=("gather",)).cases()
+    assert list(cases) == ["600 random 128 float32 0.25", "600 random 64 float32 0.25", "600 disc float32 0.25"]
+    for measure_case in cases.values():
+        *dense, sparse = measure_case()
+        assert [row["kernel"] for row in (*dense, sparse)] == ["sdpa", "chunked", "gather"]
+        assert sparse["speedup"] == pytest.approx(min(row["median_ms"] for row in dense) / sparse["median_ms"])
+        assert sparse["efficiency"] == pytest.approx(sparse["speedup"] * sparse["density"])
+
+
+def test_the_peak_is_measured_beside_full_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share_of_peak, "ROUNDS", 1000)
+    if reason := ops.warm():
+        pytest.skip(reason)
+    (row,) = share_of_peak.peak_rows(300, 1)
+    assert row["n"] == 256 and row["reached"] > 0 and row["peak_gmacs"] > 0 and row["refused"] is None
 
 
 @pytest.mark.host
@@ -54,6 +63,12 @@ ROWS = [
 ]
 
 
+PEAK = [
+    {"n": 4096, "peak_gmacs": 150.2, "reached": 0.756, "refused": None},
+    {"n": 512, "peak_gmacs": None, "reached": None, "refused": "no compiler"},
+]
+
+
 def record(date: str) -> Results:
     """Figures of a machine, made up."""
     settings = {"kernels": {"heads": 2, "d": 64}, "repeats": 3}
@@ -65,6 +80,26 @@ def record(date: str) -> Results:
 def test_the_faster_dense_kernel_of_the_same_case_stands_beside_a_sparse_one(tmp_path: Path) -> None:
     last = kernel_table(record("2026-01-01"), Figures(folder=tmp_path, name="speed")).splitlines()[-1]
     assert last == "| 512 | float32 | disc | 0.50 | 0.60 | 2.0 [0.2] (chunked) | native | 0.5 [0.2] | 4.00x | 2.00 |"
+
+
+def test_blocks_of_different_size_are_different_cases(tmp_path: Path) -> None:
+    results = record("2026-01-01")
+    rows = [
+        row | {"pattern": "random", "block": size, "refused": None} for size in (128, 64) for row in (ROWS[0], ROWS[3])
+    ]
+    rows[0]["median_ms"] = 1.0
+    results.tables["kernels"] = rows + [rows[0] | {"kernel": "flex", "median_ms": None, "refused": "cold"}]
+    *_, large, small = kernel_table(results, Figures(folder=tmp_path, name="speed")).splitlines()
+    assert "| random, blocks of 128 | 0.50 | 0.60 | 1.0 [0.2] (sdpa) | native |" in large
+    assert "| random, blocks of 64 | 0.50 | 0.60 | 3.0 [0.2] (sdpa) | native |" in small
+
+
+def test_the_share_of_the_peak_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    results, figures = record("2026-01-01"), Figures(folder=tmp_path, name="speed")
+    assert peak_table(results, figures) == "Not measured on this machine."
+    results.tables["peak"] = PEAK
+    *_, measured, refused = peak_table(results, figures).splitlines()
+    assert measured == "| 4,096 | 150 | 76% |" and refused == "| 512 |  | no compiler |"
 
 
 def test_records_are_filed_by_date_and_device(tmp_path: Path) -> None:

@@ -53,11 +53,14 @@ def test_all_arms_get_results_that_are_not_made_twice(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_command_adds_arms_and_tells_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saccade.train.budget_comparison.BudgetComparison", lambda: TINY)
-    figures = run(tmp_path, ["dit", 'mine=DiT(ffn="swiglu")'], ["seeds=0,1"], rounds=2)
-    assert [each["arm"] for each in figures["runs"]] == ["dit", "mine", "dit", "mine"]
-    assert figures["times"]["dit"]["forward"] == (1.0, 1.0, 1.0) and figures["times"]["mine"]["step"][1] > 0
-    assert json.loads(json.dumps(figures))["settings"]["budget"] == "macs"
-    assert table(figures).row_count == 2
+    file = tmp_path / "figures.json"
+    bench = run(tmp_path / "runs", ["dit", 'mine=DiT(ffn="swiglu")'], ["seeds=0,1"], rounds=2, file=file)
+    runs, (dit, mine) = bench.rows[:4], bench.rows[4:]
+    assert [each["arm"] for each in runs] == ["dit", "mine", "dit", "mine"]
+    assert (dit["forward"], mine["arm"]) == ((1.0, 1.0, 1.0), "mine") and mine["step"][1] > 0
+    kept = json.loads(file.read_text())
+    assert kept["settings"]["budget"] == "macs" and len(kept["rows"]) == 6
+    assert table(kept["rows"]).row_count == 2
 
 
 def test_budgets_are_met() -> None:

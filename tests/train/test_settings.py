@@ -42,10 +42,14 @@ DENOISER = ArchitectureRecipe(
     evaluation=Evaluation(pictures=16, samples=8, steps=2),
 )
 LANGUAGE = ShakespeareRecipe(
+    source="captions",
     model=ShakespeareLM(hidden=16, heads=2, layers=1, inner=16, context=16),
     train=MaskedStage(fit=Fit(steps=2, precision="no"), lengths=(16,), tokens=32, compile=False),
 )
-JUDGE = ClassifierRecipe(side=16, width=8, judged=16, train=ClassifierStage(fit=Fit(steps=2, precision="no"), batch=4))
+JUDGE = ClassifierRecipe(
+    side=16, width=8, count=64, held=16, judged=16,
+    train=ClassifierStage(fit=Fit(steps=2, precision="no"), batch=4),
+)  # fmt: skip
 
 
 def log_of(folder: Path) -> list[int]:
@@ -192,7 +196,8 @@ def test_a_result_that_tells_no_length_has_that_of_its_checkpoint(tmp_path: Path
 def task(kind: type[ArchitectureTask] = ArchitectureTask, objective: Any = None, **options: Any) -> ArchitectureTask:
     """A denoiser's, as a library's user makes it."""
     model = DiT(depth=1, width=16, heads=2, patch=8, side=32, channels=3, classes=4, learned_variance=False)
-    return kind(model, objective or RectifiedFlow(), open_source("scenes", 32, **SCENES), **options)
+    source, evaluation = open_source("scenes", 32, **SCENES), Evaluation(samples=8, steps=1)
+    return kind(model, objective or RectifiedFlow(), source, evaluation=evaluation, **options)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ class _Benches(Lazy):
         "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
+        "patterns": "saccade.cli.bench_patterns:patterns",
     }
 
 
-app = group(_Benches, "Measure kernels, interception and architectures on this machine.")
+app = group(_Benches, "Measure kernels, block patterns, interception and architectures on this machine.")

@@ -1,17 +1,20 @@
 """`saccade bench architectures`: every architecture at one budget, on the same data, for the same steps."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.printing import console
+from saccade.experiments import BenchFile, Row
 from saccade.metrics.intervals import t_interval
-from saccade.metrics.machine import best_device, device_name, versions
+from saccade.metrics.machine import best_device
 from saccade.ui.progress import progress_bar
+
+TIMES = "times"
 
 
 def architectures(
@@ -22,34 +25,37 @@ def architectures(
     setting: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as source=cifar10")] = None,
     rounds: Annotated[int, typer.Option(help="of timing, all arms in turn; 0: none")] = 9,
     threads: Annotated[int | None, typer.Option(help="CPU threads; the bits of a result depend on them")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
+    seconds: Annotated[float | None, typer.Option(help="begin no run after so long; no limit without it")] = None,
 ) -> None:
     """Train every architecture at one budget and compare quality, speed and memory. Repeating the command goes on."""
-    figures = run(out, arm or [], setting or [], rounds=rounds, threads=threads)
-    console().print(table(figures))
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    bench = run(out, arm or [], setting or [], rounds=rounds, file=json_file, seconds=seconds)
+    console().print(table(bench.rows), bench.note() or "")
 
 
 def run(
-    out: Path, arms: list[str], settings: list[str], *, rounds: int = 9, threads: int | None = None
-) -> dict[str, Any]:
-    """`runs` (one a seed and arm), `times` (quartiles of ratios to the first arm), the settings and the machine."""
-    import torch
-
+    out: Path,
+    arms: list[str],
+    settings: list[str],
+    *,
+    rounds: int = 9,
+    file: Path | None = None,
+    seconds: float | None = None,
+) -> BenchFile:
+    """A row for each run, one a seed and arm, and one for each arm's times (quartiles of ratios to the first arm)."""
     from saccade.train.budget_comparison import BudgetComparison
     from saccade.train.config import override
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     comparison = override(BudgetComparison(), settings)
     comparison = replace(comparison, arms=chosen(arms, comparison.arms)) if arms else comparison
+    bench = BenchFile(file=file, settings=asdict(comparison), device=best_device(), seconds=seconds)
+    cases = {name: lambda result=result: [result()] for name, result in comparison.cases(out).items()}
+    times = {TIMES: lambda: [{"arm": name} | each for name, each in comparison.times(rounds, best_device()).items()]}
     with progress_bar() as progress:
-        runs = comparison.run(out, progress)
-        progress(0, 1, f"timing: {rounds} rounds")
-        times = comparison.times(rounds, best_device()) if rounds else {}
-    about = {"settings": asdict(comparison), "device": device_name(best_device()), "versions": versions()}
-    return {"runs": runs, "times": times, **about}
+        bench.run(cases | (times if rounds else {}), progress)
+    return bench
 
 
 def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -69,13 +75,14 @@ def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def table(figures: dict[str, Any]) -> Table:
+def table(rows: list[Row]) -> Table:
     """A row an arm, its mean over seeds with the 95 % interval where there are three or more."""
     shown = Table(box=None, padding=(0, 2, 0, 0), caption="mean over seeds [95 %]; times are ratios to the first arm")
     for title in ("arm", "width", "parameters", "MMACs", "loss", "Frechet*", "accuracy", "kept KiB", "forward", "step"):
         shown.add_column(title, justify="left" if title == "arm" else "right")
-    for name in dict.fromkeys(run["arm"] for run in figures["runs"]):
-        shown.add_row(*row(name, [run for run in figures["runs"] if run["arm"] == name], figures["times"].get(name)))
+    runs, times = [each for each in rows if each["case"] != TIMES], {r["arm"]: r for r in rows if r["case"] == TIMES}
+    for name in dict.fromkeys(run["arm"] for run in runs):
+        shown.add_row(*row(name, [run for run in runs if run["arm"] == name], times.get(name)))
     return shown
 
 

@@ -3,7 +3,7 @@
 Blocks the mask can judge as a whole are not looked into, so the cost of a map or a count follows the mask's border.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from saccade.core.coarse import Coarse, blocks, unknown
+from saccade.core.coarse import Coarse, Verdict, blocks, unknown
+from saccade.core.features import Features, features
 from saccade.core.shapes import broadcast_shape
+from saccade.core.survey import PAIRS, Survey, survey
 
 EMPTY, MIXED, FULL = 0, 1, 2
-PAIRS = 1 << 20  # pairs looked at together: what fits the cache
-JUDGED = 1 << 22  # blocks judged together
 SIDE = 64  # of the blocks in which pairs are counted
 
 
@@ -26,6 +26,7 @@ class Bound:
 
     n, m: queries and keys; batch, heads: how many rows and heads it distinguishes (1: the same for all).
     coarse: verdicts on whole blocks; closed: the number of allowed pairs where the mask knows it in closed form.
+    features: what a verdict depends on; None: on the very tokens.
     """
 
     allows: Callable[[Tensor, Tensor, Tensor, Tensor], Bool[Tensor, "..."]]
@@ -36,6 +37,7 @@ class Bound:
     device: torch.device
     coarse: Coarse = unknown
     closed: int | None = None
+    features: Callable[[], Features] | None = None
 
     @property
     def total(self) -> int:
@@ -48,7 +50,15 @@ class Bound:
         """The map, or its rows `rows` and columns `keys`, for every batch row and head it distinguishes."""
         q = self._arange(self.n) if rows is None else rows
         k = self._arange(self.m) if keys is None else keys
-        return self._at(q[:, None], k[None])
+        return self.at(q[:, None], k[None])
+
+    def at(self, q: Int[Tensor, "*#p"], k: Int[Tensor, "*#p"]) -> Bool[Tensor, "b h *p"]:
+        """The verdict of every batch row and head on pairs given by index tensors that broadcast."""
+        at = broadcast_shape(q.shape, k.shape)
+        ones = (1,) * len(at)
+        b = self._arange(self.batch).reshape(-1, 1, *ones)
+        h = self._arange(self.heads).reshape(1, -1, *ones)
+        return self.allows(b, h, q[None, None], k[None, None]).expand(self.batch, self.heads, *at)
 
     def pairs(self) -> int:
         """Exact number of allowed pairs, over the batch rows and heads it distinguishes."""
@@ -62,6 +72,13 @@ class Bound:
         """(batch, head, query) of the first query without a key, or None."""
         return self._lone
 
+    def survey(self, q: Int[Tensor, "Q s"], k: Int[Tensor, "K c"]) -> Survey:
+        """Which of these blocks are open, and kinds of those that are mixed."""
+        return survey(
+            q, k, self.m, coarse=self.coarse, alike=self._features.alike(q, k), look=self.at,
+            times=self.batch * self.heads,
+        )  # fmt: skip
+
     def block_map(
         self,
         size_q: int,
@@ -72,61 +89,56 @@ class Bound:
         """EMPTY, MIXED or FULL for each block of queries and keys, after reordering; last blocks may be short."""
         q = blocks(self._arange(self.n) if order_q is None else order_q, size_q)
         k = blocks(self._arange(self.m) if order_k is None else order_k, size_k)
-        maps: list[Tensor] = []
-        for _, rows, some, every in self._judged(q, k):
-            for i, j, allowed in self._looked(rows, k, (some & ~every).any(1).any(0)):
-                some[:, :, i, j], every[:, :, i, j] = allowed.flatten(-2).any(-1), allowed.flatten(-2).all(-1)
-            maps.append(some.to(torch.uint8) + every.to(torch.uint8))
-        return torch.cat(maps, dim=2)
+        found = self.survey(q, k)
+        flat = torch.zeros(self.batch * self.heads * len(q), len(k), dtype=torch.uint8, device=self.device)
+        flat[found.rows, found.cols] = FULL
+        map_ = flat.view(self.batch, self.heads, len(q), len(k))
+        kinds = [allowed.flatten(-2).any(-1).byte() + allowed.flatten(-2).all(-1) for _, allowed in found.looked()]
+        if kinds:
+            map_[:, :, found.i, found.j] = torch.cat(kinds, dim=2)[:, :, found.like]
+        return map_
+
+    @cached_property
+    def _features(self) -> Features:
+        if self.features is not None:
+            return self.features()
+        return features(q=self._arange(self.n), k=self._arange(self.m), n=self.n, m=self.m)
 
     @cached_property
     def _counted(self) -> int:
         q, k = (blocks(self._arange(n), SIDE) for n in (self.n, self.m))
-        return sum(int(self._keys(at, rows, k, some, every).sum()) for at, rows, some, every in self._judged(q, k))
+        found = self.survey(q, k)
+        real_q, real_k = (self._arange(x.numel()).view(x.shape) < n for x, n in ((q, self.n), (k, self.m)))
+        size_q, size_k, times = real_q.sum(-1), real_k.sum(-1), found.like.bincount(minlength=len(found.first))
+        count = int((size_q[found.rows % len(q)] * size_k[found.cols]).sum())
+        for (at, allowed), repeated in zip(found.looked(), times.split(found.step), strict=True):
+            real = real_q[found.i[at]][:, :, None] & real_k[found.j[at]][:, None]
+            count += int(((allowed & real).sum((0, 1, 3, 4)) * repeated).sum())
+        return count
 
     @cached_property
     def _lone(self) -> tuple[int, int, int] | None:
+        """Most queries see themselves, the first key or the last; for the others open blocks are sought, then keys."""
+        every = self._arange(self.n)
+        seen = [self.at(every, key) for key in (every.clamp(max=self.m - 1), every * 0, every * 0 + self.m - 1)]
+        doubtful = ~(seen[0] | seen[1] | seen[2])  # (b h n)
         q, k = (blocks(self._arange(n), SIDE) for n in (self.n, self.m))
-        firsts: list[tuple[int, int, int]] = []
-        for at, rows, some, every in self._judged(q, k):
-            open_rows = every.any(-1).all(0).all(0)  # block rows in which every query has a key for certain
-            keys = self._keys(at, rows, k, some & ~open_rows[:, None], every)
-            for b, h, i in (keys == 0).nonzero()[:1]:  # in order, so the first of these block rows
-                firsts.append((int(b), int(h), at + int(i)))
-        return min(firsts, default=None)
+        judge, rows = self.coarse(q, k), doubtful.any(0).any(0).nonzero()[:, 0]
+        found = [self._first_lone(q[i], k, judge(i[None], self._arange(len(k)))) for i in (rows // SIDE).unique()]
+        return min((first for first in found if first is not None), default=None)
 
-    def _keys(self, at: int, rows: Tensor, k: Tensor, some: Tensor, every: Tensor) -> Int[Tensor, "b h r"]:
-        """How many keys each query of the block rows from query `at` has."""
-        real = torch.arange(k.numel(), device=self.device).reshape(k.shape) < self.m  # (K s)
-        unsure = (some & ~every).any(1).any(0)
-        known = ((every & ~unsure) * real.sum(-1)).sum(-1)  # (b h Q)
-        keys = known[..., None].repeat(1, 1, 1, rows.shape[1])
-        for i, j, allowed in self._looked(rows, k, unsure):
-            keys.index_add_(2, i, (allowed & real[j][:, None]).sum(-1))
-        return keys.flatten(2)[..., : self.n - at]
-
-    def _judged(self, q: Tensor, k: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """(first query, query blocks, some, every), a few block rows at a time; some, every (b h Q K)."""
-        step = max(JUDGED // max(self.batch * self.heads * len(k), 1), 1)
-        for number, rows in enumerate(torch.split(q, step)):
-            verdict = self.coarse(rows, k)
-            shape = (self.batch, self.heads, len(rows), len(k))
-            some, every = (x.expand(shape).clone() for x in (verdict.some, verdict.every))
-            yield number * step * q.shape[1], rows, some, every
-
-    def _looked(self, q: Tensor, k: Tensor, unsure: Bool[Tensor, "Q K"]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(block rows i, block columns j, allowed (b h p s c)) over the blocks not judged, a few at a time."""
-        step = max(PAIRS // max(self.batch * self.heads * q.shape[1] * k.shape[1], 1), 1)
-        for i, j in zip(*(torch.split(x, step) for x in unsure.nonzero(as_tuple=True)), strict=True):
-            yield i, j, self._at(q[i][:, :, None], k[j][:, None])
-
-    def _at(self, q: Tensor, k: Tensor) -> Bool[Tensor, "b h ..."]:
-        """The verdict of every batch row and head on pairs given by index tensors that broadcast."""
-        at = broadcast_shape(q.shape, k.shape)
-        ones = (1,) * len(at)
-        b = self._arange(self.batch).reshape(-1, 1, *ones)
-        h = self._arange(self.heads).reshape(1, -1, *ones)
-        return self.allows(b, h, q[None, None], k[None, None]).expand(self.batch, self.heads, *at)
+    def _first_lone(
+        self, rows: Int[Tensor, " s"], k: Int[Tensor, "K s"], verdict: Verdict
+    ) -> tuple[int, int, int] | None:
+        """The first of these queries that sees no key; the verdict is that of all key blocks."""
+        if bool(verdict.every.any(-1).all()):
+            return None
+        some = verdict.some.flatten(0, 1).any(0).expand(len(k)).nonzero()[:, 0]
+        seen = torch.zeros(self.batch, self.heads, len(rows), dtype=torch.bool, device=self.device)
+        for part in some.split(max(PAIRS // (self.batch * self.heads * k[0].numel() * len(rows)), 1)):
+            seen |= self.at(rows[:, None], k[part].flatten()[None]).any(-1)
+        lone = (~seen).nonzero()
+        return (int(lone[0, 0]), int(lone[0, 1]), int(rows[lone[0, 2]])) if len(lone) else None
 
     def _arange(self, n: int) -> Int[Tensor, " n"]:
         return torch.arange(n, device=self.device)

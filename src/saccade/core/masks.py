@@ -8,20 +8,21 @@ A pair it does not name stays open, so keys appended later (memory, pooled, refe
     inverse()  permits what was refused and refuses what was permitted, among the named pairs; twice gives the mask back
 
 `bind` ties a mask to layouts and a device; the `Bound` answers by token, by block and in exact counts. For long
-sequences a mask may offer two shortcuts: `coarse` decides whole blocks, `count_pairs` counts two segments in closed
-form.
+sequences a mask may offer shortcuts: `coarse` decides whole blocks, `features` says what a verdict depends on, so that
+blocks alike are looked at once, and `count_pairs` counts two segments in closed form.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from saccade.core.blocks import Bound
-from saccade.core.coarse import Coarse, Verdict, always, both, unknown
+from saccade.core.coarse import Coarse, Judge, Verdict, always, both, unknown
+from saccade.core.features import Features, features
 from saccade.core.layout import Layout, Segment
 from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
@@ -32,7 +33,12 @@ Device = torch.device | str | None
 
 
 class Mask:
-    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads."""
+    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads.
+
+    fleeting  whether it is made anew in each forward, so that little is gained by preparing from it
+    """
+
+    fleeting: ClassVar[bool] = False
 
     @property
     def mask_dims(self) -> tuple[int, int]:
@@ -47,10 +53,15 @@ class Mask:
         """What is surely true of whole blocks; nothing, unless the mask says so."""
         return unknown, unknown
 
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        """What a verdict depends on; the very tokens, unless the mask says less."""
+        n, m = layout_q.n, layout_k.n
+        return features(q=torch.arange(n), k=torch.arange(m), n=n, m=m)
+
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         """Pairs let through between two segments, in closed form; None where that is not known."""
-        names, permits = self.coarse(layout_q, layout_k, None)
-        verdict = ~names(_block(layout_q, q), _block(layout_k, k)) | permits(_block(layout_q, q), _block(layout_k, k))
+        one = torch.zeros(1, dtype=torch.int64)
+        verdict = allowed(self.coarse(layout_q, layout_k, None))(_block(layout_q, q), _block(layout_k, k))(one, one)
         return q.n * k.n if verdict.every.all() else None if verdict.some.any() else 0
 
     def __and__(self, other: "Mask") -> "Mask":
@@ -71,6 +82,7 @@ class Mask:
             n=layout_q.n, m=layout_k.n, batch=batch, heads=heads, device=torch.device(device or "cpu"),
             coarse=allowed(self.coarse(layout_q, layout_k, device)),
             closed=self._closed(layout_q, layout_k),
+            features=lambda: self.features(layout_q, layout_k),
         )  # fmt: skip
 
     def _closed(self, layout_q: Layout, layout_k: Layout) -> int | None:
@@ -105,6 +117,9 @@ class And(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return conjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.a.features(layout_q, layout_k) + self.b.features(layout_q, layout_k)
+
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         a, b = (m.count_pairs(layout_q, layout_k, q, k) for m in (self.a, self.b))
         if a == 0 or b == 0:
@@ -129,6 +144,9 @@ class Or(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return disjoin(*(m.coarse(layout_q, layout_k, device) for m in (self.a, self.b)))
 
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.a.features(layout_q, layout_k) + self.b.features(layout_q, layout_k)
+
 
 @dataclass(frozen=True)
 class Inverse(Mask):
@@ -145,6 +163,9 @@ class Inverse(Mask):
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return opposite(self.inner.coarse(layout_q, layout_k, device))
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.inner.features(layout_q, layout_k)
 
     def inverse(self) -> Mask:
         return self.inner
@@ -172,6 +193,9 @@ class Among(Mask):
         names, permits = self.inner.coarse(layout_q, layout_k, device)
         return lambda q, k: chosen(q, k) & names(q, k), permits
 
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.inner.features(layout_q, layout_k) + _members(self.q, self.k, layout_q, layout_k)
+
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         chosen = self.q in (q.kind, q.name) and self.k in (k.kind, k.name)
         return self.inner.count_pairs(layout_q, layout_k, q, k) if chosen else q.n * k.n
@@ -191,6 +215,9 @@ class Forbid(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         chosen = both(member(layout_q, self.q, device), member(layout_k, self.k, device))
         return chosen, lambda q, k: ~always(q, k)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return _members(self.q, self.k, layout_q, layout_k)
 
 
 @dataclass(frozen=True)
@@ -213,15 +240,25 @@ class OnHeads(Mask):
         return self.inner.mask_dims[0], self.count
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        chosen = torch.zeros(self.count, dtype=torch.bool, device=device)
-        chosen[list(self.heads)] = True
+        chosen = self._chosen(device)
         names, permits = self.inner.rule(layout_q, layout_k, device)
         return lambda b, h, q, k: chosen[h] & names(b, h, q, k), permits
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         names, permits = self.inner.coarse(layout_q, layout_k, device)
-        chosen = torch.tensor([h in self.heads for h in range(self.count)], device=device)[:, None, None]
-        return lambda q, k: Verdict(chosen, chosen) & names(q, k), permits
+        chosen = self._chosen(device)
+
+        def on_heads(i: Tensor, j: Tensor) -> Verdict:
+            at = chosen.reshape(-1, *[1] * i.ndim)[None]
+            return Verdict(at, at)
+
+        return lambda q, k: Judge(on_heads) & names(q, k), permits
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.inner.features(layout_q, layout_k)
+
+    def _chosen(self, device: Device) -> Bool[Tensor, " h"]:
+        return torch.tensor([h in self.heads for h in range(self.count)], device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,13 +307,23 @@ class Table(Mask):
         label_q = _labels(self.label_q, layout_q.n, device)
         label_k = _labels(self.label_k, layout_k.n, device)
 
-        def verdict(q: Tensor, k: Tensor) -> Verdict:
-            batch, heads = (torch.arange(n, device=device) for n in self.mask_dims)
-            at = (batch[:, None, None, None], heads[:, None, None], q[:, :1], k[:, 0])
-            one = _one_class(label_q[:, q])[:, None, :, None] & _one_class(label_k[:, k])[:, None, None]
-            return Verdict(permits(*at) | ~one, permits(*at) & one)
+        def judge(q: Tensor, k: Tensor) -> Judge:
+            one_q, one_k, first_q, first_k = _one_class(label_q[:, q]), _one_class(label_k[:, k]), q[:, 0], k[:, 0]
 
-        return both(label_q >= 0, label_k >= 0), verdict
+            def verdict(i: Tensor, j: Tensor) -> Verdict:
+                ones = (1,) * i.ndim
+                batch, heads = (torch.arange(n, device=device) for n in self.mask_dims)
+                at = (batch.reshape(-1, 1, *ones), heads.reshape(-1, *ones), first_q[i], first_k[j])
+                one = (one_q[:, i] & one_k[:, j])[:, None]
+                return Verdict(permits(*at) | ~one, permits(*at) & one)
+
+            return Judge(verdict)
+
+        return both(label_q >= 0, label_k >= 0), judge
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        label_q, label_k = _labels(self.label_q, layout_q.n, None), _labels(self.label_k, layout_k.n, None)
+        return features(q=label_q, k=label_k, n=layout_q.n, m=layout_k.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,6 +343,9 @@ class KeyPadding(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         keep = _labels(self.keep, layout_k.n, device, fill=True)
         return always, both(torch.ones(layout_q.n, dtype=torch.bool, device=device), keep)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return features(k=_labels(self.keep, layout_k.n, None, fill=True), n=layout_q.n, m=layout_k.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,6 +367,9 @@ class Lowered(Mask):
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return self.mask.coarse(layout_q, layout_k, device)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self.mask.features(layout_q, layout_k)
 
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         return self.mask.count_pairs(layout_q, layout_k, q, k)
@@ -344,6 +397,10 @@ def member(layout: Layout, which: str, device: Device = None) -> Bool[Tensor, " 
     """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
     parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
     return torch.cat(parts)
+
+
+def _members(q: str, k: str, layout_q: Layout, layout_k: Layout) -> Features:
+    return features(q=member(layout_q, q), k=member(layout_k, k), n=layout_q.n, m=layout_k.n)
 
 
 def _filled(layout: Layout) -> tuple[Segment, ...]:

@@ -1,6 +1,7 @@
 """Masks over places: discs, bands, windows, causal order. All but the last name only pairs of the same image grid."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,11 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saccade.core.coarse import Coarse, Verdict, always, both
+from saccade.core.coarse import Coarse, Judge, Verdict, always, both
+from saccade.core.features import Features, features
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.masks import CoarseRule, Device, Mask, Predicate, Rule
 
 AXES = {"t": 0, "y": 1, "x": 2}
+Steps = tuple[Tensor, Tensor]  # smallest and largest distance along each axis, each (3 *p)
 FAR = 1 << 13  # beyond any grid; its square, three times, fits 32 bits
 
 
@@ -41,13 +44,16 @@ class Disc(Mask):
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         q_at, k_at = grid_places(layout_q, device), grid_places(layout_k, device)
+        limit = _limit(self.radius)
 
-        def verdict(q: Tensor, k: Tensor) -> Verdict:
-            near, far = _apart(_box(q_at, q), _box(k_at, k))  # (3 Q K), steps along each axis
-            limit = _limit(self.radius)
-            return Verdict(((near**2).sum(0) < limit)[None, None], ((far**2).sum(0) < limit)[None, None])
+        def near_enough(steps: Steps) -> Verdict:
+            near, far = ((part * part).sum(0)[None, None] for part in steps)
+            return Verdict(near < limit, far < limit)
 
-        return _on_one_grid(q_at, k_at), verdict
+        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, near_enough)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return _steps(layout_q, layout_k)
 
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         if q.grid is None or k.grid is None or not q.kind == k.kind == "image":
@@ -79,11 +85,14 @@ class Band(Mask):
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         q_at, k_at, axis = grid_places(layout_q, device), grid_places(layout_k, device), AXES[self.axis]
 
-        def verdict(q: Tensor, k: Tensor) -> Verdict:
-            near, far = _apart(_box(q_at, q), _box(k_at, k))
-            return Verdict((near[axis] < self.width)[None, None], (far[axis] < self.width)[None, None])
+        def near_enough(steps: Steps) -> Verdict:
+            near, far = (part[axis][None, None] for part in steps)
+            return Verdict(near < self.width, far < self.width)
 
-        return _on_one_grid(q_at, k_at), verdict
+        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, near_enough)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return _steps(layout_q, layout_k)
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,19 @@ class Windows(Mask):
         q_in, k_in = q_at[1:3] // self.size, k_at[1:3] // self.size
         return _same_grid(q_at, k_at), lambda b, h, q, k: (q_in[0][q] == k_in[0][k]) & (q_in[1][q] == k_in[1][k])
 
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        q_at, k_at = (_in_windows(grid_places(layout, device), self.size) for layout in (layout_q, layout_k))
+
+        def same(steps: Steps) -> Verdict:
+            near, far = ((part == 0).all(0)[None, None] for part in steps)
+            return Verdict(near, far)
+
+        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, same)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        q_at, k_at = (_in_windows(grid_places(layout, None), self.size) for layout in (layout_q, layout_k))
+        return features(q_at[3], k_at[3], q_at[:3], k_at[:3], n=layout_q.n, m=layout_k.n)
+
 
 @dataclass(frozen=True)
 class Causal(Mask):
@@ -118,9 +140,32 @@ class Causal(Mask):
     ahead: int | None = None
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        keys = layout_k.n if self.keys is None else self.keys
-        ahead = keys - layout_q.n if self.ahead is None else self.ahead
+        keys, ahead = self._ends(layout_q, layout_k)
         return lambda b, h, q, k: k < keys + 0 * q, lambda b, h, q, k: k <= q + ahead
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        keys, ahead = self._ends(layout_q, layout_k)
+        every, places = (torch.arange(layout.n, device=device) for layout in (layout_q, layout_k))
+
+        def judge(q: Tensor, k: Tensor) -> Judge:
+            (first_q, last_q), (first_k, last_k) = ((x.amin(-1), x.amax(-1)) for x in (q, k))
+
+            def before(i: Tensor, j: Tensor) -> Verdict:
+                pairs = ((first_k[j], last_q[i]), (last_k[j], first_q[i]))
+                return Verdict(*((key <= query + ahead)[None, None] for key, query in pairs))
+
+            return Judge(before)
+
+        return both(every >= 0, places < keys), judge
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        q, k = torch.arange(layout_q.n), torch.arange(layout_k.n)
+        return features(k=k < self._ends(layout_q, layout_k)[0], at_q=q, at_k=k, n=layout_q.n, m=layout_k.n)
+
+    def _ends(self, layout_q: Layout, layout_k: Layout) -> tuple[int, int]:
+        """How many keys the order is about, and how many of them come before the first query's own place."""
+        keys = layout_k.n if self.keys is None else self.keys
+        return keys, keys - layout_q.n if self.ahead is None else self.ahead
 
 
 def need_grid(mask: Mask, layout_q: Layout, layout_k: Layout) -> None:
@@ -172,11 +217,32 @@ def _box(at: Int[Tensor, "4 n"], block: Int[Tensor, "B s"]) -> tuple[Tensor, Ten
     return low, places.masked_fill(~on_grid, -FAR).amax(-1)
 
 
-def _apart(q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Smallest and largest distance between two boxes along each axis, each (3 Q K)."""
-    (low_q, high_q), (low_k, high_k) = ((low[:, :, None], high[:, :, None]) for low, high in (q, k))
-    right, left = low_k.mT - high_q, low_q - high_k.mT
-    return torch.maximum(right, left).clamp(min=0), torch.maximum(high_q - low_k.mT, high_k.mT - low_q)
+def _by_boxes(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"], verdict: Callable[[Steps], Verdict]) -> Coarse:
+    """Judges blocks by the steps between the boxes round them."""
+
+    def judge(q: Tensor, k: Tensor) -> Judge:
+        (low_q, high_q), (low_k, high_k) = _box(q_at, q), _box(k_at, k)
+        return Judge(lambda i, j: verdict(_apart((low_q[:, i], high_q[:, i]), (low_k[:, j], high_k[:, j]))))
+
+    return judge
+
+
+def _apart(q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor]) -> Steps:
+    """Smallest and largest distance between two boxes along each axis, each (3 *p)."""
+    (low_q, high_q), (low_k, high_k) = q, k
+    right, left = low_k - high_q, low_q - high_k
+    return torch.maximum(right, left).clamp(min=0), torch.maximum(high_q - low_k, high_k - low_q)
+
+
+def _steps(layout_q: Layout, layout_k: Layout) -> Features:
+    """On which grid a token lies, and the step from query to key."""
+    q_at, k_at = grid_places(layout_q, None), grid_places(layout_k, None)
+    return features(q_at[3], k_at[3], q_at[:3], k_at[:3], n=layout_q.n, m=layout_k.n)
+
+
+def _in_windows(at: Int[Tensor, "4 n"], size: int) -> Int[Tensor, "4 n"]:
+    """Windows in the place of rows and columns; frames do not count."""
+    return torch.stack((at[0] * 0, at[1] // size, at[2] // size, at[3]))
 
 
 def _on_one_grid(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"]) -> Coarse:
@@ -184,13 +250,13 @@ def _on_one_grid(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"]) -> Coarse:
     numbers = range(int(max(q_at[3].max(), k_at[3].max())) + 1)
     grids = [both(q_at[3] == g, k_at[3] == g) for g in numbers]
 
-    def verdict(q: Tensor, k: Tensor) -> Verdict:
+    def judge(q: Tensor, k: Tensor) -> Judge:
         found = ~always(q, k)
         for grid in grids:
             found = found | grid(q, k)
         return found
 
-    return verdict
+    return judge
 
 
 def _number(layout: Layout, segment: Segment) -> int:

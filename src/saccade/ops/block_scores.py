@@ -1,23 +1,26 @@
 """How much attention each block of queries gives to each block of keys, without ever holding an n x m map.
 
-One query block after the other: its probabilities, at most block x m per head, in float32, are summed by key block. A
+Some queries at a time, as many as `ROOM` has bytes for: their probabilities, in float32, are summed by key block. A
 second softmax over some of the key blocks alone shares its exponentials with the first; every part has a shift of its
-own, so neither underflows.
+own, so neither underflows. A few queries of each block, spread evenly, stand for all where the scores must cost little.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saccade.core.biases import PerKey
 from saccade.core.call import AttentionCall
-from saccade.ops.operands import Operands, operands, terms
+from saccade.ops.operands import Operands, has_dense, operands, terms
+from saccade.ops.remembered import constant
 from saccade.ops.split_mask import MaskParts, additive, split_mask, token_map
 
-SCORES = {"cpu": 1 << 20, "cuda": 1 << 26}  # scores held at once: on a CPU what its cache holds
+ROOM = {"cpu": 1 << 22, "cuda": 1 << 28}  # bytes of scores held at once: on a CPU what its cache holds
+SIDE = 128  # queries of one head multiplied at once, before another head's are
+KEYS = 4096  # keys they are multiplied by at once
 SHUT = -1e4  # a bias at or below it closes a key, as hosts write padding
 LOW = -1e30  # the least shift of a softmax, so that a row without keys stays zero
 
@@ -51,55 +54,121 @@ class _Keys:
 
 
 @torch.no_grad()
-def block_scores(call: AttentionCall, block: int, apart: Sequence[bool]) -> BlockScores:
+def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries: int | None = None) -> BlockScores:
     """Scores of self-attention, in blocks of `block` of the queries' own tokens; `apart` marks key blocks.
 
-    Keys appended after the queries' own are left out. Padded keys get nothing, and where queries are the same tokens
-    padded queries do not count. Cost: 2 b h n^2 (w + 2) FLOPs; b h block n scores at once, fewer on a CPU.
+    queries: how many of each block are scored, spread evenly; None for all of them. Keys appended after the queries'
+    own are left out. Padded keys get nothing, and where queries are the same tokens padded queries do not count.
+    Cost: 2 b h n^2 (w + 2) FLOPs times the share of the queries; memory: `ROOM`, at least one row of scores, and what is
+    returned.
+    Raises ValueError below 1 query.
     """
+    if queries is not None and queries < 1:
+        raise ValueError(f"queries={queries} must be at least 1 of each block; None scores all")
     b, h, n = call.q.shape[:3]
     folded, seen = operands(call), split_mask(call)
     keep = _keep(call, seen, n)
     keys = _laid_out(folded, keep, h, block, apart)
     counted = keep.to(keys.shut.dtype).expand(b, n).repeat_interleave(h, 0)
-    q, shut = folded.q.flatten(0, 1), keys.shut.expand(b, -1).repeat_interleave(h, 0)
-    rows = [
-        _row(q[:, at], counted[:, at], keys, shut, _added(call, seen, folded, at, keys, block), folded.scale, block)
-        for at in _slices(n, block)
+    q = folded.q.flatten(0, 1)
+    shut = None if n % block == 0 and _all_open(call, seen) else keys.shut.expand(b, -1).repeat_interleave(h, 0)
+    places, weight = _scored(n, block, queries, counted)
+    masked = seen.fixed is not None or seen.loose is not None or has_dense(call.bias)
+    step = _step(len(q), places.shape[1], keys, block, masked)
+
+    def rows(at: Int[Tensor, "r s"], weight: Float[Tensor, "r s"]) -> Float[Tensor, "2 g r K"]:
+        flat = at.flatten()
+        added = _added(call, seen, folded, flat, keys, block)
+        counts = (counted[:, flat] * weight.flatten()).unflatten(1, at.shape)
+        return _rows(q[:, flat], counts, keys, shut, added, folded.scale, block, step.heads)
+
+    pieces = [
+        sum(map(rows, at.split(step.queries, dim=1), part.split(step.queries, dim=1)))
+        for at, part in zip(places.split(step.blocks), weight.split(step.blocks), strict=True)
     ]
-    back = torch.tensor(keys.order, device=q.device).argsort()
-    sums = torch.stack(rows, dim=2)[..., back].unflatten(1, (b, h)) / block**2  # (2 b h Q K)
+    back = constant(_inverse(keys.order), q.device)
+    sums = torch.cat([torch.as_tensor(piece) for piece in pieces], dim=2)[..., back].unflatten(1, (b, h))
+    sums = sums / (places.shape[1] * block)  # (2 b h Q K)
     return BlockScores(sums[0], sums[1], _open(keep, block))
 
 
-def _row(
-    q: Float[Tensor, "g s w"], counted: Float[Tensor, "g s"], keys: _Keys, shut: Float[Tensor, "g m"],
-    added: Float[Tensor, "g s m"] | None, scale: float, block: int,
-) -> Float[Tensor, "2 g K"]:  # fmt: skip
-    """One query block's sums, over all keys and over those set apart, as many heads at a time as may be."""
-    room = len(q) if torch.compiler.is_compiling() else max(SCORES[q.device.type] // (q.shape[1] * keys.k.shape[1]), 1)
-    pieces = []
-    for at in _slices(len(q), room):
-        s = torch.bmm(q[at], keys.k[at].mT).to(counted.dtype).mul_(scale).add_(shut[at, None])
-        pieces.append(_sums(s if added is None else s.add_(added[at]), counted[at], keys.first, block))
+def _scored(n: int, block: int, queries: int | None, like: Tensor) -> tuple[Int[Tensor, "Q s"], Float[Tensor, "Q s"]]:
+    """Numbers of the queries scored, and how much each counts: 0 for what fills a short block up."""
+    first = torch.arange(0, n, block, device=like.device)[:, None]
+    if queries is None or queries >= block:
+        places = first + torch.arange(block, device=like.device)
+        return places.clamp(max=n - 1), (places < n).to(like)
+    length = (n - first).clamp(max=block)
+    spread = (2 * torch.arange(queries, device=like.device) + 1) * length // (2 * queries)
+    return first + spread, (length.to(like) / block).expand(-1, queries)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is scored at once: blocks of queries, queries of each, heads (batch rows times heads)."""
+
+    blocks: int
+    queries: int
+    heads: int
+
+
+def _step(heads: int, queries: int, keys: _Keys, block: int, masked: bool) -> _Step:
+    """As much as there is room for; where a map or bias is added, it is made for all heads at once."""
+    together = masked or torch.compiler.is_compiling()
+    width = keys.k.shape[1] * heads if together else min(keys.k.shape[1], _chunk(block))
+    room = max(ROOM.get(keys.k.device.type, ROOM["cuda"]) // (width * keys.shut.element_size()), 1)
+    some = min(queries, room)
+    blocks = max(min(room, SIDE) // some, 1)
+    return _Step(blocks, some, heads if together else max(room // (blocks * some), 1))
+
+
+def _rows(
+    q: Float[Tensor, "g rs w"], counted: Float[Tensor, "g r s"], keys: _Keys, shut: Float[Tensor, "g m"] | None,
+    added: Float[Tensor, "g rs m"] | None, scale: float, block: int, heads: int,
+) -> Float[Tensor, "2 g r K"]:  # fmt: skip
+    """The sums of r query blocks, over all keys and over those set apart, some heads at a time."""
+    half = q.dtype != counted.dtype  # scaled where no bits are lost
+    q = q if half else q * scale
+    pieces: list[Tensor] = []
+    for at in _slices(0, len(q), heads):
+
+        def scores(part: slice, at: slice = at) -> Float[Tensor, "g r s m"]:
+            s = torch.bmm(q[at], keys.k[at, part].mT)
+            s = s.to(counted.dtype).mul_(scale) if half else s
+            for term in (None if shut is None else shut[at, None, part], None if added is None else added[at, :, part]):
+                s = s if term is None else s.add_(term)
+            return s.unflatten(1, counted.shape[1:])
+
+        pieces.append(_sums(scores, counted[at], keys, block))
     return torch.cat(pieces, dim=1)
 
 
-def _sums(s: Float[Tensor, "g s m"], counted: Float[Tensor, "g s"], first: int, block: int) -> Float[Tensor, "2 g K"]:
-    """exp(s - shift) of each part in place, then both softmaxes as weights of its rows."""
-    split = first * block
-    parts = [part for part in (s[..., :split], s[..., split:]) if part.shape[2]]
-    tops = [part.amax(-1, keepdim=True).clamp_(min=LOW) for part in parts]
-    masses = [part.sub_(top).exp_().sum(-1) for part, top in zip(parts, tops, strict=True)]
-    logs = [top[..., 0] + mass.log() for top, mass in zip(tops, masses, strict=True)]
-    total = torch.stack(logs).logsumexp(0).clamp(min=2 * LOW)
-    own = torch.stack([counted * (top[..., 0] - total).clamp(max=0).exp() for top in tops])
-    alone = torch.zeros_like(own)
-    if split < s.shape[2]:
-        alone[-1] = torch.where(masses[-1] > 0, counted / masses[-1], 0)
-    weights = torch.stack((own, alone), dim=2)  # (parts g 2 s)
-    sums = [torch.bmm(w, part).unflatten(2, (-1, block)).sum(-1) for w, part in zip(weights, parts, strict=True)]
-    return torch.cat(sums, dim=2).transpose(0, 1)
+def _sums(
+    scores: Callable[[slice], Tensor], counted: Float[Tensor, "g r s"], keys: _Keys, block: int
+) -> Float[Tensor, "2 g r K"]:
+    """Part by part exp(s - shift) in place, summed by key block; then both softmaxes as weights of the queries."""
+    step, split, end = _chunk(block), keys.first * block, keys.k.shape[1]
+    parts = [*_slices(0, split, step), *_slices(split, end, step)]
+    tops: list[Tensor] = []
+    inside: list[Tensor] = []
+    for part in parts:
+        s = scores(part)
+        tops.append(s.amax(-1).clamp_(min=LOW))
+        inside.append(s.sub_(tops[-1][..., None]).exp_().unflatten(-1, (-1, block)).sum(-1))
+    logs = torch.stack([top + mass.sum(-1).log() for top, mass in zip(tops, inside, strict=True)])
+    whole = _weighted(tops, inside, logs, counted, 0)
+    return torch.stack((whole, _weighted(tops, inside, logs, counted, -(-keys.first * block // step))))
+
+
+def _weighted(
+    tops: list[Tensor], inside: list[Tensor], logs: Float[Tensor, "p g r s"], counted: Tensor, first: int
+) -> Float[Tensor, "g r K"]:
+    """Sums over queries of the softmax over the parts from number `first` on; zero in the parts before."""
+    if first == len(tops):
+        return torch.cat([mass.sum(-2) * 0 for mass in inside], dim=-1)
+    total = logs[first:].logsumexp(0).clamp(min=2 * LOW)
+    weights = [counted * (top - total).clamp(max=0).exp() * (at >= first) for at, top in enumerate(tops)]
+    return torch.cat([(w[..., None, :] @ mass)[..., 0, :] for w, mass in zip(weights, inside, strict=True)], dim=-1)
 
 
 def _laid_out(folded: Operands, keep: Tensor, heads: int, block: int, apart: Sequence[bool]) -> _Keys:
@@ -118,7 +187,16 @@ def _reordered(x: Tensor, order: tuple[int, ...], block: int, dim: int) -> Tenso
     """The blocks along `dim` in another order; x itself where they keep theirs."""
     if order == tuple(range(len(order))):
         return x
-    return x.unflatten(dim, (-1, block)).index_select(dim, torch.tensor(order, device=x.device)).flatten(dim, dim + 1)
+    return x.unflatten(dim, (-1, block)).index_select(dim, constant(order, x.device)).flatten(dim, dim + 1)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=lambda j: order[j]))
+
+
+def _all_open(call: AttentionCall, seen: MaskParts) -> bool:
+    """Whether no key can be padding, whatever the tensors hold."""
+    return seen.keep is None and not any(isinstance(bias, PerKey) for bias in terms(call.bias))
 
 
 def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:
@@ -131,7 +209,7 @@ def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:
 
 
 def _added(
-    call: AttentionCall, seen: MaskParts, folded: Operands, at: slice, keys: _Keys, block: int
+    call: AttentionCall, seen: MaskParts, folded: Operands, at: Tensor, keys: _Keys, block: int
 ) -> Float[Tensor, "g s m"] | None:
     """What masks other than padding and dense biases add to some rows of scores; None where there is nothing."""
     b, h, n = call.q.shape[:3]
@@ -146,9 +224,9 @@ def _added(
     return _reordered(rows, keys.order, block, dim=2)
 
 
-def _allowed(call: AttentionCall, seen: MaskParts, at: slice) -> Bool[Tensor, "#b #h s m"] | None:
+def _allowed(call: AttentionCall, seen: MaskParts, at: Tensor) -> Bool[Tensor, "#b #h s m"] | None:
     if seen.fixed is not None and not torch.compiler.is_compiling():
-        return seen.fixed.bound.token(torch.arange(call.q.shape[2], device=call.q.device)[at])
+        return seen.fixed.bound.token(at)
     whole = token_map(call, seen)
     return None if whole is None else whole[:, :, at]
 
@@ -161,5 +239,10 @@ def _fine(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
-def _slices(n: int, step: int) -> Iterator[slice]:
-    return (slice(at, min(at + step, n)) for at in range(0, n, step))
+def _chunk(block: int) -> int:
+    """Keys multiplied at once, whole blocks."""
+    return max(KEYS // block, 1) * block
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(at, min(at + step, stop)) for at in range(start, stop, step))

@@ -10,89 +10,111 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
+from saccade.ops.block_cost import BlockCost
 from saccade.ops.gather_schedule import GatherSchedule, schedule
 from saccade.ops.gathered import BUDGET, tiles_for, work
 from saccade.ops.operands import Operands, has_dense, operands, width
-from saccade.ops.pattern import Pattern, Size, pattern
+from saccade.ops.pattern import Pattern, pattern
+from saccade.ops.pattern_choice import cheapest
 from saccade.ops.split_mask import Fixed, MaskParts, split_mask
 
 NAME = "gather"
-SIZE: Size = (128, 128)  # queries and keys of a block
+Costs = tuple[BlockCost, ...]
 MIN_TOKENS = 1024  # queries and keys; below, a dense launch takes less than the loop's own cost
-# Time per computed pair as a multiple of the best dense kernel's, measured by `bench kernels` (two AMX cores, D 64)
-UNIT = {torch.float32: 1.6, torch.bfloat16: 2.3, torch.float16: 2.3, torch.float64: 1.6}
+# Measured block by block (one core with AMX, 4,096 tokens, D 64), with room for processors not measured
+SINGLE = (BlockCost((128, 128), 1.6, 2.1), BlockCost((64, 64), 1.9, 2.2))
+HALF = (BlockCost((128, 128), 2.3, 2.8), BlockCost((64, 64), 2.5, 3.1))
+COSTS = {torch.float32: SINGLE, torch.float64: SINGLE, torch.bfloat16: HALF, torch.float16: HALF}
+WIDE = SINGLE[:1]  # blocks of 128 alone, in the tightest token order
 WORTH = 0.9  # of the dense time
 
 
-def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
+def refuses(call: AttentionCall, *, want_lse: bool = False, costs: Costs | None = None) -> list[str]:
     """No fixed mask, a bias without factors, or a mask that mixes too many different blocks."""
-    seen = split_mask(call)
+    seen, costs = split_mask(call), costs or block_costs(call)
     reasons = ["a dense bias is not gathered; give it as factors"] if has_dense(call.bias) else []
     if call.q.shape[1] % call.k.shape[1]:
         reasons.append(f"{call.q.shape[1]} query heads are no multiple of {call.k.shape[1]} key heads")
     if seen.fixed is None:
         reasons.append("no mask fixed before the call, so no blocks are known to be empty")
-    elif torch.compiler.is_compiling() and _key(call) not in seen.fixed.memo:
+    elif torch.compiler.is_compiling() and _key(call, costs) not in seen.fixed.memo:
         reasons.append("the mask was not prepared outside the graph; call ops.prepare first")
-    elif chosen_pattern(call, seen.fixed).tiles is None:
+    elif chosen_pattern(call, seen.fixed, costs).tiles is None:
         reasons.append("too many different mixed blocks; the mask has no block structure")
     return reasons
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short, or so many blocks that gathering them takes longer than going through all."""
+    return slower_than_dense(call, block_costs(call), MIN_TOKENS)
+
+
+def slower_than_dense(call: AttentionCall, costs: Costs, min_tokens: int) -> list[str]:
+    """Why a kernel of these block costs does not pay for a call; nothing where it does."""
     n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < MIN_TOKENS:
-        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
+    if min(n, m) < min_tokens:
+        return [f"{n} x {m} tokens; dense is faster below {min_tokens}"]
     fixed = split_mask(call).fixed
     if fixed is None:
         return []
-    area = chosen_pattern(call, fixed).area
-    limit = WORTH / UNIT[call.q.dtype]
-    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+    found = chosen_pattern(call, fixed, costs)
+    time = found.time(next(cost for cost in costs if cost.size == found.size))
+    what = f"{found.area:.0%} of the blocks of {found.size[0]} are computed"
+    reason = f"{what}, in about {time:.0%} of the time of dense, which is taken above {WORTH:.0%}"
+    return [reason] if time > WORTH else []
 
 
-def ready(call: AttentionCall) -> None:
+def block_costs(call: AttentionCall) -> Costs:
+    """What this kernel takes for blocks of each size it is good at."""
+    costs = COSTS[call.q.dtype]
+    return costs if call.q.device.type == "cpu" else costs[:1]
+
+
+def ready(call: AttentionCall, costs: Costs | None = None) -> None:
     """Prepare pattern, schedule and tiles."""
     seen = split_mask(call)
     if seen.fixed is not None:
-        _tiles(call, _prepared(call, seen.fixed)[0])
+        _tiles(call, _prepared(call, seen.fixed, costs or block_costs(call))[0])
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair, plus the copies."""
     folded = operands(call)
-    found, plan, blocks, keep = laid_out(call, folded)
+    found, plan, blocks, keep = laid_out(call, folded, block_costs(call))
     out, lse = work(*blocks, keep, plan, _tiles(call, found), folded.scale)
     return restored(call, found, out, lse if want_lse else None)
 
 
-def flops(call: AttentionCall) -> int:
+def flops(call: AttentionCall, costs: Costs | None = None) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    b, h = call.q.shape[:2]
-    found = chosen_pattern(call, _fixed(call))
-    share = b * h / (found.map.shape[0] * found.map.shape[1])
-    pairs = round(found.kept * share) * found.size[0] * found.size[1]
-    return 2 * pairs * (width(call) + call.v.shape[-1])
+    found = found_pattern(call, costs or block_costs(call))
+    return 2 * found.share(*call.q.shape[:2]) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
 
 
 def bytes(call: AttentionCall) -> int:
     """q and out once, and each gathered key and value block written and read once more."""
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
-    found, plan = _prepared(call, _fixed(call))
-    gathered = len(plan.cols) * found.size[1] * (w + dv)
+    found = found_pattern(call, block_costs(call))
+    gathered = found.share(b, h) * found.size[1] * (w + dv)
     return (b * h * n * (w + dv) + 3 * gathered) * call.q.element_size()
 
 
-def chosen_pattern(call: AttentionCall, fixed: Fixed) -> Pattern:
-    """The block pattern this kernel works from, in the tightest token order."""
-    return fixed.once("pattern", lambda: pattern(fixed.bound, call.layout_q, call.layout_k, SIZE))
+def chosen_pattern(call: AttentionCall, fixed: Fixed, costs: Costs = WIDE) -> Pattern:
+    """The block pattern of a mask that a kernel of these costs takes least time for; kept with the mask."""
+    layouts = call.layout_q, call.layout_k
+    size, order = fixed.once(pattern_key(costs), lambda: cheapest(fixed.bound, *layouts, costs))
+    return fixed.once(("pattern", size, order), lambda: pattern(fixed.bound, *layouts, size, order))
 
 
-def found_pattern(call: AttentionCall) -> Pattern:
+def pattern_key(costs: Costs = WIDE) -> tuple[object, ...]:
+    """Under which a mask's memo keeps the block size and token order chosen."""
+    return ("blocks", costs)
+
+
+def found_pattern(call: AttentionCall, costs: Costs = WIDE) -> Pattern:
     """The same for a call by itself; ValueError where it has no fixed mask."""
-    return chosen_pattern(call, _fixed(call))
+    return chosen_pattern(call, _fixed(call), costs)
 
 
 def _fixed(call: AttentionCall) -> Fixed:
@@ -102,9 +124,9 @@ def _fixed(call: AttentionCall) -> Fixed:
     return fixed
 
 
-def _key(call: AttentionCall) -> tuple[object, ...]:
+def _key(call: AttentionCall, costs: Costs) -> tuple[object, ...]:
     b, h = call.q.shape[:2]
-    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type)
+    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type, costs)
 
 
 def operand_heads(call: AttentionCall) -> int:
@@ -113,11 +135,11 @@ def operand_heads(call: AttentionCall) -> int:
 
 
 def laid_out(
-    call: AttentionCall, folded: Operands
+    call: AttentionCall, folded: Operands, costs: Costs = WIDE
 ) -> tuple[Pattern, GatherSchedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
     """The pattern, the order of work, q, k, v by block, and which keys are not padded, by block."""
     seen = split_mask(call)
-    found, plan = _prepared(call, _fixed(call))
+    found, plan = _prepared(call, _fixed(call), costs)
     q = _blocked(folded.q, found.order_q, found.size[0])
     k, v = (_blocked(x, found.order_k, found.size[1]) for x in (folded.k, folded.v))
     keep = _keep(seen, folded.k.shape[1], found)
@@ -142,16 +164,18 @@ def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
         assert found.tiles is not None
         return tiles_for(found.tiles, call.q)
 
-    return _fixed(call).once(("tiles", call.q.dtype, call.q.device.type), make)
+    return _fixed(call).once(("tiles", found.size, found.order, call.q.dtype, call.q.device.type), make)
 
 
-def _prepared(call: AttentionCall, fixed: Fixed) -> tuple[Pattern, GatherSchedule]:
+def _prepared(call: AttentionCall, fixed: Fixed, costs: Costs) -> tuple[Pattern, GatherSchedule]:
     def make() -> tuple[Pattern, GatherSchedule]:
-        found = chosen_pattern(call, fixed)
+        found = chosen_pattern(call, fixed, costs)
         b, h = call.q.shape[:2]
-        return found, schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])
+        plan = schedule(found, b, h, operand_heads(call), BUDGET.get(call.q.device.type, BUDGET["cuda"]))
+        _ = plan.sizes  # read now: inside a graph it would be data
+        return found, plan
 
-    return fixed.once(_key(call), make)
+    return fixed.once(_key(call, costs), make)
 
 
 def _blocked(x: Tensor, order: Tensor | None, size: int) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saccade.core.blocks import FULL
 from saccade.ops.pattern import Pattern
 
 
@@ -27,6 +26,11 @@ class GatherSchedule:
     batches: Int[Tensor, "B 3"]
 
     @cached_property
+    def sizes(self) -> str:
+        """`batches` as text: no tensor of the CPU enters a graph, and one guard covers all numbers."""
+        return " ".join(map(str, self.batches.flatten().tolist()))
+
+    @cached_property
     def starts(self) -> Int[Tensor, " R1"]:
         """Where each row's part of `cols` begins, and the end of the last."""
         counts = self.batches[:, 1].repeat_interleave(self.batches[:, 0])
@@ -35,20 +39,22 @@ class GatherSchedule:
 
 def schedule(pattern: Pattern, b: int, h: int, hk: int, keys: int) -> GatherSchedule:
     """Batches of up to `keys` gathered keys (always at least one row); rows that read nothing are left out."""
-    kinds, tile_of = (
-        x.expand(b, h, *x.shape[2:]).reshape(b * h * x.shape[2], -1) for x in (pattern.map, pattern.tile_of)
-    )
-    count, full = (kinds > 0).sum(-1), (kinds == FULL).sum(-1)
-    rows = torch.argsort(count * (kinds.shape[1] + 1) + full, stable=True, descending=True)
+    blocks_q, blocks_k = pattern.shape[2:]
+    own = torch.arange(pattern.shape[0] * pattern.shape[1] * blocks_q, device=pattern.rows.device)
+    own = own.view(pattern.shape[:3]).expand(b, h, blocks_q).flatten()  # the pattern's row of each query block
+    counts, fulls = (x.bincount(minlength=int(own[-1]) + 1) for x in (pattern.rows, pattern.rows[pattern.which == 0]))
+    count, full = counts[own], fulls[own]
+    rows = torch.argsort(count * (blocks_k + 1) + full, stable=True, descending=True)
     rows = rows[: int((count > 0).sum())]
-    columns = torch.argsort(FULL - kinds[rows].to(torch.int16), dim=-1, stable=True)  # full, mixed, empty
-    taken = torch.arange(kinds.shape[1], device=rows.device) < count[rows, None]
-    number = (_key_head(rows, h, hk, pattern.map.shape[2]) * kinds.shape[1])[:, None] + columns
+    count, full = count[rows], full[rows]
+    starts = (counts.cumsum(0) - counts)[own[rows]] - (count.cumsum(0) - count)
+    places = torch.arange(int(count.sum()), device=rows.device) + starts.repeat_interleave(count)
+    first = (_key_head(rows, h, hk, blocks_q) * blocks_k).repeat_interleave(count)
     return GatherSchedule(
         rows=rows,
-        cols=number[taken],
-        which=tile_of[rows].gather(1, columns)[taken].to(torch.int64),
-        batches=_batches(count[rows].tolist(), full[rows].tolist(), keys // pattern.size[1]),
+        cols=first + pattern.cols[places],
+        which=pattern.which[places].to(torch.int64),
+        batches=_batches(count.tolist(), full.tolist(), keys // pattern.size[1]),
     )
 
 

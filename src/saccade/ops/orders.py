@@ -5,6 +5,7 @@ where blocks begin; tokens without a grid follow unchanged. q, k, v are permuted
 the result is the same, only the blocks differ.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saccade.core.layout import Grid, Layout
+
+SMALL = 1 << 14  # tokens of a grid, up to which blocks of many shapes do no harm
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,33 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """Bars along w, about t x h tokens across and as equal as the grid lets them be, walked there and back.
+
+    A bar is walked slice by slice, so any run of tokens is a compact piece wherever it begins, and a run that goes on
+    in the next bar lies beside itself. No side need divide the grid's.
+    Raises ValueError for options out of range.
+    """
+
+    t: int
+    h: int
+
+    def __post_init__(self) -> None:
+        if min(self.t, self.h) < 1:
+            raise ValueError(f"a bar of {self.t} x {self.h} must be at least 1 token across")
+
+    def places(self, grid: Grid) -> Int[Tensor, " n"]:
+        """The grid's tokens, bar by bar."""
+        bars_h = max(round(grid[1] / self.h), 1)
+        t, h, w = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
+        layer = t * max(round(grid[0] / self.t), 1) // grid[0]
+        row = _back_if_odd(h * bars_h // grid[1], layer, bars_h)
+        bar = layer * bars_h + row
+        slice_ = bar * grid[2] + _back_if_odd(w, bar, grid[2])
+        return torch.argsort(((slice_ * grid[0] + t) * grid[1] + h).flatten())
+
+
+@dataclass(frozen=True)
 class Hilbert:
     """Along a Hilbert curve over (h, w), frame after frame: any run of tokens is a compact patch."""
 
@@ -51,7 +81,7 @@ class Hilbert:
         return (torch.arange(t)[:, None] * h * w + frame).flatten()
 
 
-Order = Tiles | Hilbert
+Order = Tiles | Bars | Hilbert
 
 
 @lru_cache(maxsize=64)
@@ -66,12 +96,11 @@ def tokens(order: Order | None, layout: Layout) -> Int[Tensor, " n"] | None:
 
 
 def candidates(layout: Layout, block: int) -> tuple[Order | None, ...]:
-    """Orders worth trying for blocks of `block` tokens: as it is, tiles that fill a block, a Hilbert curve."""
+    """Orders worth trying for blocks of `block` tokens: as it is, bars whose runs of a block are compact, a curve."""
     grids = [s.grid for s in layout.segments if s.grid]
-    if not grids:
-        return (None,)
-    tiles = {Tiles(*tile) for grid in grids for tile in _tiles(grid, block)}
-    return (None, *sorted(tiles, key=repr), Hilbert())
+    bars = {bar for grid in grids for bar in _bars(grid, block)}
+    flat = any(grid[0] == 1 for grid in grids)
+    return (None, *sorted(bars, key=repr), *((Hilbert(),) if flat else ()))
 
 
 def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -81,10 +110,14 @@ def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     return back
 
 
-def _tiles(grid: Grid, block: int) -> list[Grid]:
-    """Tiles of `block` tokens, as square as powers of two allow, flat and (for videos) with a depth of 2 and 4."""
+def _bars(grid: Grid, block: int) -> set[Bars]:
+    """Bars whose slices fill blocks of a power of two, so that most blocks have one shape, and the most compact one."""
+    if grid[0] == 1:
+        wide, high = _near_square(block)
+        return {Bars(1, wide), Bars(1, high)} | ({Bars(1, round(block**0.5))} if math.prod(grid) <= SMALL else set())
     depths = [depth for depth in (1, 2, 4) if depth <= grid[0]]
-    return [(depth, *_near_square(block // depth)) for depth in depths]
+    side = round(block ** (1 / 3))
+    return {Bars(depth, _near_square(block // depth)[0]) for depth in depths} | {Bars(min(side, grid[0]), side)}
 
 
 def _near_square(area: int) -> tuple[int, int]:
@@ -94,6 +127,11 @@ def _near_square(area: int) -> tuple[int, int]:
 
 def _along(values: Tensor, axis: int) -> Tensor:
     return values.reshape([-1 if a == axis else 1 for a in range(3)])
+
+
+def _back_if_odd(place: Tensor, line: Tensor, length: int) -> Tensor:
+    """Places counted from the other end on every second line."""
+    return torch.where(line % 2 == 1, length - 1 - place, place)
 
 
 def _hilbert(y: Tensor, x: Tensor, level: int) -> Tensor:

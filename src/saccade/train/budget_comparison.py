@@ -7,6 +7,7 @@ a killed one goes on. Seeds are the outer loop, so that a comparison that is cut
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,26 @@ class BudgetComparison:
 
     def run(self, folder: Path, progress: Progress = lambda done, total, what: None) -> list[dict[str, Any]]:
         """Every run's result; see `ArmRun.result`."""
+        cases = self.cases(folder)
+        found = []
+        for number, (name, result) in enumerate(cases.items()):
+            progress(number, len(cases), name)
+            found.append(result())
+        return found
+
+    def cases(self, folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+        """What trains and judges one arm with one seed, by its name; the first also trains the classifier that judges.
+
+        Raises ValueError where the folder holds runs of other settings.
+        """
         self.check_folder(folder)
-        classifier, source = self.judging().judge(folder / "judge"), self.open()
+        source = self.open()
         base = self.base(source)
         options = {arm.name: base | {arm.scaled: self.size(arm, base)} for arm in self.arms}
+        judge = cache(lambda: self.judging().judge(folder / "judge"))
         runs = [ArmRun(self, arm, options[arm.name], seed, source) for seed in self.seeds for arm in self.arms]
-        found = []
-        for number, run in enumerate(runs):
-            progress(number, len(runs), f"{run.arm.name}, seed {run.seed}")
-            found.append(run.complete(folder / f"{run.arm.name}-{run.seed}", classifier))
-        return found
+        folders = {f"{run.arm.name}-{run.seed}": run for run in runs}
+        return {name: lambda name=name, run=run: run.complete(folder / name, judge()) for name, run in folders.items()}
 
     def times(self, rounds: int, device: torch.device | str = "cpu") -> dict[str, dict[str, Quartiles]]:
         """Seconds of a forward and of a training step, as ratios to the first arm's: quartiles over rounds."""

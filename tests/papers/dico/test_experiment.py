@@ -35,12 +35,14 @@ def test_the_arm_without_a_gate_has_as_many_parameters() -> None:
     assert sizes[NO_GATE] == pytest.approx(sizes[GATE], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_timed_dit_multiplies_as_often_at_the_smallest_side(tmp_path: Path) -> None:
     small, large = EXPERIMENT.run(tmp_path, only=("speed",), quick=True).rows("speed")
     assert small["dit_macs"] == pytest.approx(small["dico_macs"], rel=0.15)
     assert large["dico_macs"] == pytest.approx(4 * small["dico_macs"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_an_arm_is_trained_once_and_measured_alike(tmp_path: Path) -> None:
     first = EXPERIMENT.run(tmp_path, only=("arms",), quick=True)
     assert [row["arm"] for row in first.rows("arms")] == list(ARMS) and not first.tables.keys() - {"arms"}

@@ -41,9 +41,9 @@ def _multiplied(size: str, side: int) -> int:
     [
         ("S", 33_137_672, 4.25, 4.2365),
         ("B", 129_992_712, 16.88, 16.8558),
-        ("L", 463_897_992, 60.24, 60.1688),
-        ("XL", 701_151_368, 87.30, 87.2210),
-        ("H", 1_037_408_328, 194.15, 194.0294),
+        pytest.param("L", 463_897_992, 60.24, 60.1688, marks=pytest.mark.slow),
+        pytest.param("XL", 701_151_368, 87.30, 87.2210, marks=pytest.mark.slow),
+        pytest.param("H", 1_037_408_328, 194.15, 194.0294, marks=pytest.mark.slow),
     ],
 )
 def test_sizes(size: str, count: int, published: float, gigas: float) -> None:
@@ -52,6 +52,7 @@ def test_sizes(size: str, count: int, published: float, gigas: float) -> None:
     assert found == pytest.approx(gigas, abs=5e-5) and found == pytest.approx(published, rel=0.01)
 
 
+@pytest.mark.slow
 def test_cost_grows_with_the_area() -> None:
     small, large = _multiplied("XL", 32), _multiplied("XL", 64)
     assert large / 1e9 == pytest.approx(347.8599, abs=5e-5)

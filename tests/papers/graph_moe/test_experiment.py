@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from saccade.nn.part import TokenPositions
@@ -37,6 +38,7 @@ def test_windows_lie_within_the_text_and_hold_the_character_to_predict() -> None
     assert found.shape == (3, TINY.length + 1) and torch.equal(found[-1], ids[-TINY.length - 1 :])
 
 
+@pytest.mark.slow
 def test_what_was_trained_already_gives_the_same_rows(tmp_path: Path) -> None:
     first, again = (list(router_rows(ARMS["plain"], TINY, 0, tmp_path)) for _ in range(2))
     assert first == again and [row["table"] for row in first] == ["losses", "routing"]

@@ -55,9 +55,9 @@ def test_a_grid_is_its_blocks_written_out_and_open_beyond(n: int, block: int, se
 
 def test_blocks_of_the_grid_are_judged_without_looking_at_pairs() -> None:
     allow = torch.eye(6, dtype=torch.bool)[None, None]
-    layout = Layout.plain(6 * 128)
+    layout, at = Layout.plain(6 * 128), torch.arange(6)
     bound = BlockGrid(allow, 128, layout.n).bind(layout, layout)
-    seen = bound.coarse(*(torch.arange(layout.n).reshape(6, 128) for _ in range(2)))
+    seen = bound.coarse(*(torch.arange(layout.n).reshape(6, 128) for _ in range(2)))(at[:, None], at)
     assert torch.equal(seen.some, allow) and torch.equal(seen.every, allow)
     assert torch.equal(bound.block_map(128, 128) == FULL, allow)
 
@@ -79,6 +79,15 @@ def test_a_pattern_belongs_to_a_head_a_row_and_an_input() -> None:
     blocks, other = found(call).get("blocks"), found(made(LAYOUT.n, seed=1, layout=LAYOUT)).get("blocks")
     assert not torch.equal(blocks[0, 0], blocks[0, 1]) and not torch.equal(blocks[0], blocks[1])
     assert not torch.equal(blocks, other)
+
+
+def test_few_queries_choose_nearly_the_blocks_of_all() -> None:
+    """Keys of one block in reach of each query: all of them choose it, and so does any one."""
+    n, block = 64, 8
+    shared = torch.randn(2, 1, n // block, 16, generator=torch.Generator().manual_seed(0)).repeat_interleave(block, 2)
+    call = plain_call(shared * 4, shared * 4, shared, layout=Layout.image_only((1, 8, 8)))
+    all_, one = (found(call, FindPattern(keep=0.2, block=block, queries=some)).get("blocks") for some in (None, 1))
+    assert torch.equal(all_, one) and all_.float().mean() < 0.5
 
 
 def test_one_pattern_for_all_heads_follows_their_mean() -> None:

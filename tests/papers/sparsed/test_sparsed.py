@@ -227,6 +227,7 @@ def run_causal() -> None:
         (lambda: SparseD(skip=-0.1), r"skip=-0.1 must be in \[0, 1\], the share of the steps that stay dense"),
         (lambda: SparseD(skip=1.1), r"skip=1.1 must be in \[0, 1\]"),
         (lambda: SparseD(block=0), r"block=0 must be at least 1 token; 128 suits the kernels"),
+        (lambda: SparseD(queries=0), r"queries=0 must be at least 1 of each block; None scores all"),
         (lambda: SparseD(generation=0), r"generation=0 must be at least 1 token"),
         (lambda: SparseD(select_rule="top"), r"select_rule='top' must be one of \('official', 'paper', 'joint'\)"),  # type: ignore[arg-type]
         (lambda: SparseD(compat="llada"), r"compat='llada' must be 'official' or None"),  # type: ignore[arg-type]

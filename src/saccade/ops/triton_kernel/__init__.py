@@ -15,23 +15,21 @@ import torch
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
-from saccade.ops.gather import chosen_pattern, found_pattern
+from saccade.ops.block_cost import BlockCost
+from saccade.ops.gather import chosen_pattern, found_pattern, slower_than_dense
 from saccade.ops.operands import has_dense, operands, width
 from saccade.ops.split_mask import Fixed, split_mask
-from saccade.ops.triton_kernel.lists import KernelLists, Lists, computed, kernel_lists, transposed
+from saccade.ops.triton_kernel.lists import KernelLists, Lists, kernel_lists, transposed
 from saccade.ops.triton_kernel.tiles import MAX_WIDTH
 
 __all__ = ["NAME", "bytes", "flops", "ready", "refuses", "run", "unprofitable"]
 
 NAME = "triton"
 MIN_TOKENS = 1024  # queries and keys; below, launches take longer than dense attention
-# Time per computed pair as a multiple of the best dense kernel's: estimated from the instructions of builds, never on a
-# card; `bench gpu` measures it, and what a mixed block takes beside an open one
-UNIT = {torch.float32: 3.0, torch.bfloat16: 1.4, torch.float16: 1.4}
-MIXED_UNIT = 1.27
-WORTH = 0.9  # of the dense time
+# Estimated from the instructions of builds, never on a card; `bench gpu` measures what blocks take beside dense ones
+HALF = (BlockCost((128, 128), 1.4, 1.8),)
+COSTS = {torch.float32: (BlockCost((128, 128), 3.0, 3.8),), torch.bfloat16: HALF, torch.float16: HALF}
 CAPABILITY = (8, 0)
-FORWARD, BACK = ("triton", "forward"), ("triton", "back")  # keys of the memo
 
 
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
@@ -41,24 +39,16 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     if seen.fixed is None:
         return [*reasons, "no mask fixed before the call, so no blocks are known to be empty"]
     if torch.compiler.is_compiling():
-        prepared = FORWARD in seen.fixed.memo
-        return (
-            reasons if prepared else [*reasons, "the mask was not prepared outside the graph; call ops.prepare first"]
-        )
-    if not reasons and chosen_pattern(call, seen.fixed).tiles is None:
+        if _key(call, "forward") not in seen.fixed.memo:
+            reasons.append("the mask was not prepared outside the graph; call ops.prepare first")
+    elif not reasons and chosen_pattern(call, seen.fixed, COSTS[call.q.dtype]).tiles is None:
         reasons.append("too many different mixed blocks; the mask has no block structure")
     return reasons
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
-    """Too short, or so many blocks, a mixed one counted for more than an open one, that dense is faster."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < MIN_TOKENS:
-        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    found = found_pattern(call)
-    mixed = int((computed(found)[2] > 0).sum())
-    share, limit = (found.kept + (MIXED_UNIT - 1) * mixed) / found.map.numel(), WORTH / UNIT[call.q.dtype]
-    return [f"blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
+    """Too short, or blocks that cost too much."""
+    return slower_than_dense(call, COSTS[call.q.dtype], MIN_TOKENS)
 
 
 def ready(call: AttentionCall) -> None:
@@ -89,21 +79,16 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
 
 def flops(call: AttentionCall) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    found = found_pattern(call)
-    return 2 * _computed(call) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
+    found = found_pattern(call, COSTS[call.q.dtype])
+    return 2 * found.share(*call.q.shape[:2]) * found.size[0] * found.size[1] * (width(call) + call.v.shape[-1])
 
 
 def bytes(call: AttentionCall) -> int:
     """q and out once, and every key and value block once for each query block that reads it."""
     b, h, n, _ = call.q.shape
-    read = _computed(call) * found_pattern(call).size[1]
-    return (b * h * n + read) * (width(call) + call.v.shape[-1]) * call.q.element_size()
-
-
-def _computed(call: AttentionCall) -> int:
-    """Blocks computed, over all batch rows and heads."""
-    found = found_pattern(call)
-    return round(found.kept * call.q.shape[0] * call.q.shape[1] / (found.map.shape[0] * found.map.shape[1]))
+    found = found_pattern(call, COSTS[call.q.dtype])
+    rows = b * h * n + found.share(b, h) * found.size[1]
+    return rows * (width(call) + call.v.shape[-1]) * call.q.element_size()
 
 
 def _lacks(call: AttentionCall) -> list[str]:
@@ -125,7 +110,7 @@ def _unable(call: AttentionCall) -> list[str]:
     q, k, v = call.q, call.k, call.v
     widest = max(width(call), v.shape[-1])
     checks = {
-        f"{q.dtype} is not a type it takes": q.dtype not in UNIT,
+        f"{q.dtype} is not a type it takes": q.dtype not in COSTS,
         f"k is {k.dtype} and v {v.dtype}, q is {q.dtype}": not q.dtype == k.dtype == v.dtype,
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
         f"{widest} columns; it takes {MAX_WIDTH} at most": widest > MAX_WIDTH,
@@ -140,7 +125,11 @@ def _installed() -> bool:
 
 
 def _lists(call: AttentionCall, fixed: Fixed, trains: bool) -> tuple[KernelLists, Lists | None]:
-    lists = fixed.once(FORWARD, lambda: kernel_lists(chosen_pattern(call, fixed)))
-    if not trains:
-        return lists, None
-    return lists, fixed.once(BACK, lambda: transposed(chosen_pattern(call, fixed)))
+    """Lists, and the transposed ones where a gradient will be asked for."""
+    found = lambda: chosen_pattern(call, fixed, COSTS[call.q.dtype])  # noqa: E731
+    lists = fixed.once(_key(call, "forward"), lambda: kernel_lists(found()))
+    return lists, fixed.once(_key(call, "back"), lambda: transposed(found())) if trains else None
+
+
+def _key(call: AttentionCall, which: str) -> tuple[object, ...]:
+    return "triton", which, COSTS[call.q.dtype]

@@ -50,11 +50,11 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
     if pattern.tiles is None:
         raise ValueError("the pattern keeps no token maps: too many of its mixed blocks differ")
     moved = pattern.order is not None
-    b, h, queries, _ = pattern.map.shape
+    b, h, queries, _ = pattern.shape
     return KernelLists(
         size=pattern.size,
         heads_of=(b, h),
-        forward=listed(*computed(pattern), (b * h, queries)),
+        forward=listed(pattern.rows, pattern.cols, pattern.which, (b * h, queries)),
         bits=packed(pattern.tiles),
         order_q=_numbers(pattern.order_q, pattern.n) if moved else None,
         order_k=_numbers(pattern.order_k, pattern.m) if moved else None,
@@ -63,15 +63,9 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
 
 def transposed(pattern: Pattern) -> Lists:
     """The query blocks that read each key block: what the gradients of keys and values walk."""
-    rows, cols, which = computed(pattern)
-    b, h, queries, keys = pattern.map.shape
-    return listed(rows // queries * keys + cols, rows % queries, which, (b * h, keys))
-
-
-def computed(pattern: Pattern) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """Of each computed block its query block, numbered over batch rows and heads, its key block and its token map."""
-    rows, cols = pattern.map.flatten(0, 2).nonzero(as_tuple=True)
-    return rows, cols, pattern.tile_of.flatten(0, 2)[rows, cols]
+    b, h, queries, keys = pattern.shape
+    rows = pattern.rows // queries * keys + pattern.cols
+    return listed(rows, pattern.rows % queries, pattern.which, (b * h, keys))
 
 
 def listed(rows: Int[Tensor, " N"], cols: Int[Tensor, " N"], which: Int[Tensor, " N"], shape: Size) -> Lists:

@@ -100,8 +100,9 @@ class DiTMoE(DiT):
     def activated(cls, config: DiTMoEConfig) -> int:
         """How many of the numbers a model of `config` stores are used for one token: `top` of its experts."""
         with torch.device("meta"):
-            blocks = cls(config).blocks
-        return cls.parameters_of(config) - sum(_idle(block.ffn) for block in blocks if isinstance(block.ffn, MoE))
+            model = cls(config)
+        idle = sum(_idle(block.ffn) for block in model.blocks if isinstance(block.ffn, MoE))
+        return sum(value.numel() for value in model.state_dict().values()) - idle
 
 
 def token_macs(config: DiTMoEConfig) -> int:

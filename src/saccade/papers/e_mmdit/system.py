@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saccade.core.clock import Clock
+from saccade.core.features import Features
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import CoarseRule, Device, Mask, OnHeads, Rule, Table
 from saccade.core.mechanism import PlanItem
@@ -26,6 +27,9 @@ class SameSubregion(Mask):
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return self._table(layout_q, layout_k).coarse(layout_q, layout_k, device)
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        return self._table(layout_q, layout_k).features(layout_q, layout_k)
 
     def _table(self, layout_q: Layout, layout_k: Layout) -> Table:
         q, k = (torch.cat([self._label(part) for part in each.segments]) for each in (layout_q, layout_k))

@@ -41,6 +41,7 @@ PAPER = Paper(
         "lengths need not be multiples of 128",
         "where another system's mask is in force each block of queries also keeps its own block, so that no query is "
         "left without a key",
+        "queries=k scores k queries of each block in the place of all: an extension",
         "on images and videos text is the prompt and the grid is what is generated: an extension",
     ),
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
-from saccade.core.coarse import Coarse, Verdict, both
+from saccade.core.coarse import Coarse, Judge, Verdict, both
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
 from saccade.core.masks import CoarseRule, Device, Mask, Rule, lower
@@ -58,13 +58,17 @@ class BlockGrid(Mask):
     def _spanned(self, device: Device) -> Coarse:
         counts = torch.nn.functional.pad(self.allow.to(device, torch.int32).cumsum(2).cumsum(3), (1, 0, 1, 0))
 
-        def verdict(q: Tensor, k: Tensor) -> Verdict:
+        def judge(q: Tensor, k: Tensor) -> Judge:
             (top, bottom), (left, right) = self._ends(q), self._ends(k)
-            rows = counts[:, :, bottom] - counts[:, :, top]
-            open_ = rows[..., right] - rows[..., left]
-            return Verdict(open_ > 0, open_ == (bottom - top)[:, None] * (right - left))
 
-        return verdict
+            def verdict(i: Tensor, j: Tensor) -> Verdict:
+                upto = [counts[:, :, edge[i], right[j]] - counts[:, :, edge[i], left[j]] for edge in (bottom, top)]
+                open_ = upto[0] - upto[1]
+                return Verdict(open_ > 0, open_ == (bottom - top)[i] * (right - left)[j])
+
+            return Judge(verdict)
+
+        return judge
 
     def _ends(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """First block of each set of tokens, and the one after the last."""
@@ -88,6 +92,7 @@ class FindPattern(Mechanism):
     rule        how the prompt's blocks and the generated ones compete, see `choose_blocks`
     generation  number of generated tokens, at the end of the sequence; None takes it from the layout
     per_head    a pattern for each head; False for one by the mean of all heads
+    queries     of each block that are scored, spread evenly; None for all
     score_scale      the scores' scale: the call's, or the call's with the number of heads in the place of their width
     """
 
@@ -96,6 +101,7 @@ class FindPattern(Mechanism):
     rule: block_choice.Rule = "official"
     generation: int | None = None
     per_head: bool = True
+    queries: int | None = None
     score_scale: ScoreScale = "width"
     puts: ClassVar[frozenset[str]] = frozenset({BLOCKS})
 
@@ -105,7 +111,7 @@ class FindPattern(Mechanism):
         refuse_causal(call, seen)
         layout = call.layout_q
         generated = generated_blocks(layout, self.generation, self.block)
-        scores = self._shared(block_scores(self._tempered(call), self.block, generated))
+        scores = self._shared(block_scores(self._tempered(call), self.block, generated, self.queries))
         blocks = choose_blocks(scores, generated, self.keep, self.rule)
         if seen.fixed is not None or seen.loose is not None:  # another mask may forbid all that was chosen
             blocks = blocks | torch.eye(blocks.shape[2], dtype=torch.bool, device=blocks.device)

@@ -19,12 +19,14 @@ class SparseD:
     """Attention to the blocks of keys that got most of it in one early step, per head, in all steps after that.
 
     keep         share of the key blocks, in (0, 1]; 1 is dense. The paper: 0.3 for long contexts, 0.5 with block 32
-    block        tokens; kernels work in blocks of 128
+    block        tokens; kernels work in blocks of 128 and 64, `native` of 32 too
     skip         share of the steps that stay dense, in [0, 1]; the paper: 0.2 to 0.3
     select_rule  "official": the released code's counts and steps. "paper": the text's. "joint": without isolation
     generation   number of tokens to be generated, at the end of the sequence; None: the image's, or a language model's
                  segment "generation"
     per_head     a pattern for each head, or one for all
+    queries      of each block that are scored, spread evenly; None: all, as in the paper, which takes once or twice as
+                 long as dense attention. 3 of 128 take about a twentieth of that
     compat       "official" scores with the released LLaDA code's scale
     where        sites and share of the steps; cross-attention is never touched
     Raises ValueError for options out of range.
@@ -36,6 +38,7 @@ class SparseD:
     select_rule: SelectRule = "official"
     generation: int | None = None
     per_head: bool = True
+    queries: int | None = None
     compat: Compat | None = None
     where: Where = EVERYWHERE
 
@@ -46,6 +49,8 @@ class SparseD:
             raise ValueError(f"skip={self.skip} must be in [0, 1], the share of the steps that stay dense")
         if self.block < 1:
             raise ValueError(f"block={self.block} must be at least 1 token; 128 suits the kernels")
+        if self.queries is not None and self.queries < 1:
+            raise ValueError(f"queries={self.queries} must be at least 1 of each block; None scores all")
         if self.generation is not None and self.generation < 1:
             raise ValueError(f"generation={self.generation} must be at least 1 token; None takes it from the layout")
         if self.select_rule not in get_args(SelectRule):
@@ -85,7 +90,7 @@ class SparseD:
     def _find(self) -> FindPattern:
         return FindPattern(
             keep=self.keep, block=self.block, rule=self.select_rule, generation=self.generation,
-            per_head=self.per_head, score_scale="heads" if self.compat == "official" else "width",
+            per_head=self.per_head, queries=self.queries, score_scale="heads" if self.compat == "official" else "width",
         )  # fmt: skip
 
     @cached_property

@@ -12,13 +12,14 @@ from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.metrics.machine import best_device
 from saccade.studies.speed.kernels import KernelCases
 from saccade.studies.speed.overhead import SIZES, measure
+from saccade.studies.speed.share_of_peak import peak_rows
 from saccade.ui.markdown import markdown_table
 
 __all__ = ["EXPERIMENT"]
 
 KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, ms", "kernel", "ms", "speed-up",
                "efficiency")  # fmt: skip
-CASE = ("n", "dtype", "pattern", "density")  # columns that tell cases apart
+CASE = ("n", "dtype", "pattern", "block", "density")  # columns that tell cases apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +41,12 @@ def kernel_table(results: Results, figures: Figures) -> str:
 
 def kernel_row(results: Results, sparse: Row) -> tuple[str, ...]:
     """One kernel's cells."""
-    case = results.rows("kernels", speedup=None, **{name: sparse[name] for name in CASE})
+    case = results.rows("kernels", speedup=None, refused=None, **{name: sparse.get(name) for name in CASE})
+    block = f", blocks of {sparse['block']}" if sparse.get("block") else ""
     best = min(case, key=lambda arm: arm["median_ms"])
     return (
-        f"{sparse['n']:,}", sparse["dtype"], sparse["pattern"], f"{sparse['density']:.2f}", f"{sparse['area']:.2f}",
+        f"{sparse['n']:,}", sparse["dtype"], f"{sparse['pattern']}{block}", f"{sparse['density']:.2f}",
+        f"{sparse['area']:.2f}",
         f"{milliseconds(best)} ({best['kernel']})", sparse["kernel"], milliseconds(sparse),
         f"{sparse['speedup']:.2f}x", f"{sparse['efficiency']:.2f}",
     )  # fmt: skip
@@ -52,6 +55,18 @@ def kernel_row(results: Results, sparse: Row) -> tuple[str, ...]:
 def milliseconds(arm: Row) -> str:
     """Median, and half the distance between the quartiles."""
     return f"{arm['median_ms']:.1f} [{arm['spread_ms']:.1f}]"
+
+
+def peak_table(results: Results, figures: Figures) -> str:
+    """A row for each length."""
+    if not results.tables.get("peak"):
+        return "Not measured on this machine."
+    rows = [
+        (f"{row['n']:,}", f"{row['peak_gmacs']:,.0f}", f"{row['reached']:.0%}") if row["refused"] is None
+        else (f"{row['n']:,}", "", row["refused"])
+        for row in results.rows("peak")
+    ]  # fmt: skip
+    return markdown_table(("tokens", "multiply-adds in registers, 10^9 a second", "share that full blocks reach"), rows)
 
 
 def overhead_table(results: Results, figures: Figures) -> str:
@@ -79,7 +94,7 @@ EXPERIMENT: Experiment[Any] = Experiment(
     ),
     hours=0.1,
     device="best",
-    sections={"kernels": (kernel_table,), "overhead": (overhead_table,)},
+    sections={"kernels": (kernel_table,), "peak": (peak_table,), "overhead": (overhead_table,)},
     page="studies/speed.md",
     threads=None,
     dated=True,
@@ -89,9 +104,17 @@ EXPERIMENT: Experiment[Any] = Experiment(
 @EXPERIMENT.part()
 def kernels(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm of each case; a dense one has no speed-up."""
-    for case in replace(bench.settings.kernels, device=best_device()).measured(bench.progress):
-        about = {name: getattr(case, name) for name in ("n", "dtype", "pattern", "density", "area")}
-        yield from (about | asdict(arm) for arm in (*case.dense, *case.sparse))
+    cases = replace(bench.settings.kernels, device=best_device()).cases()
+    for done, (name, rows) in enumerate(cases.items()):
+        bench.progress(done, len(cases), name)
+        yield from rows()
+
+
+@EXPERIMENT.part()
+def peak(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each length."""
+    for n in bench.settings.kernels.n:
+        yield from peak_rows(n, bench.settings.kernels.rounds)
 
 
 @EXPERIMENT.part()
