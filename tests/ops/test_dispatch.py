@@ -75,11 +75,11 @@ def test_if_all_refuse_the_call_and_every_reason_are_shown() -> None:
 
 def test_a_choice_is_made_once_for_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     at = sparse()
-    first = choose(at)
-    monkeypatch.setattr(dispatch, "_chosen", None)
-    assert choose(at) is first
     assert at.mask is not None
-    assert choose(at.replace(mask=at.mask & padding(1, N))) is first
+    padded = [at.replace(mask=at.mask & padding(1, N, hidden)) for hidden in (3, 7)]
+    first, second = choose(at), choose(padded[0])
+    monkeypatch.setattr(dispatch, "_chosen", None)
+    assert choose(at) is first and choose(padded[1]) is second
 
 
 def test_equal_masks_share_what_was_prepared() -> None:
@@ -152,3 +152,18 @@ def test_flex_is_exact_serves_its_bucket_and_compiles_nothing_there() -> None:
             assert flex.refuses(shorter) == []
             assert error(attend(shorter, kernel="flex").out, truth(shorter).out) < 1e-5
         assert gather.found_pattern(shorter).area < 0.9
+
+
+@pytest.mark.compile
+@pytest.mark.inductor
+@pytest.mark.slow
+def test_flex_takes_padding_given_at_the_call() -> None:
+    torch._dynamo.reset()
+    with torch.inference_mode():
+        mask = lower(block_mask(1100, 1100, keep=0.2, size=256), Layout.plain(1100), Layout.plain(1100))
+        at = call(*operands(2, 1, 1, 1100, 1100), mask)
+        padded, shut = (at.replace(mask=mask & padding(2, 1100, hidden)) for hidden in (300, 1100))
+        flex.warm(padded)
+        with flex.compiling_not_allowed():
+            assert error(attend(padded, kernel="flex").out, truth(padded).out) < 1e-5
+            assert error(attend(shut, kernel="flex").out, truth(shut).out) < 1e-5

@@ -1,13 +1,7 @@
-"""The compiled CPU kernel is exact in its types, refuses what it cannot do, and is compiled only when asked.
+"""The compiled CPU kernel is exact in its types for every instruction set this machine has, and refuses the rest."""
 
-Where the machine cannot run it, what needs it is skipped with the kernel's own reason; what then runs instead is tested
-on every machine.
-"""
-
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +11,8 @@ from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
 from saccade.core.masks import lower
 from saccade.ops import attend, choose, gather, native, native_build, prepare
+from saccade.ops.gather_schedule import GatherSchedule
+from saccade.ops.native_job import Tiles
 from saccade.ops.operands import operands as fold
 from tests.ops.cases import allowed_error, biases, block_mask, call, error, operands, padding, truth
 
@@ -24,32 +20,42 @@ N = 1280
 
 
 @pytest.fixture
-def cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a process that never warmed the kernel, and again afterwards."""
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that never warmed the kernel."""
     monkeypatch.setattr(native, "_state", {"warm": False, "reason": native.COLD})
-    native_build.library.cache_clear()
-    yield
-    native_build.library.cache_clear()
 
 
 @pytest.fixture
-def warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_state", {"warm": False, "reason": native.COLD})
-    warm_or_skip()
-
-
-@pytest.fixture
-def built_anew(cold: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of compiled kernels, empty."""
-    if native_build.compiler(*native_build.COMPILERS) is None:
-        pytest.skip(native_build.no_compiler(*native_build.COMPILERS))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "saccade"
-
-
-def warm_or_skip() -> None:
+def warm(cold: None) -> None:
+    """Warmed as the environment says; skipped without a compiler."""
     if reason := ops.warm():
         pytest.skip(reason)
+
+
+@pytest.fixture(params=native_build.SETS)
+def each_set(cold: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Warmed for each instruction set that this machine has, bfloat16 widened."""
+    monkeypatch.setenv("SACCADE_NATIVE", request.param)
+    if reason := ops.warm():
+        pytest.skip(reason)
+    native._state["products"] = False
+    return request.param
+
+
+@pytest.fixture
+def products(warm: None) -> None:
+    """Torch's own products of bfloat16, also where they are the slower ones; skipped where torch has none."""
+    native._state["products"] = native._state["instructions"] == "avx512" and native._multiplies()
+    if not native._state["products"]:
+        pytest.skip("torch's own products need AVX-512")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Whatever number of threads a test sets, it is set back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def sparse() -> AttentionCall:
@@ -58,20 +64,56 @@ def sparse() -> AttentionCall:
     return call(*operands(1, 2, 2, N, N), lower(block_mask(N, N, keep=0.1, size=128), layout, layout))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("shape", [(1, 2, 2, 256, 256), (2, 4, 2, 131, 277), (1, 2, 1, 300, 129)], ids=str)
-@pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
-@pytest.mark.parametrize("d", [13, 40])
-def test_it_stays_in_the_error_budget(warm: None, shape: tuple, dtype: torch.dtype, biased: bool, d: int) -> None:
-    b, h, _, n, m = shape
-    mask = block_mask(n, m, b=b, h=h) & padding(b, m)
-    at = call(*operands(*shape, d=d, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None)
-    found, true = native.run(at, want_lse=True), truth(at)
-    assert error(found.out, true.out) <= allowed_error(at, true.out)
-    assert error(found.lse, true.lse) <= (1e-5 if not biased or dtype == torch.float32 else 3e-2)
+def assert_in_the_error_budget(dtype: torch.dtype) -> None:
+    for (b, h, hk, n, m), biased, d in (
+        ((1, 2, 2, 256, 256), False, 13), ((2, 4, 2, 131, 277), True, 40), ((1, 2, 1, 300, 129), True, 13),
+    ):  # fmt: skip
+        mask = block_mask(n, m, b=b, h=h) & padding(b, m)
+        at = call(*operands(b, h, hk, n, m, d=d, dv=24, dtype=dtype), mask, biases(h, n, m, dtype) if biased else None)
+        found, true = native.run(at, want_lse=True), truth(at)
+        assert found.out.dtype == dtype
+        assert error(found.out, true.out) <= allowed_error(at, true.out)
+        assert error(found.lse, true.lse) <= (1e-5 if dtype == torch.float32 else 3e-2)
 
 
-def test_large_scores_and_hidden_rows_are_exact(warm: None) -> None:
+@pytest.mark.parametrize("dtype", native.TYPES, ids=str)
+def test_it_stays_in_the_error_budget(each_set: str, dtype: torch.dtype) -> None:
+    assert_in_the_error_budget(dtype)
+
+
+def test_torchs_own_products_stay_in_the_error_budget(products: None) -> None:
+    assert_in_the_error_budget(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("size", "d", "dv"),
+    [
+        ((128, 128), 64, 64), ((64, 64), 40, 72), ((32, 32), 128, 80), ((128, 64), 96, 128), ((40, 24), 80, 33),
+        ((33, 7), 19, 5), ((7, 33), 1, 1),
+    ],
+)  # fmt: skip
+def test_blocks_of_every_size_and_width_are_exact(each_set: str, size: tuple[int, int], d: int, dv: int) -> None:
+    """Two query blocks, the first with a mixed block of keys, the second with an open and a mixed one; some padded."""
+    s, c = size
+    g = torch.Generator().manual_seed(d)
+    q, k, v = (torch.randn(shape, generator=g) for shape in ((2, s, d), (3, c, d), (3, c, dv)))
+    tiles = torch.rand(3, s, c, generator=g) < 0.5
+    tiles[0], tiles[2, s // 2] = True, False
+    keep = torch.rand(3, c, generator=g) < 0.8
+    plan = GatherSchedule(
+        rows=torch.tensor([1, 0]), cols=torch.tensor([2, 0, 1]), which=torch.tensor([0, 1, 2]),
+        batches=torch.tensor([[1, 2, 1], [1, 1, 0]]),
+    )  # fmt: skip
+    out, lse = native.attend_to(q, k, v, keep, Tiles.of(tiles), plan, d**-0.5)
+    for row, cols, which in ((1, [2, 0], [0, 1]), (0, [1], [2])):
+        open_ = torch.cat([tiles[t] & keep[b] for b, t in zip(cols, which, strict=True)], -1)
+        scores = (d**-0.5 * q[row].double() @ k[cols].flatten(0, 1).double().mT).masked_fill(~open_, -torch.inf)
+        true = torch.softmax(scores, -1).nan_to_num(0) @ v[cols].flatten(0, 1).double()
+        assert error(out[row], true) < 3e-6
+        assert torch.allclose(lse[row].double(), scores.logsumexp(-1), rtol=0, atol=3e-6)
+
+
+def test_large_scores_and_hidden_rows_are_exact(each_set: str) -> None:
     q, k, v = operands(1, 2, 2, 200, 300)
     large = call(q * 40, k, v, block_mask(200, 300))
     assert error(native.run(large).out, truth(large).out) < 1e-4
@@ -79,17 +121,24 @@ def test_large_scores_and_hidden_rows_are_exact(warm: None) -> None:
     assert bool((hidden.out == 0).all()) and bool((hidden.lse == -torch.inf).all())
 
 
-def test_the_number_of_threads_changes_no_bit(warm: None) -> None:
-    at = call(*operands(2, 4, 2, 300, 300, d=64), block_mask(300, 300, b=2, h=4))
-    before, outs = torch.get_num_threads(), []
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            outs.append(native.run(at, want_lse=True))
-    finally:
-        torch.set_num_threads(before)
-    (out, lse), (out3, lse3) = ((x.out, x.lse) for x in outs)
-    assert torch.equal(out, out3) and torch.equal(lse, lse3)
+@pytest.mark.parametrize("dtype", native.TYPES, ids=str)
+def test_the_number_of_threads_changes_no_bit(warm: None, threads: None, dtype: torch.dtype) -> None:
+    at = call(*operands(2, 4, 2, 300, 300, d=64, dtype=dtype), block_mask(300, 300, b=2, h=4))
+    outs = []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        outs.append(native.run(at, want_lse=True))
+    assert all(torch.equal(each.out, outs[0].out) and torch.equal(each.lse, outs[0].lse) for each in outs)
+
+
+def test_without_torchs_pool_it_has_threads_of_its_own(
+    warm: None, threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = call(*operands(2, 4, 2, 300, 300), block_mask(300, 300, b=2, h=4))
+    torch.set_num_threads(2)
+    pooled = native.run(at).out
+    monkeypatch.setattr("saccade.ops.native_job.parallel", lambda: None)
+    assert torch.equal(native.run(at).out, pooled)
 
 
 def test_rows_that_read_nothing_give_nothing_in_poisoned_memory(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,18 +148,24 @@ def test_rows_that_read_nothing_give_nothing_in_poisoned_memory(warm: None, monk
     folded = fold(at)
     found, plan, blocks, _ = gather.laid_out(at, folded)
     assert found.tiles is not None
+    tiles, number = Tiles.of(found.tiles), len(blocks[0])
     for rows in (plan.rows, plan.rows[:-1]):
-        out, lse = native.attend_blocks(*blocks, None, found.tiles, replace(plan, rows=rows), folded.scale)
-        read = torch.zeros(4, dtype=torch.bool).index_fill_(0, rows, True)
+        out, lse = native.attend_to(*blocks, None, tiles, replace(plan, rows=rows), folded.scale)
+        read = torch.zeros(number, dtype=torch.bool).index_fill_(0, rows, True)
         assert bool(out[read].isfinite().all()) and bool(lse[read].isfinite().all())
         assert bool((out[~read] == 0).all()) and bool((lse[~read] == -torch.inf).all())
 
 
-def test_nan_stays_nan(warm: None) -> None:
+def test_nan_stays_nan(each_set: str) -> None:
     q, k, v = operands(1, 1, 1, 128, 256)
     q[0, 0, 3] = torch.nan
     out = native.run(call(q, k, v, block_mask(128, 256))).out[0, 0]
     assert bool(out[3].isnan().all()) and not bool(out[4:].isnan().any())
+    q, k, _ = operands(1, 1, 1, 128, 256)
+    k[0, 0, 3] = torch.nan
+    seen = block_mask(128, 256).materialize(Layout.plain(128), Layout.plain(256))[0, 0, :, 3]
+    out = native.run(call(q, k, v, block_mask(128, 256))).out[0, 0]
+    assert torch.equal(out.isnan().all(-1), seen) and 0 < seen.sum() < 128
 
 
 def test_once_warm_it_is_taken_and_needs_no_graph_or_gradient(warm: None) -> None:
@@ -129,94 +184,13 @@ def test_warming_reopens_choices_and_gather_stands_in_inside_a_graph(cold: None)
     at = sparse()
     with torch.no_grad():
         assert choose(at).kernel == "gather"
-        warm_or_skip()
+        if reason := ops.warm():
+            pytest.skip(reason)
         assert prepare(at).kernel == "native"
         run = torch.compile(lambda q: attend(at.replace(q=q)).out, fullgraph=True, backend="eager")
         assert error(run(at.q), truth(at).out) < 1e-5
 
 
-def test_it_runs_wherever_nothing_known_stands_in_its_way(cold: None) -> None:
-    """So that a kernel broken on a processor that has all it needs fails here, while other tests of it are skipped."""
-    if reason := native_build.obstacle() or ("" if native_build.X86 else "torch may lack these products here"):
-        pytest.skip(reason)
-    assert ops.warm() is None
-
-
-def switched_off(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("SACCADE_NATIVE", "off")
-    return "SACCADE_NATIVE=off switches it off"
-
-
-def without_avx512(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(native_build, "X86", True)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    return "torch's matrix products need AVX-512, and torch finds AVX2 on this processor"
-
-
-def without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> str:
-    with_avx512(monkeypatch)
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", "")
-    return "no C++ compiler found (g++ or clang++ or c++)"
-
-
-def with_a_wrong_compiler(monkeypatch: pytest.MonkeyPatch) -> str:
-    with_avx512(monkeypatch)
-    monkeypatch.setenv("CXX", "/nonexistent")
-    return "no C++ compiler found (CXX=/nonexistent)"
-
-
-def with_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SACCADE_NATIVE", raising=False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-
-
-@pytest.mark.parametrize("lack", [switched_off, without_avx512, without_a_compiler, with_a_wrong_compiler])
-def test_where_it_cannot_run_it_says_why_and_gather_takes_its_calls(
-    cold: None, monkeypatch: pytest.MonkeyPatch, lack: Callable[[pytest.MonkeyPatch], str]
-) -> None:
-    reason, at = lack(monkeypatch), sparse()
-    assert ops.warm() == reason and not native.is_warm()
-    with torch.no_grad():
-        chosen = choose(at)
-        assert chosen.kernel == "gather" and chosen.reasons["native"] == [reason]
-        assert error(attend(at).out, truth(at).out) < 1e-5
-
-
-def test_products_that_do_not_run_here_are_told(cold: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing:
-        saccade_attend = staticmethod(lambda job: 1)
-
-    with_avx512(monkeypatch)
-    monkeypatch.setattr(native_build, "compiler", lambda *names: "g++")
-    monkeypatch.setattr(native, "library", Failing)
-    assert ops.warm() == "the matrix products of this torch do not run on this processor"
-
-
-def test_the_switch_is_on_or_off(cold: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SACCADE_NATIVE", "no")
-    with pytest.raises(ValueError, match="SACCADE_NATIVE=no must be on or off"):
-        ops.warm()
-
-
-def test_it_is_compiled_once_for_a_machine(built_anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    native_build.library()
-    made = list(built_anew.iterdir())
-    assert [path.suffix for path in made] == [".so"]
-    native_build.library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", None)
-    native_build.library()
-    assert list(built_anew.iterdir()) == made
-
-
 def test_until_it_is_warm_it_refuses(cold: None) -> None:
     at = call(*operands(1, 1, 1, 128, 128), block_mask(128, 128))
     assert native.refuses(at) == ["not warmed; call saccade.ops.warm() before"]
-
-
-def test_what_the_compiler_says_is_told(built_anew: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "native.cpp"
-    broken.write_text("this is no C++")
-    monkeypatch.setattr(native_build, "SOURCE", broken)
-    with pytest.raises(native_build.BuildError, match="could not compile native.cpp: .*error"):
-        native_build.library()

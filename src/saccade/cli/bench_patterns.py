@@ -10,11 +10,12 @@ from rich.table import Table
 
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
-from saccade.ops import gather, native
+from saccade.ops import gather
+from saccade.ops.native_cost import block_costs
 from saccade.studies.speed.patterns import PatternCases
 from saccade.ui.progress import progress_bar
 
-KERNELS = {"native": native.COSTS, "gather": gather.COSTS}
+KERNELS = {"native": block_costs, "gather": gather.COSTS.__getitem__}  # what a kernel's blocks take, by type
 
 
 def patterns(
@@ -35,7 +36,7 @@ def patterns(
     settings = {**asdict(cases), "kernel": kernel, "threads": threads}
     bench = BenchFile(file=json_file, settings=settings, seconds=seconds)
     with progress_bar() as progress:
-        rows = bench.run(cases.cases(KERNELS[kernel][torch.float32]), progress)
+        rows = bench.run(cases.cases(KERNELS[kernel](torch.float32)), progress)
     console().print(_patterns([row for row in rows if row["kind"] == "pattern"]))
     console().print(_selectors([row for row in rows if row["kind"] == "selector"]), bench.note() or "")
 

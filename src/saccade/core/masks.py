@@ -14,7 +14,7 @@ blocks alike are looked at once, and `count_pairs` counts two segments in closed
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -23,7 +23,7 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.coarse import Coarse, Judge, Verdict, always, both, unknown
 from saccade.core.features import Features, features
-from saccade.core.labels import labels, num_rows, one_class, pick
+from saccade.core.labels import labels, member, num_rows, one_class, pick
 from saccade.core.layout import Layout, Segment
 from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
@@ -34,7 +34,12 @@ Device = torch.device | str | None
 
 
 class Mask:
-    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads."""
+    """Base of the algebra. Leaves implement `rule`, and `mask_dims` where they distinguish batch rows or heads.
+
+    fleeting  whether it is made anew in each forward, so that little is gained by preparing from it
+    """
+
+    fleeting: ClassVar[bool] = False
 
     @property
     def mask_dims(self) -> tuple[int, int]:
@@ -230,20 +235,22 @@ class OnHeads(_Changed):
         return self.inner.mask_dims[0], self.count
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        chosen = torch.zeros(self.count, dtype=torch.bool, device=device)
-        chosen[list(self.heads)] = True
+        chosen = self._chosen(device)
         names, permits = self.inner.rule(layout_q, layout_k, device)
         return lambda b, h, q, k: chosen[h] & names(b, h, q, k), permits
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         names, permits = self.inner.coarse(layout_q, layout_k, device)
-        chosen = torch.tensor([h in self.heads for h in range(self.count)], device=device)
+        chosen = self._chosen(device)
 
         def on_heads(i: Tensor, j: Tensor) -> Verdict:
             at = chosen.reshape(-1, *[1] * i.ndim)[None]
             return Verdict(at, at)
 
         return lambda q, k: Judge(on_heads) & names(q, k), permits
+
+    def _chosen(self, device: Device) -> Bool[Tensor, " h"]:
+        return torch.tensor([h in self.heads for h in range(self.count)], device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,12 +383,6 @@ def among(q: str, k: str, inner: Mask) -> Mask:
 def forbid(q: str, k: str) -> Mask:
     """Cut all pairs from queries `q` to keys `k` (segment kinds or names)."""
     return Forbid(q, k)
-
-
-def member(layout: Layout, which: str, device: Device = None) -> Bool[Tensor, " n"]:
-    """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
-    parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
-    return torch.cat(parts)
 
 
 def _members(q: str, k: str, layout_q: Layout, layout_k: Layout) -> Features:

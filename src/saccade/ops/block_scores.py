@@ -15,6 +15,7 @@ from torch import Tensor
 from saccade.core.biases import PerKey
 from saccade.core.call import AttentionCall
 from saccade.ops.operands import Operands, has_dense, operands, terms
+from saccade.ops.remembered import constant
 from saccade.ops.split_mask import MaskParts, additive, split_mask, token_map
 
 ROOM = {"cpu": 1 << 22, "cuda": 1 << 28}  # bytes of scores held at once: on a CPU what its cache holds
@@ -85,7 +86,7 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
         sum(map(rows, at.split(step.queries, dim=1), part.split(step.queries, dim=1)))
         for at, part in zip(places.split(step.blocks), weight.split(step.blocks), strict=True)
     ]
-    back = torch.tensor(keys.order, device=q.device).argsort()
+    back = constant(_inverse(keys.order), q.device)
     sums = torch.cat([torch.as_tensor(piece) for piece in pieces], dim=2)[..., back].unflatten(1, (b, h))
     sums = sums / (places.shape[1] * block)  # (2 b h Q K)
     return BlockScores(sums[0], sums[1], _open(keep, block))
@@ -115,7 +116,7 @@ def _step(heads: int, queries: int, keys: _Keys, block: int, masked: bool) -> _S
     """As much as there is room for; where a map or bias is added, it is made for all heads at once."""
     together = masked or torch.compiler.is_compiling()
     width = keys.k.shape[1] * heads if together else min(keys.k.shape[1], _chunk(block))
-    room = max(ROOM[keys.k.device.type] // (width * keys.shut.element_size()), 1)
+    room = max(ROOM.get(keys.k.device.type, ROOM["cuda"]) // (width * keys.shut.element_size()), 1)
     some = min(queries, room)
     blocks = max(min(room, SIDE) // some, 1)
     return _Step(blocks, some, heads if together else max(room // (blocks * some), 1))
@@ -186,7 +187,11 @@ def _reordered(x: Tensor, order: tuple[int, ...], block: int, dim: int) -> Tenso
     """The blocks along `dim` in another order; x itself where they keep theirs."""
     if order == tuple(range(len(order))):
         return x
-    return x.unflatten(dim, (-1, block)).index_select(dim, torch.tensor(order, device=x.device)).flatten(dim, dim + 1)
+    return x.unflatten(dim, (-1, block)).index_select(dim, constant(order, x.device)).flatten(dim, dim + 1)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=lambda j: order[j]))
 
 
 def _all_open(call: AttentionCall, seen: MaskParts) -> bool:

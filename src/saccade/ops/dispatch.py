@@ -15,6 +15,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import RefusedError
 from saccade.core.partial import Partial
 from saccade.ops import flex, gather, native, reference, sdpa
+from saccade.ops.operands import trains
 from saccade.ops.split_mask import split_mask
 
 
@@ -31,7 +32,7 @@ class Kernel(Protocol):
 
 
 KERNELS: dict[str, Any] = {module.NAME: module for module in (native, gather, flex, sdpa, reference)}
-ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "gather", "sdpa", "reference")}
+ORDER = {"cpu": ("native", "gather", "flex", "sdpa", "reference"), "cuda": ("flex", "sdpa", "gather", "reference")}
 
 IN_GRAPH = {"native": "gather"}  # what stands in, on the same preparation, for a kernel no graph can hold
 
@@ -46,7 +47,11 @@ class Choice:
 
 
 def attend(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Partial:
-    """Run a call by the kernel `choose` takes; inside a graph, by the one prepared, dense where none was."""
+    """Run a call by the kernel `choose` takes; inside a graph, by the one prepared, dense where none was.
+
+    Under autocast q, k and v are cast first, as `scaled_dot_product_attention` casts its own.
+    """
+    call = cast(call)
     if torch.compiler.is_compiling():
         name = kernel or _prepared(call, want_lse)
         return KERNELS[IN_GRAPH.get(name, name)].run(call, want_lse=want_lse)
@@ -58,12 +63,20 @@ def choose(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fals
 
     Raises RefusedError, with every kernel's reasons, where none takes it, and ValueError for an unknown name.
     """
+    call = cast(call)
     if kernel is not None and kernel not in KERNELS:
         raise ValueError(f"kernel='{kernel}' must be one of {tuple(KERNELS)}")
-    fixed = split_mask(call).fixed
-    if fixed is None:
+    seen = split_mask(call)
+    if (fixed := seen.fixed) is None:
         return _chosen(call, kernel, want_lse, 1.0)
-    return fixed.once(_key(call, kernel, want_lse), lambda: _chosen(call, kernel, want_lse, fixed.bound.density()))
+    key = _key(call, kernel, want_lse)
+
+    def make() -> Choice:
+        fixed.memo[key] = choice = _chosen(call, kernel, want_lse, fixed.bound.density())
+        return choice
+
+    padded = None if seen.keep is None else len(seen.keep)
+    return fixed.once((*key, padded, native.is_warm(), flex.num_warm()), make)
 
 
 def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = False) -> Choice:
@@ -72,7 +85,9 @@ def prepare(call: AttentionCall, kernel: str | None = None, want_lse: bool = Fal
     Only shapes, types, devices, mask and bias of the call are looked at, so its tensors may be empty views.
     """
     choice = choose(call, kernel, want_lse)
-    KERNELS[choice.kernel].ready(call)
+    KERNELS[choice.kernel].ready(cast(call))
+    if (fixed := split_mask(call).fixed) is not None:
+        fixed.keep_addresses()
     return choice
 
 
@@ -89,6 +104,18 @@ def warm() -> str | None:
     return None
 
 
+def cast(call: AttentionCall) -> AttentionCall:
+    """The call with q, k, v in autocast's type where that is on, as torch's own attention has them; float64 stays."""
+    device = call.q.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return call
+    dtype, was = torch.get_autocast_dtype(device), (call.q, call.k, call.v)
+    if all(x.dtype in (dtype, torch.float64) for x in was):
+        return call
+    q, k, v = (x if x.dtype == torch.float64 else x.to(dtype) for x in was)
+    return call.replace(q=q, k=k, v=v)
+
+
 def _prepared(call: AttentionCall, want_lse: bool) -> str:
     fixed = split_mask(call).fixed
     if fixed is None:
@@ -100,12 +127,7 @@ def _prepared(call: AttentionCall, want_lse: bool) -> str:
 def _key(call: AttentionCall, kernel: str | None, want_lse: bool) -> tuple[Any, ...]:
     biases = "none" if call.bias is None else type(call.bias).__name__
     shape = (*call.q.shape[:2], call.k.shape[1], call.q.shape[-1], call.v.shape[-1])
-    return ("choice", kernel, want_lse, biases, call.q.dtype, shape, trains(call), native.is_warm(), flex.num_warm())
-
-
-def trains(call: AttentionCall) -> bool:
-    """Whether a gradient will be asked of this call."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
+    return ("choice", kernel, want_lse, biases, call.q.dtype, shape, trains(call))
 
 
 def _chosen(call: AttentionCall, kernel: str | None, want_lse: bool, density: float) -> Choice:

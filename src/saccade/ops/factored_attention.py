@@ -17,6 +17,7 @@ from saccade.core.call import plain_call
 from saccade.core.masks import Mask, Table
 from saccade.core.places import Causal
 from saccade.ops.dispatch import attend
+from saccade.ops.remembered import remembered
 from saccade.ops.rounding import rounding_error
 from saccade.ops.svd_factors import Factors
 
@@ -105,7 +106,7 @@ def _masks(mask: Tensor | Mask | None, causal: bool, n: int, m: int) -> tuple[Ma
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to {n} x {m} pairs (n m)")
     if mask.dtype != torch.bool:
         return order, DenseBias(mask.expand(-1, -1, n, m))
-    table = _table(mask, n, m)
+    table = remembered(mask, ("table", n, m), lambda: _table(mask.clone(), n, m))
     return (table if order is None else table & order), None
 
 

@@ -1,8 +1,8 @@
 """Block-sparse attention by torch's FlexAttention: compiled, from the same block patterns as `gather`.
 
 CUDA: with lse and backward. CPU: forward only, without lse. Compiling takes seconds to minutes, so a compiled kernel
-serves a bucket of shapes (lengths and the number of tiles rounded up), `warm` compiles it when asked, and inside
-`compiling_not_allowed()` nothing is compiled: the kernel refuses instead. On the CPU it never compiles unasked.
+serves a bucket of shapes (lengths and the number of tiles rounded up), `warm` compiles it when asked, and until then it
+refuses. Inside `compiling_not_allowed()` not even a changed guard compiles anything: it is an error.
 """
 
 import sys
@@ -10,32 +10,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
-from saccade.core.blocks import FULL, MIXED
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
+from saccade.ops.block_cost import BlockCost
+from saccade.ops.flex_blocks import BlockLists, block_lists, block_mask, options, power_of_two, with_padding
 from saccade.ops.gather import chosen_pattern, operand_heads, pattern_key
 from saccade.ops.native_build import compiler, no_compiler
-from saccade.ops.operands import has_dense, operands, width
+from saccade.ops.operands import has_dense, operands, trains, width
 from saccade.ops.pattern import Pattern, Size
 from saccade.ops.split_mask import Fixed, split_mask
 
 NAME = "flex"
 BUCKET = 1024  # tokens
 MIN_TOKENS = 1024
-# Time per computed pair as a multiple of the best dense kernel's, measured by `bench kernels`
-UNIT = {"cpu": {torch.float32: 3.0, torch.bfloat16: 2.0}, "cuda": {}}
+# Time per pair of a full block as a multiple of the best dense kernel's: measured by `bench kernels` on the CPU,
+# estimated on CUDA from the instructions of the compiled loops
+UNIT = {
+    "cpu": {torch.float32: 3.0, torch.bfloat16: 2.0},
+    "cuda": {torch.float16: 1.45, torch.bfloat16: 1.45},
+}
 SLOWER = 1.25  # on devices and types not measured
+MIXED_COST = {"cuda": 2.15}  # a pair of a mixed block, in pairs of a full one; the same elsewhere
 WORTH = 0.9  # of the dense time
 COMPILER = "clang++" if sys.platform == "darwin" else "g++"  # the one that torch.compile looks for
 Bucket = tuple[object, ...]
-Lists = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # mixed, full: counts and places; tile numbers; tiles
 
 _warm: set[Bucket] = set()
 _compiling: ContextVar[bool] = ContextVar("compiling", default=True)
@@ -68,20 +74,24 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
     found = chosen_pattern(call, fixed)
     if found.tiles is None:
         return [*reasons, "too many different mixed blocks; the mask has no block structure"]
-    cold = bucket(call, found, want_lse) not in _warm
-    if cold and (call.q.device.type == "cpu" or not _compiling.get()):
+    if bucket(call, found, want_lse) not in _warm:
         reasons.append("not warmed for this bucket of shapes; call ops.flex.warm(call) before")
     return reasons
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
-    """Too short, or too many blocks computed."""
+    """Too short, or blocks that cost too much."""
     n, m = call.q.shape[2], call.k.shape[2]
     if min(n, m) < MIN_TOKENS:
         return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
-    area = chosen_pattern(call, _fixed(call)).area
-    limit = WORTH / UNIT[call.q.device.type].get(call.q.dtype, SLOWER)
-    return [f"{area:.0%} of the blocks are computed; dense is faster above {limit:.0%}"] if area > limit else []
+    share = cost(chosen_pattern(call, _fixed(call)), call.q.device.type)
+    limit = WORTH / UNIT.get(call.q.device.type, {}).get(call.q.dtype, SLOWER)
+    return [f"its blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []
+
+
+def cost(found: Pattern, device: str) -> float:
+    """What the computed blocks take, as a share of what all pairs would take in full blocks."""
+    return found.time(BlockCost(found.size, 1.0, MIXED_COST.get(device, 1.0)))
 
 
 def ready(call: AttentionCall) -> None:
@@ -127,11 +137,13 @@ def bucket(call: AttentionCall, found: Pattern, want_lse: bool) -> Bucket:
     """What a compiled kernel is made for; calls of one bucket share it."""
     b, h, n, _ = call.q.shape
     lengths = _up(n, BUCKET), _up(call.k.shape[2], BUCKET)
-    tiles = 0 if found.tiles is None else _power(len(found.tiles))
+    tiles = 0 if found.tiles is None else power_of_two(len(found.tiles))
     columns = (width(call), call.v.shape[-1])
+    keep = split_mask(call).keep
+    padding = None if keep is None else len(keep)
     return (
         call.q.device.type, call.q.dtype, b, h, operand_heads(call), *lengths, *columns, *found.shape[:2], tiles,
-        want_lse, _trains(call),
+        padding, want_lse, trains(call),
     )  # fmt: skip
 
 
@@ -139,17 +151,12 @@ def _lacks(call: AttentionCall, want_lse: bool) -> list[str]:
     on_cpu = call.q.device.type == "cpu"
     checks = {
         "FlexAttention gives no lse on the CPU": on_cpu and want_lse,
-        "FlexAttention has no backward on the CPU": on_cpu and _trains(call),
+        "FlexAttention has no backward on the CPU": on_cpu and trains(call),
         f"{call.q.dtype} is not a type it takes": call.q.dtype == torch.float64,
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
-        "padding given at the call; its blocks are compiled for fixed masks": split_mask(call).keep is not None,
         no_compiler(COMPILER): on_cpu and compiler(COMPILER) is None,
     }
     return [reason for reason, holds in checks.items() if holds]
-
-
-def _trains(call: AttentionCall) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
 
 
 def _fixed(call: AttentionCall) -> Fixed:
@@ -163,30 +170,13 @@ def _up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def _power(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
-def _lists(call: AttentionCall) -> tuple[Pattern, Lists]:
-    """The pattern, and its block lists, tile numbers and tiles filled up to the bucket."""
+def _lists(call: AttentionCall) -> tuple[Pattern, BlockLists]:
+    """The pattern, and its block lists filled up to the bucket."""
     fixed = _fixed(call)
     found = chosen_pattern(call, fixed)
     n, m = (_up(x.shape[2], BUCKET) for x in (call.q, call.k))
-    return found, fixed.once(("flex", n, m), lambda: _made(found, n // found.size[0], m // found.size[1]))
-
-
-def _made(found: Pattern, blocks_q: int, blocks_k: int) -> Lists:
-    assert found.tiles is not None
-    grow = (0, blocks_k - found.map.shape[3], 0, blocks_q - found.map.shape[2])
-    map_, tile_of = (torch.nn.functional.pad(x, grow) for x in (found.map, found.tile_of))
-    tiles = torch.nn.functional.pad(found.tiles, (0, 0, 0, 0, 0, _power(len(found.tiles)) - len(found.tiles)))
-    return *_listed(map_ == MIXED), *_listed(map_ == FULL), tile_of, tiles
-
-
-def _listed(chosen: Tensor) -> tuple[Int[Tensor, "b h Q"], Int[Tensor, "b h Q K"]]:
-    """How many blocks each row has, and their numbers, first ones first."""
-    count = chosen.sum(-1).to(torch.int32)
-    return count, torch.argsort(~chosen, dim=-1, stable=True).to(torch.int32)
+    key = ("flex", n, m, trains(call))
+    return found, fixed.once(key, lambda: block_lists(found, n // found.size[0], m // found.size[1], trains(call)))
 
 
 def _run(call: AttentionCall, want_lse: bool) -> Partial:
@@ -195,8 +185,9 @@ def _run(call: AttentionCall, want_lse: bool) -> Partial:
     b, h, n, _ = call.q.shape
     q = _laid(folded.q, found.order_q, _up(n, BUCKET))
     k, v = (_laid(x, found.order_k, _up(call.k.shape[2], BUCKET)) for x in (folded.k, folded.v))
-    inside = torch.compiler.is_compiling()
-    kernel = _flex if inside else _compiled(_compiling.get())
+    if (keep := split_mask(call).keep) is not None:
+        lists = with_padding(lists, keep, found)
+    kernel = _flex if torch.compiler.is_compiling() else _compiled(bucket(call, found, want_lse))
     out, lse = kernel(q, k, v, lists, folded.scale, found.size, want_lse)
     out, lse = (None if x is None else _restored(x, found, n) for x in (out, lse))
     assert out is not None
@@ -205,7 +196,8 @@ def _run(call: AttentionCall, want_lse: bool) -> Partial:
 
 def _laid(x: Float[Tensor, "b h n d"], order: Tensor | None, length: int) -> Float[Tensor, "b h {length} d"]:
     x = x if order is None else x.index_select(2, order)
-    return torch.nn.functional.pad(x, (0, 0, 0, length - x.shape[2])).contiguous()
+    x = x if x.shape[2] == length else torch.nn.functional.pad(x, (0, 0, 0, length - x.shape[2]))
+    return x.contiguous()
 
 
 def _restored(x: Tensor, found: Pattern, n: int) -> Tensor:
@@ -213,33 +205,29 @@ def _restored(x: Tensor, found: Pattern, n: int) -> Tensor:
 
 
 def _flex(
-    q: Tensor, k: Tensor, v: Tensor, lists: Lists, scale: float, size: Size, want_lse: bool
+    q: Tensor, k: Tensor, v: Tensor, lists: BlockLists, scale: float, size: Size, want_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The call FlexAttention compiles; the token map of mixed blocks is read from the tiles."""
-    mixed, mixed_at, full, full_at, tile_of, tiles = lists
-
-    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        tile = tile_of[b * (tile_of.shape[0] > 1), h * (tile_of.shape[1] > 1), i // size[0], j // size[1]]
-        return tiles[tile, i % size[0], j % size[1]]
-
-    blocks = BlockMask.from_kv_blocks(
-        mixed, mixed_at, full, full_at, BLOCK_SIZE=size, mask_mod=seen, seq_lengths=(q.shape[2], k.shape[2])
-    )
-    grouped = q.shape[1] != k.shape[1]
+    """The call FlexAttention compiles."""
+    fixed: Any = {
+        "block_mask": block_mask(lists, size), "scale": scale, "enable_gqa": q.shape[1] != k.shape[1],
+        "kernel_options": options(q, v, size),
+    }  # fmt: skip
     if not want_lse:
-        return flex_attention(q, k, v, block_mask=blocks, scale=scale, enable_gqa=grouped), None
-    aux = AuxRequest(lse=True)
-    out, extra = flex_attention(q, k, v, block_mask=blocks, scale=scale, enable_gqa=grouped, return_aux=aux)
+        return flex_attention(q, k, v, **fixed), None
+    out, extra = flex_attention(q, k, v, **fixed, return_aux=AuxRequest(lse=True))
     return out, extra.lse
 
 
 @cache
-def _compiled(allowed: bool) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    compiled = torch.compile(_flex, fullgraph=True, dynamic=False)
+def _compiled(_: Bucket) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """A bucket's own: its code object is a copy, so that no bucket counts against the recompilations of another."""
+    own = FunctionType(_flex.__code__.replace(), _flex.__globals__, _flex.__name__)
+    compiled = torch.compile(own, fullgraph=True, dynamic=False)
 
     def call(*args: Any) -> tuple[Tensor, Tensor | None]:
-        with torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=1024):
-            with torch.compiler.set_stance("default" if allowed else "fail_on_recompile"):
-                return compiled(*args)
+        if _compiling.get():
+            return compiled(*args)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            return compiled(*args)
 
     return call

@@ -171,7 +171,9 @@ def _prepared(call: AttentionCall, fixed: Fixed, costs: Costs) -> tuple[Pattern,
     def make() -> tuple[Pattern, GatherSchedule]:
         found = chosen_pattern(call, fixed, costs)
         b, h = call.q.shape[:2]
-        return found, schedule(found, b, h, operand_heads(call), BUDGET[call.q.device.type])
+        plan = schedule(found, b, h, operand_heads(call), BUDGET.get(call.q.device.type, BUDGET["cuda"]))
+        _ = plan.sizes  # read now: inside a graph it would be data
+        return found, plan
 
     return fixed.once(_key(call, costs), make)
 

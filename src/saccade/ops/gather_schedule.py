@@ -26,6 +26,11 @@ class GatherSchedule:
     batches: Int[Tensor, "B 3"]
 
     @cached_property
+    def sizes(self) -> str:
+        """`batches` as text: no tensor of the CPU enters a graph, and one guard covers all numbers."""
+        return " ".join(map(str, self.batches.flatten().tolist()))
+
+    @cached_property
     def starts(self) -> Int[Tensor, " R1"]:
         """Where each row's part of `cols` begins, and the end of the last."""
         counts = self.batches[:, 1].repeat_interleave(self.batches[:, 0])

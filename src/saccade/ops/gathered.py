@@ -10,6 +10,7 @@ The last two keep scores in powers of two, since torch's exp2 is several times a
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from saccade.ops.gather_schedule import GatherSchedule
 
-BUDGET = {"cpu": 4096, "cuda": 1 << 19}  # gathered keys a batch: what a CPU's cache holds; on CUDA, launches count
+BUDGET = {"cpu": 4096, "cuda": 1 << 16}  # gathered keys a batch: what a CPU's cache holds, little memory on CUDA
 PIECE = 2048  # gathered keys of one row taken at once by `summed`
 LOG2E = math.log2(math.e)
 SAFE = 40.0  # a bound on the scores below which exp can neither overflow nor lose a query
@@ -64,7 +65,7 @@ def work(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, plan: GatherSchedule, tiles: Tensor, scale: float
 ) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:
     """(out, lse) by query block; blocks that read nothing get 0 and -inf."""
-    args = (q, k, v, keep, tiles, plan.rows, plan.cols, plan.which, plan.batches, scale)
+    args = (q, k, v, keep, tiles, plan.rows, plan.cols, plan.which, plan.sizes, scale)
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))):
         return _attend(*args)
     return _forward(*args)
@@ -91,24 +92,24 @@ def _is_safe(q: Tensor, k: Tensor, scale: float) -> bool:
 
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> Pair:  # fmt: skip
-    blocks = Blocks(q, k, v, keep, tiles, scale, _space(q, k, v, batches))
+    blocks = Blocks(q, k, v, keep, tiles, scale, _space(q, k, v, sizes))
     form = _fused if _is_fused(q) else _summed if _is_safe(q, k, scale) else _shifted
     out = (q.new_empty if len(rows) == len(q) else q.new_zeros)(*q.shape[:2], v.shape[-1])
     lse = torch.full(q.shape[:2], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
-    for batch in _each(rows, cols, which, batches):
+    for batch in _each(rows, cols, which, sizes):
         rows_out, rows_lse = form(blocks, batch)
         out.index_copy_(0, batch.rows, rows_out)
         lse.index_copy_(0, batch.rows, rows_lse)
     return out, lse
 
 
-def _space(q: Tensor, k: Tensor, v: Tensor, batches: Tensor) -> Space:
+def _space(q: Tensor, k: Tensor, v: Tensor, sizes: str) -> Space:
     """Room for the largest batch, so that the loop allocates next to nothing."""
-    if not len(batches):
+    if not sizes:
         return Space(q, k, v, q)
-    rows, keys = int(batches[:, 0].max()), int((batches[:, 0] * batches[:, 1]).max())
+    rows, keys = (max(x) for x in zip(*((g, g * c) for g, c, _ in _batches(sizes)), strict=True))
     scores = 0 if _is_fused(q) else keys * q.shape[1] * k.shape[1]
     return Space(
         q.new_empty(rows, q[0].numel()), k.new_empty(keys, k[0].numel()), v.new_empty(keys, v[0].numel()),
@@ -116,9 +117,16 @@ def _space(q: Tensor, k: Tensor, v: Tensor, batches: Tensor) -> Space:
     )  # fmt: skip
 
 
-def _each(rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor) -> Iterator[Batch]:
+@lru_cache(maxsize=256)
+def _batches(sizes: str) -> tuple[tuple[int, int, int], ...]:
+    """Rows, key blocks a row and leading full ones of each batch."""
+    numbers = iter(map(int, sizes.split()))
+    return tuple(zip(numbers, numbers, numbers, strict=True))
+
+
+def _each(rows: Tensor, cols: Tensor, which: Tensor, sizes: str) -> Iterator[Batch]:
     row = pair = 0
-    for g, c, open_ in batches.tolist():
+    for g, c, open_ in _batches(sizes):
         span = slice(pair, pair + g * c)
         yield Batch(rows[row : row + g], cols[span].view(g, c), which[span].view(g, c), open_)
         row, pair = row + g, pair + g * c
@@ -231,7 +239,7 @@ def _beside(tiles: Tensor, which: Int[Tensor, "g n"]) -> Tensor:
 
 def _backward(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dS = P (dO V^T + dlse - rowsum(dO O)); keys met by several query blocks are summed in float32."""
     fine = torch.promote_types(q.dtype, torch.float32)
@@ -239,7 +247,7 @@ def _backward(
     delta = (d_out.to(fine) * out.to(fine)).sum(-1) - d_lse
     lse = lse.masked_fill(lse == -torch.inf, 0.0) * LOG2E
     dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape, dtype=fine), v.new_zeros(v.shape, dtype=fine)
-    for batch in _each(rows, cols, which, batches):
+    for batch in _each(rows, cols, which, sizes):
         qs, ks, vs = _gathered(blocks, batch, batch.cols)
         p = (_scores(qs, ks, blocks, batch) - lse[batch.rows, :, None]).exp2_()
         do = d_out.index_select(0, batch.rows)
@@ -256,22 +264,22 @@ def _add(total: Float[Tensor, "C c d"], cols: Tensor, part: Tensor) -> None:
 
 INPUTS = (
     "Tensor q, Tensor k, Tensor v, Tensor? keep, Tensor tiles, "
-    "Tensor rows, Tensor cols, Tensor which, Tensor batches, float scale"
+    "Tensor rows, Tensor cols, Tensor which, str sizes, float scale"
 )
 
 
 @torch.library.custom_op("saccade::gather", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor)")
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return _forward(q, k, v, keep, tiles, rows, cols, which, batches, scale)
+    return _forward(q, k, v, keep, tiles, rows, cols, which, sizes, scale)
 
 
 @_attend.register_fake
 def _(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     fine = torch.promote_types(q.dtype, torch.float32)
     return q.new_empty(*q.shape[:2], v.shape[-1]), q.new_empty(q.shape[:2], dtype=fine)
@@ -284,27 +292,27 @@ def _(
 )
 def _differentiate(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _backward(d_out, d_lse, q, k, v, keep, tiles, rows, cols, which, batches, scale, out, lse)
+    return _backward(d_out, d_lse, q, k, v, keep, tiles, rows, cols, which, sizes, scale, out, lse)
 
 
 @_differentiate.register_fake
 def _(
     d_out: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, tiles: Tensor,
-    rows: Tensor, cols: Tensor, which: Tensor, batches: Tensor, scale: float, out: Tensor, lse: Tensor,
+    rows: Tensor, cols: Tensor, which: Tensor, sizes: str, scale: float, out: Tensor, lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.scale = inputs
+    *tensors, ctx.sizes, ctx.scale = inputs
     ctx.save_for_backward(*tensors, *output)
 
 
 def _pass_back(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, out, lse = ctx.saved_tensors
-    dq, dk, dv = _differentiate(d_out.contiguous(), d_lse, *tensors, ctx.scale, out, lse)
+    dq, dk, dv = _differentiate(d_out.contiguous(), d_lse, *tensors, ctx.sizes, ctx.scale, out, lse)
     return dq, dk, dv, *(None,) * 7
 
 

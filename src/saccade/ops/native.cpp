@@ -1,250 +1,208 @@
-// Block-sparse softmax attention over packed blocks, by the matrix products of torch's own CPU library.
+// Block-sparse softmax attention in float32, by vectors of queries: every lane of a vector belongs to one query.
+//
+// A block's queries are transposed once; keys and values are read where they lie. Scores K Q^T and outputs V^T P^T both
+// multiply a broadcast number by a vector of queries, so nothing else is packed and softmax needs no sum across lanes.
+// Vectors are the compiler's own, as wide as its flags allow, so that one source serves every processor.
 // Each thread takes query blocks from a shared counter until none is left; one pass over the keys, online softmax.
-// Threads are those of torch's own pool: others would share the cores with its workers, which spin after their work.
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <thread>
+#include <type_traits>
 #include <vector>
 
-extern "C" void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned) __attribute__((weak));
-
-namespace c10 {
-struct BFloat16;
-}
-namespace at::native::cpublas {
-void brgemm(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, const c10::BFloat16*, const c10::BFloat16*,
-            float*, bool);
-void brgemm(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, const float*, const float*, float*, bool);
-void brgemm_release(bool);
-}  // namespace at::native::cpublas
+#include "native_job.h"
 
 namespace {
-using bf16 = uint16_t;
-constexpr int64_t GROUP = 4;  // key blocks attended to between two rescalings
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, ROWS = 8;  // of a vector; keys or channels multiplied at once, as many as registers hold
+#elif defined(__AVX__)
+constexpr int BYTES = 32, ROWS = 6;
+#elif defined(__SSE2__)
+constexpr int BYTES = 16, ROWS = 6;
+#else
+constexpr int BYTES = 16, ROWS = 8;
+#endif
+constexpr int LANES = BYTES / sizeof(float);
+constexpr int PAIR = 2;  // vectors multiplied at once
+constexpr int PANEL = PAIR * LANES;  // queries attended for at once
+constexpr int64_t GROUP = 256;  // keys between two rescalings, about
 constexpr float LOW = -1e30f;  // the score of a pair not seen
-constexpr float LOG2E = 1.44269504088896f;
+constexpr float LN2 = 0.69314718055994531f;
 
-struct Job {
-  const void *q, *k, *v;
-  void *kt, *vt;
-  const uint8_t *keep, *tiles;  // keep may be null; tile 0 is all open
-  const int64_t *rows, *cols, *which, *starts;
-  void* out;
-  float* lse;
-  int64_t count, blocks, s, c, w, dv, half, threads;
-  float scale;
+typedef float Floats __attribute__((vector_size(BYTES)));
+typedef int32_t Ints __attribute__((vector_size(BYTES)));
+
+struct Task : Job<float> {  // tiles: (T c words), a bit for each query
+  int64_t panels() const { return (s + PANEL - 1) / PANEL; }
+  int64_t words() const { return (s + 31) / 32; }
+  int64_t group() const { return c < GROUP ? GROUP / c : 1; }  // key blocks
 };
 
-// 2^r for r in [-0.5, 0.5], Chebyshev fits: relative error 2e-7, and 4e-6 where weights are rounded to 8 bits anyway.
-inline float fraction(float r, float) {
-  return 1.0f + r * (0.69314718f + r * (0.24022107f + r * (0.05550327f + r * (0.009676037f + r * 0.0013400433f))));
-}
-inline float fraction(float r, bf16) {
-  return 1.0f + r * (0.69312102f + r * (0.24022107f + r * (0.05592203f + r * 0.009676037f)));
-}
-
-// 2^x for x <= 0, as precise as T needs: the fraction, and the exponent's bits; 0 below 2^-126.
-template <typename T>
-inline float power(float x) {
-  const float n = std::nearbyint(x);
-  float p = fraction(x - n, T());
-  int32_t bits;
-  std::memcpy(&bits, &p, sizeof bits);
-  bits += static_cast<int32_t>(n) * (1 << 23);
-  std::memcpy(&p, &bits, sizeof p);
-  return x < -126.0f ? 0.0f : p;
-}
-
-inline bf16 rounded(float x) {
-  uint32_t u;
-  std::memcpy(&u, &x, sizeof u);
-  return static_cast<bf16>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
-
-// Weights are never negative, and a tie may go up.
-inline void keep_weight(float* to, float x) { *to = x; }
-inline void keep_weight(bf16* to, float x) {
-  uint32_t u;
-  std::memcpy(&u, &x, sizeof u);
-  *to = static_cast<bf16>((u + 0x8000) >> 16);
-}
-
-inline void store(float* to, float x) { *to = x; }
-inline void store(bf16* to, float x) { *to = rounded(x); }
-
-void product(int64_t m, int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc, bool add, const float* a,
-             const float* b, float* c) {
-  at::native::cpublas::brgemm(m, n, k, lda, ldb, ldc, add, a, b, c, false);
-}
-
-void product(int64_t m, int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc, bool add, const bf16* a,
-             const bf16* b, float* c) {
-  using c10::BFloat16;
-  at::native::cpublas::brgemm(m, n, k, lda, ldb, ldc, add, reinterpret_cast<const BFloat16*>(a),
-                              reinterpret_cast<const BFloat16*>(b), c, true);
-}
-
-// Scores of a tile's unseen pairs, and of padded keys, become LOW.
-void hide(const Job& job, float* scores, int64_t ld, int64_t col, int64_t tile) {
-  const uint8_t* open = tile ? job.tiles + tile * job.s * job.c : nullptr;
-  const uint8_t* keep = job.keep ? job.keep + col * job.c : nullptr;
-  for (int64_t i = 0; i < job.s && open; ++i)
-    for (int64_t j = 0; j < job.c; ++j) scores[i * ld + j] = open[i * job.c + j] ? scores[i * ld + j] : LOW;
-  for (int64_t i = 0; i < job.s && keep; ++i)
-    for (int64_t j = 0; j < job.c; ++j) scores[i * ld + j] = keep[j] ? scores[i * ld + j] : LOW;
-}
-
-inline float largest(const float* x, int64_t n) {
-  float top = LOW;
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < n; ++j) top = x[j] > top ? x[j] : top;
-  return top;
-}
-
-// p = 2^(scale x - top); returns the sum.
-template <typename T>
-inline float powers(const float* x, T* p, int64_t n, float scale, float top) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; ++j) {
-    const float e = power<T>(x[j] * scale - top);
-    keep_weight(p + j, e);
-    sum += e;
-  }
-  return sum;
-}
-
-template <typename T>
+// What a thread works with, by panel: q (w PAIR), total (dv PAIR), top and sum (PAIR); scores (keys PAIR) of one panel.
 struct Space {
-  std::vector<float> scores, total, top, sum;
-  std::vector<T> weights;
+  std::vector<Floats> q, total, top, sum, scores;
 };
 
-// Softmax of one group of blocks, merged into what the earlier groups gave; maxima are kept in powers of two.
-template <typename T>
-void soften(const Job& job, Space<T>& at, int64_t n, int64_t ld) {
-  const float scale = job.scale * LOG2E;
-  for (int64_t i = 0; i < job.s; ++i) {
-    const float* x = at.scores.data() + i * ld;
-    T* p = at.weights.data() + i * ld;
-    const float here = largest(x, n);
-    if (here <= LOW) {  // nothing seen here, or nothing but NaN, which no maximum shows
-      for (int64_t j = 0; j < n; ++j) at.sum[i] = x[j] != x[j] ? x[j] : at.sum[i];
-      std::memset(p, 0, n * sizeof(T));
-      continue;
-    }
-    const float top = here * scale > at.top[i] ? here * scale : at.top[i];
-    const float kept = at.top[i] <= LOW ? 0.0f : power<float>(at.top[i] - top);
-    at.sum[i] = at.sum[i] * kept + powers(x, p, n, scale, top);
-    at.top[i] = top;
-    float* total = at.total.data() + i * job.dv;
-    if (kept != 1.0f)
-      for (int64_t j = 0; j < job.dv; ++j) total[j] *= kept;
-  }
+// 2^x for x <= 0: a Chebyshev fit of relative error 2e-7, and the exponent's bits; 0 below 2^-126, NaN for NaN.
+inline Floats power(Floats x) {
+  const Floats shifted = x + 12582912.0f;  // by 1.5 * 2^23: the last bits are the nearest whole number
+  const Floats r = x - (shifted - 12582912.0f);
+  const Floats high = 0.05550327f + r * (0.009676037f + r * 0.0013400433f);
+  const Floats p = 1.0f + r * (0.69314718f + r * (0.24022107f + r * high));
+  const Ints bits = (Ints)p + ((Ints)shifted << 23);
+  return (Floats)(x < -126.0f ? Ints{} : bits);
 }
 
-template <typename T>
-void attend_row(const Job& job, Space<T>& at, int64_t number) {
-  const int64_t row = job.rows[number], first = job.starts[number], last = job.starts[number + 1];
-  const int64_t ld = GROUP * job.c;
-  const T* q = static_cast<const T*>(job.q) + row * job.s * job.w;
-  at.total.assign(job.s * job.dv, 0.0f);
-  at.top.assign(job.s, LOW);
-  at.sum.assign(job.s, 0.0f);
-  for (int64_t begin = first; begin < last; begin += GROUP) {
-    const int64_t end = begin + GROUP < last ? begin + GROUP : last;
-    for (int64_t b = begin; b < end; ++b) {
-      float* scores = at.scores.data() + (b - begin) * job.c;
-      const T* kt = static_cast<const T*>(job.kt) + job.cols[b] * job.c * job.w;
-      product(job.s, job.c, job.w, job.w, job.c, ld, false, q, kt, scores);
-      if (job.which[b] || job.keep) hide(job, scores, ld, job.cols[b], job.which[b]);
-    }
-    soften(job, at, (end - begin) * job.c, ld);
-    for (int64_t b = begin; b < end; ++b) {
-      const T* v = static_cast<const T*>(job.vt) + job.cols[b] * job.c * job.dv;
-      product(job.s, job.dv, job.c, ld, job.dv, job.dv, true, at.weights.data() + (b - begin) * job.c, v,
-              at.total.data());
-    }
-  }
-  T* out = static_cast<T*>(job.out) + row * job.s * job.dv;
-  for (int64_t i = 0; i < job.s; ++i) {
-    const float share = at.sum[i] > 0 ? 1.0f / at.sum[i] : at.sum[i] == 0 ? 0.0f : at.sum[i];  // NaN stays NaN
-    for (int64_t j = 0; j < job.dv; ++j) store(out + i * job.dv + j, at.total[i * job.dv + j] * share);
-    job.lse[row * job.s + i] = at.sum[i] == 0 ? -INFINITY : at.top[i] / LOG2E + std::log(at.sum[i]);
-  }
-}
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-template <typename T>
-void attend_rows(const Job& job, std::atomic<int64_t>& next) {
-  Space<T> at;
-  at.scores.resize(job.s * GROUP * job.c);
-  at.weights.resize(job.s * GROUP * job.c);
-  at.top.resize(job.s);
-  at.sum.resize(job.s);
-  for (int64_t i; (i = next++) < job.count;) attend_row(job, at, i);
-  at::native::cpublas::brgemm_release(job.half);
-}
+template <int R>
+using Rows = std::integral_constant<int, R>;
 
-// a0 b0 a1 b1 ...
-template <typename U>
-inline void interleave(const U* a, const U* b, U* to, int64_t n) {
-  for (int64_t j = 0; j < n; ++j) {
-    to[2 * j] = a[j];
-    to[2 * j + 1] = b[j];
-  }
-}
-
-template <typename U>
-void transposed(const U* from, U* to, int64_t rows, int64_t columns) {
-  for (int64_t j = 0; j < columns; ++j)
-    for (int64_t i = 0; i < rows; ++i) to[j * rows + i] = from[i * columns + j];
-}
-
-// Keys (c w) -> (w c); in half precision pairs of rows of the right-hand side are interleaved, as the products take it.
-void pack_block(const Job& job, int64_t block) {
-  const int64_t keys = block * job.c * job.w, values = block * job.c * job.dv;
-  if (!job.half) {
-    transposed(static_cast<const float*>(job.k) + keys, static_cast<float*>(job.kt) + keys, job.c, job.w);
-    return;
-  }
-  const auto* k = reinterpret_cast<const uint32_t*>(static_cast<const bf16*>(job.k) + keys);
-  transposed(k, reinterpret_cast<uint32_t*>(static_cast<bf16*>(job.kt) + keys), job.c, job.w / 2);
-  const bf16* v = static_cast<const bf16*>(job.v) + values;
-  bf16* vt = static_cast<bf16*>(job.vt) + values;
-  for (int64_t i = 0; i < job.c; i += 2) interleave(v + i * job.dv, v + (i + 1) * job.dv, vt + i * job.dv, job.dv);
-}
-
-// Runs work on every thread; returns whether one failed.
+// Calls run(first, number) until all of n rows are taken; 8 are better taken as 4 and 4 than as 6 and single ones.
 template <typename F>
-bool shared(int64_t threads, F work) {
-  std::atomic<bool> failed{false};
-  auto guarded = [&] {
-    try {
-      work();
-    } catch (...) {
-      failed = true;
-    }
-  };
-  if (GOMP_parallel) {
-    GOMP_parallel([](void* it) { (*static_cast<decltype(guarded)*>(it))(); }, &guarded, threads, 0);
-    return failed;
+inline void in_rows(int64_t n, F run) {
+  int64_t i = 0;
+  for (; n - i >= ROWS && (ROWS == 8 || n - i != 8); i += ROWS) run(i, Rows<ROWS>());
+  for (; n - i >= 4; i += 4) run(i, Rows<4>());
+  for (; i < n; ++i) run(i, Rows<1>());
+}
+
+// Scores of R keys (R w) for a panel of queries (w PAIR) -> (R PAIR).
+template <int R>
+inline void score(const float* k, const Floats* q, int64_t w, Floats* to) {
+  Floats at[R][PAIR] = {};
+  for (int64_t x = 0; x < w; ++x)
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < PAIR; ++j) at[i][j] += q[x * PAIR + j] * k[i * w + x];
+  for (int i = 0; i < R; ++i)
+    for (int j = 0; j < PAIR; ++j) to[i * PAIR + j] = at[i][j];
+}
+
+// R channels from x on of the values of blocks, weighted by p (keys PAIR) and added to what is kept of total (R PAIR).
+template <int R>
+inline void weigh(const Task& job, int64_t begin, int64_t end, int64_t x, const Floats* p, const Floats* kept,
+                  Floats* total) {
+  Floats at[R][PAIR];
+  for (int i = 0; i < R; ++i)
+    for (int j = 0; j < PAIR; ++j) at[i][j] = total[i * PAIR + j] * kept[j];
+  for (int64_t b = begin; b < end; ++b) {
+    const float* v = job.v + job.cols[b] * job.c * job.dv + x;
+    for (int64_t key = 0; key < job.c; ++key, v += job.dv, p += PAIR)
+      for (int i = 0; i < R; ++i)
+        for (int j = 0; j < PAIR; ++j) at[i][j] += p[j] * v[i];
   }
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < threads; ++i) others.emplace_back(guarded);
-  guarded();
-  for (auto& other : others) other.join();
-  return failed;
+  for (int i = 0; i < R; ++i)
+    for (int j = 0; j < PAIR; ++j) total[i * PAIR + j] = at[i][j];
+}
+
+// Scores (keys PAIR) of a block's unseen pairs, and of padded keys, become LOW.
+void hide(const Task& job, Floats* scores, int64_t block, int64_t panel) {
+  const uint8_t* keep = job.keep ? job.keep + job.cols[block] * job.c : nullptr;
+  const uint8_t* tile = job.tiles + job.which[block] * job.c * job.words() * 4;
+  Ints bit;
+  for (int l = 0; l < LANES; ++l) bit[l] = 1 << l;
+  for (int64_t key = 0; key < job.c; ++key)
+    for (int j = 0; j < PAIR; ++j) {
+      const int64_t query = panel * PANEL + j * LANES;
+      uint32_t open = 0;
+      if (query < job.s && (!keep || keep[key])) std::memcpy(&open, tile + (key * job.words() + query / 32) * 4, 4);
+      const Ints seen = bit & static_cast<int32_t>(open >> query % 32);
+      scores[key * PAIR + j] = seen ? scores[key * PAIR + j] : Floats{} + LOW;
+    }
+}
+
+// Scores (n PAIR), in powers of two, become weights; top, sum and what is kept of earlier weights follow.
+void soften(Floats* scores, int64_t n, Floats* top, Floats* sum, Floats* kept) {
+  Floats here[PAIR], base[PAIR], total[PAIR];
+  for (int j = 0; j < PAIR; ++j) here[j] = top[j];
+  for (int64_t i = 0; i < n; ++i)
+    for (int j = 0; j < PAIR; ++j) here[j] = larger(scores[i * PAIR + j], here[j]);
+  for (int j = 0; j < PAIR; ++j) {
+    base[j] = here[j] > LOW ? here[j] : Floats{};  // where nothing is seen every weight is 0
+    kept[j] = power(top[j] - base[j]);
+    total[j] = sum[j] * kept[j];
+    top[j] = here[j];
+  }
+  for (int64_t i = 0; i < n; ++i)
+    for (int j = 0; j < PAIR; ++j) {
+      const Floats p = power(scores[i * PAIR + j] - base[j]);
+      scores[i * PAIR + j] = p;
+      total[j] += p;
+    }
+  for (int j = 0; j < PAIR; ++j) sum[j] = total[j];
+}
+
+// A group of key blocks, merged into what the earlier ones gave.
+void attend_group(const Task& job, Space& at, int64_t begin, int64_t end, int64_t panel) {
+  Floats* scores = at.scores.data();
+  const Floats* q = at.q.data() + panel * job.w * PAIR;
+  Floats* total = at.total.data() + panel * job.dv * PAIR;
+  Floats kept[PAIR];
+  for (int64_t b = begin; b < end; ++b, scores += job.c * PAIR) {
+    const float* k = job.k + job.cols[b] * job.c * job.w;
+    in_rows(job.c, [&](int64_t i, auto r) { score<r()>(k + i * job.w, q, job.w, scores + i * PAIR); });
+    if (job.which[b] || job.keep) hide(job, scores, b, panel);
+  }
+  scores = at.scores.data();
+  soften(scores, (end - begin) * job.c, &at.top[panel * PAIR], &at.sum[panel * PAIR], kept);
+  in_rows(job.dv, [&](int64_t x, auto r) { weigh<r()>(job, begin, end, x, scores, kept, total + x * PAIR); });
+}
+
+// Where channel x of query i lies among panels.
+inline int64_t place(int64_t i, int64_t x, int64_t width) { return (i / PANEL * width + x) * PANEL + i % PANEL; }
+
+void set_out(const Task& job, Space& at, int64_t row) {
+  const float* q = job.q + row * job.s * job.w;
+  float* to = reinterpret_cast<float*>(at.q.data());
+  for (int64_t i = 0; i < job.s; ++i)
+    for (int64_t x = 0; x < job.w; ++x) to[place(i, x, job.w)] = q[i * job.w + x] * (job.scale / LN2);
+  at.total.assign(at.total.size(), Floats{});
+  at.sum.assign(at.sum.size(), Floats{});
+  at.top.assign(at.top.size(), Floats{} + LOW);
+}
+
+void bring_home(const Task& job, const Space& at, int64_t row) {
+  const float* total = reinterpret_cast<const float*>(at.total.data());
+  const float* sums = reinterpret_cast<const float*>(at.sum.data());
+  const float* tops = reinterpret_cast<const float*>(at.top.data());
+  float* out = job.out + row * job.s * job.dv;
+  for (int64_t i = 0; i < job.s; ++i) {
+    const float sum = sums[i], share = sum > 0 ? 1.0f / sum : sum == 0 ? 0.0f : sum;  // NaN stays NaN
+    for (int64_t x = 0; x < job.dv; ++x) out[i * job.dv + x] = total[place(i, x, job.dv)] * share;
+    job.lse[row * job.s + i] = sum == 0 ? -INFINITY : tops[i] * LN2 + std::log(sum);
+  }
+}
+
+void attend_rows(const Task& job, std::atomic<int64_t>& next) {
+  const int64_t panels = job.panels();
+  Space at{std::vector<Floats>(panels * job.w * PAIR), std::vector<Floats>(panels * job.dv * PAIR),
+           std::vector<Floats>(panels * PAIR), std::vector<Floats>(panels * PAIR),
+           std::vector<Floats>(job.group() * job.c * PAIR)};
+  for (int64_t number; (number = next++) < job.count;) {
+    const int64_t last = job.starts[number + 1];
+    set_out(job, at, job.rows[number]);
+    for (int64_t begin = job.starts[number], end; begin < last; begin = end) {
+      end = begin + job.group() < last ? begin + job.group() : last;
+      for (int64_t panel = 0; panel < panels; ++panel) attend_group(job, at, begin, end, panel);
+    }
+    bring_home(job, at, job.rows[number]);
+  }
 }
 }  // namespace
 
-extern "C" int saccade_attend(const Job* job) {
-  std::atomic<int64_t> block{0}, row{0};
-  const bool failed = shared(job->threads, [&] {
-    for (int64_t i; (i = block++) < job->blocks;) pack_block(*job, i);
-  });
-  return failed || shared(job->threads, [&] {
-    job->half ? attend_rows<bf16>(*job, row) : attend_rows<float>(*job, row);
-  });
+extern "C" int saccade_attend(const Task* job) {
+  std::atomic<int64_t> next{0};
+  return shared(job->parallel, job->threads, [&] { attend_rows(*job, next); });
+}
+
+// Multiply-adds in registers alone, the most this processor can do: how many each call of one thread did.
+extern "C" int64_t saccade_multiply_adds(int64_t rounds, float* number) {
+  Floats at[ROWS * PAIR];
+  const Floats factor = Floats{} + *number;
+  for (auto& x : at) x = factor;
+  for (int64_t i = 0; i < rounds; ++i)
+    for (auto& x : at) x = x * factor + factor;
+  for (auto& x : at) *number += x[0];
+  return rounds * ROWS * PANEL;
 }

@@ -1,10 +1,10 @@
-"""Block-sparse attention on the CPU by a small compiled kernel over torch's own matrix products: inference, with lse.
+"""Block-sparse attention on the CPU by a small compiled kernel: inference, with lse.
 
-It works from the same pattern and schedule as `gather` without copying keys per query block: every key block is packed
-once, each thread takes query blocks from a shared counter, the softmax is online. float32 and bfloat16. Compiling takes
-a few seconds and happens only in `warm`; until then the kernel refuses. It also refuses, and `gather` takes its calls,
-without a C++ compiler ($CXX, or g++, clang++ or c++ on the path), without AVX-512, which torch's matrix products need
-(`ATEN_CPU_CAPABILITY=avx2` makes torch pretend), and where the environment says `SACCADE_NATIVE=off`.
+It works from the same pattern and schedule as `gather` without copying keys per query block: each thread takes query
+blocks from a shared counter, the softmax is online. float32 and bfloat16, which is widened to float32, and left to
+torch's own products where the processor multiplies it faster. Compiling takes a few seconds and happens only in `warm`;
+until then the kernel refuses. It also refuses, and `gather` takes its calls, without a C++ compiler ($CXX, or g++,
+clang++ or c++ on the path) and where the environment says `SACCADE_NATIVE=off`.
 """
 
 import ctypes
@@ -16,18 +16,16 @@ from torch import Tensor
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
 from saccade.ops import gather
-from saccade.ops.block_cost import BlockCost
 from saccade.ops.gather_schedule import GatherSchedule
-from saccade.ops.native_build import BuildError, library, obstacle
+from saccade.ops.native_build import BuildError, instruction_set, library, multiplies_bfloat16, obstacle
+from saccade.ops.native_cost import block_costs
+from saccade.ops.native_job import Tiles, attend_blocks
 from saccade.ops.operands import has_dense, operands, padded, width
+from saccade.ops.pattern import Pattern
+from saccade.ops.split_mask import split_mask
 
 NAME = "native"
 MIN_TOKENS = 512
-# Measured block by block (one core with AMX, 4,096 tokens, D 64), with room for processors not measured
-COSTS = {
-    torch.float32: (BlockCost((128, 128), 1.25, 1.27), BlockCost((64, 64), 1.3, 1.35), BlockCost((32, 32), 1.6, 1.65)),
-    torch.bfloat16: (BlockCost((128, 128), 1.5, 1.55), BlockCost((64, 64), 1.55, 1.6), BlockCost((32, 32), 1.65, 1.75)),
-}
 TYPES = (torch.float32, torch.bfloat16)
 
 COLD = "not warmed; call saccade.ops.warm() before"
@@ -38,18 +36,27 @@ _state: dict[str, str | bool] = {"warm": False, "reason": COLD}
 def warm() -> None:
     """Compile the kernel, or load it compiled, and try it on a small case.
 
-    Raises BuildError where that fails, the machine cannot run it or it is switched off, and ValueError where
-    SACCADE_NATIVE is neither on nor off.
+    Raises BuildError where that fails or it is switched off, and ValueError for an unknown SACCADE_NATIVE.
     """
     try:
         if reason := obstacle():
             raise BuildError(reason)
-        for dtype in TYPES:
-            _try(dtype)
+        _state.update(instructions=instruction_set())
+        _try(wide(), torch.float32)
     except BuildError as error:
         _state.update(warm=False, reason=str(error))
         raise
-    _state.update(warm=True)
+    _state.update(warm=True, products=_state["instructions"] == "avx512" and multiplies_bfloat16() and _multiplies())
+
+
+def wide() -> ctypes.CDLL:
+    """The library for float32. Raises BuildError."""
+    return library("native", str(_state["instructions"]))
+
+
+def half() -> ctypes.CDLL:
+    """The library for bfloat16 by torch's own products. Raises BuildError."""
+    return library("native_half", str(_state["instructions"]))
 
 
 def is_warm() -> bool:
@@ -69,92 +76,83 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
         "a dense bias is not block-sparse; give it as factors": has_dense(call.bias),
     }
     reasons = [reason for reason, holds in checks.items() if holds]
-    return reasons or gather.refuses(call, want_lse=want_lse, costs=COSTS[call.q.dtype])
+    return reasons or gather.refuses(call, want_lse=want_lse, costs=block_costs(call.q.dtype))
 
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short, or too many blocks computed."""
-    return gather.slower_than_dense(call, COSTS[call.q.dtype], MIN_TOKENS)
+    return gather.slower_than_dense(call, block_costs(call.q.dtype), MIN_TOKENS)
 
 
 def ready(call: AttentionCall) -> None:
-    """Prepare pattern and schedule, and those of `gather`, which stands in inside graphs."""
-    gather.ready(call, COSTS[call.q.dtype])
+    """Prepare pattern, schedule and tiles, and those of `gather`, which stands in inside graphs."""
+    costs = block_costs(call.q.dtype)
+    gather.ready(call, costs)
+    _tiles(call, gather.found_pattern(call, costs))
     gather.ready(call)
 
 
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
     folded = operands(call)
-    columns = folded.q.shape[-1] + folded.q.shape[-1] % 2  # half precision pairs columns
-    found, plan, blocks, keep = gather.laid_out(call, folded, COSTS[call.q.dtype])
-    q, k, v = (padded(blocks[0], columns), padded(blocks[1], columns), blocks[2])
-    assert found.tiles is not None
-    out, lse = attend_blocks(q, k, v, keep, found.tiles, plan, folded.scale)
+    found, plan, blocks, keep = gather.laid_out(call, folded, block_costs(call.q.dtype))
+    out, lse = attend_to(*blocks, keep, _tiles(call, found), plan, folded.scale)
     return gather.restored(call, found, out, lse if want_lse else None)
+
+
+def attend_to(
+    q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
+    tiles: Tiles, plan: GatherSchedule, scale: float,
+) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
+    """(out, lse) by query block, in float32 or by torch's own products of bfloat16, which pair neighbours.
+
+    Raises BuildError where this processor cannot run them.
+    """
+    if q.dtype == torch.bfloat16 and _state.get("products") and k.shape[1] % 2 == 0:
+        q, k = (padded(x, x.shape[-1] + x.shape[-1] % 2) for x in (q, k))
+        return attend_blocks(half(), q, k, v, keep, tiles.whole, plan, scale)
+    out, lse = attend_blocks(wide(), q.float(), k.float(), v.float(), keep, tiles.bits, plan, scale)
+    return out.to(q.dtype), lse
 
 
 def flops(call: AttentionCall) -> int:
     """2 (w + dv) for each pair of a computed block."""
-    return gather.flops(call, COSTS[call.q.dtype])
+    return gather.flops(call, block_costs(call.q.dtype))
 
 
 def bytes(call: AttentionCall) -> int:
-    """q and out once, k and v read and written once to pack them, and read again for each block that is computed."""
+    """q and out once, k and v for each block that is computed; in bfloat16 also once to widen or to pack them."""
     b, h, n, _ = call.q.shape
     w, dv = width(call), call.v.shape[-1]
-    found = gather.found_pattern(call, COSTS[call.q.dtype])
+    found = gather.found_pattern(call, block_costs(call.q.dtype))
     read = found.share(b, h) * found.size[1]
-    packed = 2 * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
+    half = call.q.dtype == torch.bfloat16
+    packed = 2 * half * call.k.shape[0] * gather.operand_heads(call) * call.k.shape[2]
     return (b * h * n * (w + dv) + (packed + read) * (w + dv)) * call.q.element_size()
 
 
-class Job(ctypes.Structure):
-    """The arguments of the compiled functions, in their order."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "kt", "vt", "keep", "tiles", "rows", "cols", "which")),
-        *((name, ctypes.c_void_p) for name in ("starts", "out", "lse")),
-        *((name, ctypes.c_int64) for name in ("count", "blocks", "s", "c", "w", "dv", "half", "threads")),
-        ("scale", ctypes.c_float),
-    ]
+def _tiles(call: AttentionCall, found: Pattern) -> Tiles:
+    fixed, whole = split_mask(call).fixed, found.tiles
+    assert fixed is not None and whole is not None
+    return fixed.once(("native tiles", found.size, found.order), lambda: Tiles.of(whole))
 
 
-def attend_blocks(
-    q: Float[Tensor, "R s w"], k: Float[Tensor, "C c w"], v: Float[Tensor, "C c dv"], keep: Bool[Tensor, "C c"] | None,
-    tiles: Bool[Tensor, "T s c"], plan: GatherSchedule, scale: float,
-) -> tuple[Float[Tensor, "R s dv"], Float[Tensor, "R s"]]:  # fmt: skip
-    """(out, lse) by query block; blocks that read nothing get 0 and -inf.
-
-    Raises BuildError where this processor cannot run the products.
-    """
-    half = q.dtype == torch.bfloat16
-    kt, vt = torch.empty_like(k), torch.empty_like(v) if half else v
-    read_by_all = len(plan.rows) == len(q)
-    out = (q.new_empty if read_by_all else q.new_zeros)(*q.shape[:2], v.shape[-1])
-    lse = torch.full(q.shape[:2], -torch.inf)
-    tensors = {
-        "q": q, "k": k, "v": v, "kt": kt, "vt": vt, "keep": keep, "tiles": tiles, "rows": plan.rows, "cols": plan.cols,
-        "which": plan.which, "starts": plan.starts, "out": out, "lse": lse,
-    }  # fmt: skip
-    job = Job(
-        **{name: None if x is None else x.data_ptr() for name, x in tensors.items()}, count=len(plan.rows),
-        blocks=len(k), s=q.shape[1], c=k.shape[1], w=q.shape[2], dv=v.shape[2], half=half, scale=scale,
-        threads=torch.get_num_threads(),
-    )  # fmt: skip
-    if library().saccade_attend(ctypes.byref(job)):
-        raise BuildError("the matrix products of this torch do not run on this processor")
-    return out, lse
+def _multiplies() -> bool:
+    """Whether torch's own products of bfloat16 run here."""
+    try:
+        _try(half(), torch.bfloat16)
+    except BuildError:
+        return False
+    return True
 
 
-def _try(dtype: torch.dtype) -> None:
+def _try(library: ctypes.CDLL, dtype: torch.dtype) -> None:
     """One block against torch."""
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 32, 32, generator=g).to(dtype) for _ in range(3))
-    at, zero = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    plan = GatherSchedule(rows=at, cols=at, which=zero, batches=torch.ones(1, 3, dtype=torch.int64))
-    tiles = torch.ones(1, 32, 32, dtype=torch.bool)
-    out, _ = attend_blocks(q, k, v, None, tiles, plan, 0.2)
+    at, tiles = torch.zeros(1, dtype=torch.int64), torch.ones(1, 32, 32, dtype=torch.bool)
+    plan = GatherSchedule(rows=at, cols=at, which=at, batches=torch.ones(1, 3, dtype=torch.int64))
+    out, _ = attend_blocks(library, q, k, v, None, tiles, plan, 0.2)
     true = torch.softmax(0.2 * q.double() @ k.double().mT, -1) @ v.double()
     if not (out.double() - true).abs().max() < (1e-5 if dtype == torch.float32 else 3e-2):
         raise BuildError(f"the compiled kernel is wrong in {dtype} on this processor")

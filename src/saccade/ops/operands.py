@@ -32,7 +32,9 @@ def operands(call: AttentionCall) -> Operands:
     """Fold what can be folded; without biases and with a plain number as scale, q, k, v are the call's own.
 
     Gradients reach phi and values through the widened operands. Cost: (n + m) (d + r) h copied elements.
+    Raises ValueError where the bias lies on another device.
     """
+    _check_devices(call)
     factors = [f for f in (_factors(t, call.q.shape[2]) for t in terms(call.bias)) if f is not None]
     dense = _dense(call)
     if not factors:
@@ -63,6 +65,11 @@ def has_dense(bias: Bias | None) -> bool:
     return any(not isinstance(t, LowRank | PerKey) for t in terms(bias))
 
 
+def trains(call: AttentionCall) -> bool:
+    """Whether a gradient will be asked of this call."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
+
+
 def padded_columns(columns: int, device: torch.device) -> int:
     """Columns up to a multiple of what the device's fused kernels need."""
     return columns + -columns % ALIGN.get(device.type, 8)
@@ -71,6 +78,16 @@ def padded_columns(columns: int, device: torch.device) -> int:
 def padded(x: Float[Tensor, "*b c"], columns: int) -> Float[Tensor, "*b {columns}"]:
     """Zero columns at the end, up to `columns` in all."""
     return x if x.shape[-1] == columns else torch.nn.functional.pad(x, (0, columns - x.shape[-1]))
+
+
+def _check_devices(call: AttentionCall) -> None:
+    for term in terms(call.bias):
+        for name in ("phi_q", "phi_k", "values"):
+            x = getattr(term, name, None)
+            if x is not None and x.device != call.q.device:
+                raise ValueError(
+                    f"{name} of the bias is on {x.device}, q on {call.q.device}; move the bias to the call's device"
+                )
 
 
 def _plain(call: AttentionCall, dense: Tensor | None) -> Operands:

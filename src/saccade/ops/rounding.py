@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.core.biases import LowRank
+from saccade.ops.remembered import remembered
 
 
 def split_positions(j: Float[Tensor, " m"], base: int = 128) -> Float[Tensor, "m 2"]:
@@ -33,10 +34,14 @@ def split(bias: LowRank, dtype: torch.dtype = torch.bfloat16) -> LowRank:
 
 
 def rounding_error(bias: LowRank, dtype: torch.dtype) -> float:
-    """An upper bound on |bias - bias with factors rounded to dtype|, over all pairs. Cost O((n + m) r)."""
-    (q, lost_q), (k, lost_k) = (_rounded(phi, dtype) for phi in (bias.phi_q, bias.phi_k))
-    bound = _peak(lost_q) * _peak(k) + _peak(q) * _peak(lost_k) + _peak(lost_q) * _peak(lost_k)
-    return float(bound.sum())
+    """An upper bound on |bias - bias with factors rounded to dtype|, over all pairs. Cost O((n + m) r), once."""
+    (q, lost_q), (k, lost_k) = (_peaks(phi, dtype) for phi in (bias.phi_q, bias.phi_k))
+    return float((lost_q * k + q * lost_k + lost_q * lost_k).sum())
+
+
+def _peaks(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Peaks of the rounded values and of what they miss, on the CPU; read once for the same factors."""
+    return remembered(phi, ("rounded", dtype), lambda: tuple(_peak(x.detach()).cpu() for x in _rounded(phi, dtype)))
 
 
 def _rounded(phi: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Dense attention by torch's fused kernels, output and lse from the same launch.
+"""Dense attention by torch's fused kernels, output and lse from the same launch; `sdpa_cuda` chooses among CUDA's.
 
 Factored biases are folded into q and k; a mask or a dense bias is one additive tensor. The fused kernels hand out lse
 without a gradient, so `_fused` adds it: with lse's gradient g, dS = P (dO V^T + g - rowsum(dO O)), which the kernel's
@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
+from saccade.ops import sdpa_cuda
 from saccade.ops.operands import Operands, has_dense, operands, padded, padded_columns, width
 from saccade.ops.split_mask import additive, split_mask, token_map
 
 NAME = "sdpa"
 aten = torch.ops.aten
-ROWS = 1 << 26  # pairs of one additive tensor; longer maps go in slices of queries
+ROWS = {"cpu": 1 << 26, "cuda": 1 << 29}  # pairs of one additive tensor; longer maps go in slices of queries
 
 
 def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
@@ -84,15 +86,25 @@ def _mask(call: AttentionCall, dense: Tensor | None) -> Tensor | None:
         if torch.compiler.is_compiling() and key not in seen.fixed.memo:
             return additive(token_map(call, seen), None, None, dtype)
         bound = seen.fixed.bound
-        return seen.fixed.once(key, lambda: additive(bound.token(), None, None, dtype))
+        return seen.fixed.once(key, lambda: _made(bound, dtype))
     return additive(token_map(call, seen), seen.keep, dense, dtype)
+
+
+def _made(bound: Bound, dtype: torch.dtype) -> Tensor:
+    added = additive(bound.token(), None, None, dtype)
+    assert added is not None
+    return sdpa_cuda.aligned(added)
 
 
 def _sliced(call: AttentionCall) -> bool:
     if call.mask is None or torch.compiler.is_compiling():
         return False
     batch, heads = call.mask.mask_dims
-    return batch * heads * call.q.shape[2] * call.k.shape[2] > ROWS
+    return batch * heads * call.q.shape[2] * call.k.shape[2] > _rows(call)
+
+
+def _rows(call: AttentionCall) -> int:
+    return ROWS.get(call.q.device.type, ROWS["cpu"])
 
 
 def _in_slices(call: AttentionCall, folded: Operands, want_lse: bool) -> Partial:
@@ -100,7 +112,7 @@ def _in_slices(call: AttentionCall, folded: Operands, want_lse: bool) -> Partial
     seen, parts = split_mask(call), []
     batch, heads = call.mask.mask_dims if call.mask is not None else (1, 1)
     for rows in torch.arange(call.q.shape[2], device=call.q.device).split(
-        max(ROWS // (batch * heads * call.k.shape[2]), 1)
+        max(_rows(call) // (batch * heads * call.k.shape[2]), 1)
     ):
         allowed = None if seen.fixed is None else seen.fixed.bound.token(rows)
         dense = folded.dense
@@ -115,23 +127,44 @@ def _in_slices(call: AttentionCall, folded: Operands, want_lse: bool) -> Partial
 def _partial(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
     if _must_write_out(folded, mask, want_lse):
         return _written_out(folded, mask, want_lse)
-    columns = folded.v.shape[-1]
-    wide = max(folded.q.shape[-1], columns)
-    if wide != columns or wide != folded.q.shape[-1]:
-        wide = padded_columns(wide, folded.q.device)
-    q, k, v = (_last_contiguous(padded(x, wide)) for x in (folded.q, folded.k, folded.v))
-    if want_lse and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+    if folded.q.is_cuda and not want_lse:
+        return Partial(sdpa_cuda.attend(folded.q, folded.k, folded.v, mask, folded.scale))
+    q, k, v = _shaped(folded)
+    if want_lse and _trains(folded):
         out, lse = _fused(q, k, v, mask, folded.scale)
     else:
-        out, lse = _forward(q, k, v, mask, folded.scale)[:2]
-    out = out if columns == wide else out[..., :columns]
-    return Partial(out, _emptied(lse, mask) if want_lse else None)
+        out, lse = _forward(q, k, v, mask, folded.scale, False)
+    return Partial(out[..., : folded.v.shape[-1]], _emptied(lse, mask) if want_lse else None)
+
+
+def _shaped(folded: Operands) -> tuple[Tensor, Tensor, Tensor]:
+    """As the CPU's kernel takes them: one width; as CUDA's do where lse has a gradient: as many heads of k and v."""
+    q, k, v = folded.q, folded.k, folded.v
+    if q.is_cuda:
+        return (q, sdpa_cuda.per_query_head(k, q), sdpa_cuda.per_query_head(v, q)) if _trains(folded) else (q, k, v)
+    wide = max(q.shape[-1], v.shape[-1])
+    if q.shape[-1] != v.shape[-1]:
+        wide = padded_columns(wide, q.device)
+    return _last_contiguous(padded(q, wide)), _last_contiguous(padded(k, wide)), _last_contiguous(padded(v, wide))
+
+
+def _trains(folded: Operands) -> bool:
+    """Whether lse has a gradient."""
+    return torch.is_grad_enabled() and (folded.q.requires_grad or folded.k.requires_grad)
 
 
 def _must_write_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> bool:
-    """Where no fused kernel gives all that is asked: the gradient of a dense bias; lse beside a mask, on CUDA."""
-    learned = mask is not None and mask.requires_grad and torch.is_grad_enabled()
-    return learned or (folded.q.is_cuda and want_lse and (mask is not None or torch.is_grad_enabled()))
+    """Where no fused kernel gives all that is asked: the gradient of a dense bias; on CUDA, lse in some types."""
+    if mask is not None and mask.requires_grad and torch.is_grad_enabled():
+        return want_lse or not folded.q.is_cuda
+    return folded.q.is_cuda and want_lse and _kernel(folded.q, folded.k, folded.v, mask, _trains(folded)) == "math"
+
+
+def _kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, trains: bool) -> sdpa_cuda.Kernel:
+    w, dv = (padded_columns(x.shape[-1], x.device) for x in (q, v))
+    return sdpa_cuda.kernel_with_lse(
+        q.dtype, w, dv, k.shape[2], masked=mask is not None, trains=trains, capability=sdpa_cuda.capability(q)
+    )
 
 
 def _written_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> Partial:
@@ -144,19 +177,11 @@ def _written_out(folded: Operands, mask: Tensor | None, want_lse: bool) -> Parti
     return Partial(out, torch.logsumexp(scores.to(fine), dim=-1) if want_lse else None)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, ...]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, trains: bool) -> tuple[Tensor, Tensor]:
     """(out, lse) of the device's fused kernel."""
-    if not q.is_cuda:
-        return aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
-    repeat = q.shape[1] // k.shape[1]
-    k, v = (x.repeat_interleave(repeat, dim=1) if repeat > 1 else x for x in (k, v))
-    if mask is not None:
-        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        return out, out[..., 0]
-    if q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] <= 256:
-        return aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
-    out, lse = aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, False, scale=scale)[:2]
-    return out, lse[..., : q.shape[2]]
+    if q.is_cuda:
+        return sdpa_cuda.attend_with_lse(q, k, v, mask, scale, _kernel(q, k, v, mask, trains))
+    return aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
 
 
 def _emptied(lse: Tensor, mask: Tensor | None) -> Tensor:
@@ -176,8 +201,8 @@ def _last_contiguous(x: Tensor) -> Tensor:
     schema="(Tensor q, Tensor k, Tensor v, Tensor? mask, float scale) -> (Tensor, Tensor)",
 )
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """The CPU kernel with gradients through lse as well as through out."""
-    out, lse = _forward(q, k, v, mask, scale)
+    """The fused kernel with gradients through lse as well as through out."""
+    out, lse = _forward(q, k, v, mask, scale, True)
     return out.contiguous(), lse.contiguous()
 
 
@@ -198,14 +223,18 @@ def _backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The kernel's backward with one more column of V, dO and O: 1, lse's gradient, 0."""
-    d = q.shape[-1]
-    columns = padded_columns(d + 1, q.device)
+    d, dv = q.shape[-1], v.shape[-1]
     beside = ((d_out, d_lse[..., None].to(out.dtype)), (v, torch.ones_like(v[..., :1])), (out, 0 * out[..., :1]))
+    columns = padded_columns(dv + 1, q.device)
     d_out, v, out = (padded(torch.cat(pair, dim=-1), columns) for pair in beside)
-    gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        d_out, padded(q, columns), padded(k, columns), v, out, lse, 0.0, False, attn_mask=mask, scale=scale
-    )
-    dq, dk, dv = (x[..., :d].contiguous() for x in gradients)
+    if q.is_cuda:
+        gradients = sdpa_cuda.backward(d_out, q, k, v, mask, out, lse, scale)
+    else:  # one width
+        q, k = padded(q, columns), padded(k, columns)
+        gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            d_out, q, k, v, out, lse, 0.0, False, attn_mask=mask, scale=scale
+        )
+    dq, dk, dv = (x[..., :c].contiguous() for x, c in zip(gradients, (d, d, dv), strict=True))
     return dq, dk, dv
 
 

@@ -4,7 +4,7 @@ The fixed part is lowered once and carries a memo of what kernels made from it (
 a later call with the same mask pays nothing. Inside a graph the memo is only read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -37,10 +37,16 @@ class Fixed:
             self.memo[key] = make()
         return self.memo[key]
 
+    def keep_addresses(self) -> None:
+        """So that CUDA graphs read what was prepared where it lies, and do not copy it at each replay."""
+        for x in _tensors(tuple(self.memo.values())):
+            if x.is_cuda:
+                torch._dynamo.mark_static_address(x)
+
 
 @dataclass(frozen=True, eq=False)
 class MaskParts:
-    """fixed: the part known beforehand; loose: masks that came to be inside a graph; keep (b|1, m): keys not padded."""
+    """fixed: known beforehand; loose: made inside a graph or the forward; keep (b|1, m): keys not padded."""
 
     fixed: Fixed | None = None
     loose: Mask | None = None
@@ -49,6 +55,8 @@ class MaskParts:
 
 def split_mask(call: AttentionCall) -> MaskParts:
     """Split the call's mask; outside a graph all but padding is lowered, with the last masks kept.
+
+    On CUDA a map that the host makes anew in each forward is left as it is: to lower it would wait for the card.
 
     Raises RefusedError where the fixed part leaves a query without a key, naming batch row, head and query.
     """
@@ -64,7 +72,8 @@ def split_mask(call: AttentionCall) -> MaskParts:
     whole = rest[0]
     for leaf in rest[1:]:
         whole = And(whole, leaf)
-    if torch.compiler.is_compiling():
+    fleeting = call.q.is_cuda and all(leaf.fleeting for leaf in rest)
+    if fleeting or torch.compiler.is_compiling():
         return MaskParts(loose=whole, keep=keep)
     lowered = _lowered(whole, call.layout_q, call.layout_k, call.q.device)
     return MaskParts(fixed=None if lowered is None else _fixed(lowered), keep=keep)
@@ -93,6 +102,15 @@ def additive(
         return dense
     shut = torch.full((), NEVER, dtype=dtype, device=allowed.device)
     return torch.where(allowed, torch.zeros_like(shut) if dense is None else dense.to(dtype), shut)
+
+
+def _tensors(x: Any) -> Iterator[Tensor]:
+    """All tensors held by tuples and by what keeps its fields in a dictionary."""
+    if isinstance(x, Tensor):
+        yield x
+    elif isinstance(x, tuple) or hasattr(x, "__dataclass_fields__"):
+        for part in x if isinstance(x, tuple) else vars(x).values():
+            yield from _tensors(part)
 
 
 def _leaves(mask: Mask) -> list[Mask]:

@@ -1,6 +1,7 @@
 """A host's own mask or bias, made part of the call: padding, causality, dense maps. Nothing is dropped."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Device, KeyPadding, Mask, Rule
 from saccade.core.places import Causal
 from saccade.core.site import Site
+from saccade.ops.remembered import remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,7 @@ class HostMask(Mask):
     """A host's whole map (b|1 h|1 n m), True where a query sees a key; keys appended later stay open."""
 
     allow: Bool[Tensor, "b h n m"]
+    fleeting: ClassVar[bool] = True
 
     @property
     def mask_dims(self) -> tuple[int, int]:
@@ -70,5 +73,10 @@ def _mask(mask: Bool[Tensor, "b h n m"], n: int, ahead: int | None) -> Mask:
         return KeyPadding(mask[:, 0, 0])
     if ahead is not None:
         return Causal(keys=mask.shape[3], ahead=ahead) & KeyPadding(mask[:, 0, -1])
-    seen = mask.any(dim=2).any(dim=1)  # a key nobody sees is padding; kept apart, its own query keeps a key in the rest
+    return remembered(mask, ("host", n), lambda: _apart(mask, n))
+
+
+def _apart(mask: Bool[Tensor, "b h n m"], n: int) -> Mask:
+    """A key nobody sees is padding; kept apart, its own query keeps a key in the rest."""
+    seen = mask.any(dim=2).any(dim=1)
     return HostMask((mask | ~seen[:, None, None]).expand(-1, -1, n, -1)) & KeyPadding(seen)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saccade.core.layout import Layout
 from saccade.ops.block_scores import BlockScores
+from saccade.ops.remembered import constant
 
 Rule = Literal["official", "paper", "joint"]
 GENERATION = "generation"  # the name of a language model's segment of tokens to be generated
@@ -28,7 +29,7 @@ def choose_blocks(scores: BlockScores, generated: tuple[bool, ...], keep: float,
     paper      the best ceil(keep n) of either group, both ranked by the one softmax
     joint      the best ceil(keep n) of all
     """
-    open_, ours = scores.open, torch.tensor(generated, device=scores.open.device)
+    open_, ours = scores.open, constant(generated, scores.open.device)
     match rule:
         case "official":
             prompt = _best(scores.whole, open_, keep, at_least_one_more) & ~ours
@@ -91,7 +92,7 @@ def _best(
     count: Callable[[int, float], int],
 ) -> Bool[Tensor, "b h Q K"]:
     """The best of the blocks `among`, as many as `count` says of their number, row by row of the batch."""
-    counts = torch.tensor([count(n, keep) for n in range(scores.shape[3] + 1)], device=scores.device)
+    counts = constant(tuple(count(n, keep) for n in range(scores.shape[3] + 1)), scores.device)
     wanted = counts[among.sum(-1)]  # (b|1)
     return _rank(scores.masked_fill(~among[:, None, None], -1.0)) < wanted[:, None, None, None]
 

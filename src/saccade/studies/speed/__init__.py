@@ -12,10 +12,11 @@ import torch
 
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.metrics.machine import best_device
-from saccade.ops import native
+from saccade.ops.native_cost import block_costs
 from saccade.studies.speed.kernels import KernelCases
 from saccade.studies.speed.overhead import SIZES, measure
 from saccade.studies.speed.patterns import PatternCases
+from saccade.studies.speed.share_of_peak import peak_rows
 from saccade.ui.markdown import markdown_table
 
 __all__ = ["EXPERIMENT"]
@@ -24,8 +25,8 @@ KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, 
                "efficiency")  # fmt: skip
 PATTERN_HEAD = ("mask", "tokens", "density", "computed / allowed", "block", "order", "CPU s", "MB")
 SELECTOR_HEAD = ("tokens", "queries of a block", "dense, s", "selector, s", "share", "MB")
-NOT_YET = "Not measured on this machine yet."
-CASE = ("n", "dtype", "pattern", "density")  # columns that tell cases apart
+NOT_MEASURED = "Not measured on this machine."
+CASE = ("n", "dtype", "pattern", "block", "density")  # columns that tell cases apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,12 @@ def kernel_table(results: Results, figures: Figures) -> str:
 
 def kernel_row(results: Results, sparse: Row) -> tuple[str, ...]:
     """One kernel's cells."""
-    case = results.rows("kernels", speedup=None, **{name: sparse[name] for name in CASE})
+    case = results.rows("kernels", speedup=None, refused=None, **{name: sparse.get(name) for name in CASE})
+    block = f", blocks of {sparse['block']}" if sparse.get("block") else ""
     best = min(case, key=lambda arm: arm["median_ms"])
     return (
-        f"{sparse['n']:,}", sparse["dtype"], sparse["pattern"], f"{sparse['density']:.2f}", f"{sparse['area']:.2f}",
+        f"{sparse['n']:,}", sparse["dtype"], f"{sparse['pattern']}{block}", f"{sparse['density']:.2f}",
+        f"{sparse['area']:.2f}",
         f"{milliseconds(best)} ({best['kernel']})", sparse["kernel"], milliseconds(sparse),
         f"{sparse['speedup']:.2f}x", f"{sparse['efficiency']:.2f}",
     )  # fmt: skip
@@ -60,6 +63,18 @@ def kernel_row(results: Results, sparse: Row) -> tuple[str, ...]:
 def milliseconds(arm: Row) -> str:
     """Median, and half the distance between the quartiles."""
     return f"{arm['median_ms']:.1f} [{arm['spread_ms']:.1f}]"
+
+
+def peak_table(results: Results, figures: Figures) -> str:
+    """A row for each length."""
+    if not results.tables.get("peak"):
+        return NOT_MEASURED
+    rows = [
+        (f"{row['n']:,}", f"{row['peak_gmacs']:,.0f}", f"{row['reached']:.0%}") if row["refused"] is None
+        else (f"{row['n']:,}", "", row["refused"])
+        for row in results.rows("peak")
+    ]  # fmt: skip
+    return markdown_table(("tokens", "multiply-adds in registers, 10^9 a second", "share that full blocks reach"), rows)
 
 
 def overhead_table(results: Results, figures: Figures) -> str:
@@ -86,7 +101,7 @@ def pattern_table(results: Results, figures: Figures) -> str:
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "pattern"
     ]  # fmt: skip
-    return markdown_table(PATTERN_HEAD, rows) if rows else NOT_YET
+    return markdown_table(PATTERN_HEAD, rows) if rows else NOT_MEASURED
 
 
 def selector_table(results: Results, figures: Figures) -> str:
@@ -98,7 +113,7 @@ def selector_table(results: Results, figures: Figures) -> str:
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "selector"
     ]  # fmt: skip
-    return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_YET
+    return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_MEASURED
 
 
 def megabytes(row: Row) -> str:
@@ -121,6 +136,7 @@ EXPERIMENT: Experiment[Any] = Experiment(
         "kernels": (kernel_table,),
         "patterns": (pattern_table,),
         "selectors": (selector_table,),
+        "peak": (peak_table,),
         "overhead": (overhead_table,),
     },
     page="studies/speed.md",
@@ -132,15 +148,23 @@ EXPERIMENT: Experiment[Any] = Experiment(
 @EXPERIMENT.part()
 def kernels(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm of each case; a dense one has no speed-up."""
-    for case in replace(bench.settings.kernels, device=best_device()).measured(bench.progress):
-        about = {name: getattr(case, name) for name in ("n", "dtype", "pattern", "density", "area")}
-        yield from (about | asdict(arm) for arm in (*case.dense, *case.sparse))
+    cases = replace(bench.settings.kernels, device=best_device()).cases()
+    for done, (name, rows) in enumerate(cases.items()):
+        bench.progress(done, len(cases), name)
+        yield from rows()
+
+
+@EXPERIMENT.part()
+def peak(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each length."""
+    for n in bench.settings.kernels.n:
+        yield from peak_rows(n, bench.settings.kernels.rounds)
 
 
 @EXPERIMENT.part()
 def patterns(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each mask or selector at each number of tokens, by the block costs of `native`."""
-    cases = bench.settings.patterns.cases(native.COSTS[torch.float32])
+    cases = bench.settings.patterns.cases(block_costs(torch.float32))
     for done, (name, rows) in enumerate(cases.items()):
         bench.progress(done, len(cases), name)
         yield from rows()

@@ -1,8 +1,8 @@
 """Sparse kernels against the best dense one, by length, density, type and pattern.
 
-Two patterns: key blocks of 128 chosen at random for each head, and a disc on a grid, exact at token level. Arms of a
-case run in turn, round after round, in one process, so they share the machine's moods. efficiency = speedup x density,
-with the share of pairs the mask allows and the faster of two dense kernels: 1 means not a pair was wasted.
+Two patterns: key blocks chosen at random for each head, and a disc on a grid, exact at token level. Arms of a case run
+in turn, round after round, in one process, so they share the machine's moods. efficiency = speedup x density, with the
+share of pairs the mask allows and the faster of two dense kernels: 1 means not a pair was wasted.
 """
 
 import math
@@ -13,28 +13,26 @@ from functools import partial
 from itertools import product
 
 import torch
-from torch import Tensor
 
 from saccade.core.call import AttentionCall, plain_call
 from saccade.core.errors import RefusedError
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, Table, lower
 from saccade.core.places import Disc
+from saccade.experiments import Row
 from saccade.metrics.stopwatch import in_turn
 from saccade.ops import attend, flex, gather, native, prepare
+from saccade.ops.chunked import chunked
 
-BLOCK = 128  # tokens of a random pattern's blocks
-CHUNK = 256  # queries of the written-out dense baseline taken at once
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Arm = Callable[[], object]
-Progress = Callable[[int, int, str], None]
-Say = Callable[[str], None]  # what is done now
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelCases:
     """What is measured: every length, pattern, type and density (share of pairs kept) with one another.
 
+    block    tokens of a random pattern's blocks
     d        width of a head
     rounds   times every arm is run
     kernels  that are compared with the dense ones; flex compiles for minutes
@@ -43,11 +41,12 @@ class KernelCases:
 
     n: tuple[int, ...] = (4096, 16384)
     pattern: tuple[str, ...] = ("random", "disc")
+    block: tuple[int, ...] = (128, 64)
     dtype: tuple[str, ...] = ("float32", "bfloat16")
-    density: tuple[float, ...] = (0.5, 0.25, 0.1)
+    density: tuple[float, ...] = (0.25, 0.1)
     heads: int = 2
     d: int = 64
-    rounds: int = 7
+    rounds: int = 3
     kernels: tuple[str, ...] = ("native", "gather")
     device: str = "cpu"
 
@@ -59,90 +58,61 @@ class KernelCases:
                 raise ValueError(f"{name}='{unknown[0]}' must be one of {', '.join(known)}")
         if bad := [share for share in self.density if not 0 < share <= 1]:
             raise ValueError(f"density={bad[0]} must be in (0, 1]")
-        if min(self.n) < BLOCK:
-            raise ValueError(f"n={min(self.n)} must be at least one block of {BLOCK}")
+        if min(self.block) < 1:
+            raise ValueError(f"block={min(self.block)} must be at least 1")
+        if min(self.n) < max(self.block):
+            raise ValueError(f"n={min(self.n)} must be at least one block of {max(self.block)}")
         if self.rounds < 1:
             raise ValueError(f"rounds={self.rounds} must be at least 1")
 
-    def measured(self, progress: Progress) -> list["Case"]:
-        """Every case, one after the other."""
-        grid = list(product(self.n, self.pattern, self.dtype, self.density))
-        with torch.inference_mode():
-            return [_case(self, *case, _saying(progress, done, len(grid))) for done, case in enumerate(grid)]
+    def cases(self) -> dict[str, Callable[[], list[Row]]]:
+        """What measures each case, by its name: a row for each arm, the dense ones without a speed-up."""
+        kinds = [(kind, size) for kind in self.pattern for size in (self.block if kind == "random" else (None,))]
+        grid = product(self.n, kinds, self.dtype, self.density)
+        return {_name(n, *kind, *rest): partial(_case, self, n, *kind, *rest) for n, kind, *rest in grid}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Milliseconds of one kernel on one case: median and half the distance between the quartiles."""
-
-    kernel: str
-    median_ms: float
-    spread_ms: float
-    speedup: float | None = None
-    efficiency: float | None = None
+def _name(n: int, kind: str, size: int | None, dtype: str, share: float) -> str:
+    return f"{n} {kind} {size or ''} {dtype} {share}".replace("  ", " ")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is attended: lengths, pattern, type; `density` of allowed pairs, `area` of computed blocks."""
-
-    n: int
-    heads: int
-    d: int
-    dtype: str
-    pattern: str
-    density: float
-    area: float
-    order: str
-    dense: tuple[Timing, ...]
-    sparse: tuple[Timing, ...]
-    notes: tuple[str, ...]
-
-
-def _saying(progress: Progress, done: int, total: int) -> Say:
-    return lambda what: progress(done, total, what)
-
-
-def _case(cases: KernelCases, n: int, kind: str, dtype: str, share: float, say: Say) -> Case:
-    say(f"{n} {kind} {share} {dtype}")
+@torch.inference_mode()
+def _case(cases: KernelCases, n: int, kind: str, size: int | None, dtype: str, share: float) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     shape = (1, cases.heads, n, cases.d)
     q, k, v = (torch.randn(shape, generator=generator).to(cases.device, TYPES[dtype]) for _ in range(3))
-    layout, mask = PATTERNS[kind](n, cases.heads, share, generator)
+    layout, mask = disc(n, share) if size is None else _random(n, cases.heads, share, size, generator)
     lowered = lower(mask, layout, layout, q.device)
     call = plain_call(q, k, v, layout=layout, mask=lowered)
-    sparse, notes = _sparse(call, lowered, cases.kernels, say)
+    sparse, notes = _sparse(call, lowered, cases.kernels)
     dense = {"sdpa": lambda: attend(call.replace(mask=None), kernel="sdpa"), "chunked": lambda: chunked(q, k, v)}
     with flex.compiling_not_allowed():
         seconds = in_turn({**dense, **sparse}, cases.rounds, device=q.device)
-    times = {name: [1e3 * each for each in spent] for name, spent in seconds.items()}
-    allowed = 1.0 if lowered is None else lowered.bound.density()
-    best = min(statistics.median(times[name]) for name in dense)
-    found = gather.found_pattern(call) if lowered is not None else None
-    return Case(
-        n=n, heads=cases.heads, d=cases.d, dtype=dtype, pattern=kind, density=allowed, notes=tuple(notes),
-        area=1.0 if found is None else found.area, order="" if found is None else repr(found.order),
-        dense=tuple(_timing(name, times[name]) for name in dense),
-        sparse=tuple(_timing(name, times[name], best, allowed) for name in sparse),
-    )  # fmt: skip
+    density = 1.0 if lowered is None else lowered.bound.density()
+    about = {
+        "n": n, "dtype": dtype, "pattern": kind, "block": size, "density": density,
+        "area": 1.0 if lowered is None else gather.found_pattern(call).area,
+    }  # fmt: skip
+    best = min(statistics.median(seconds[name]) for name in dense)
+    rows = [about | _timing(name, seconds[name], None if name in dense else best, density) for name in seconds]
+    return rows + [about | _refused(name, why) for name, why in notes.items()]
 
 
 def _sparse(
-    call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...], say: Say
-) -> tuple[dict[str, Arm], list[str]]:
+    call: AttentionCall, lowered: Lowered | None, chosen: tuple[str, ...]
+) -> tuple[dict[str, Arm], dict[str, str]]:
     """The sparse kernels that take the call, ready to run, and why another does not."""
     if lowered is None:
-        return {}, ["the mask lets every pair pass"]
+        return {}, dict.fromkeys(chosen, "the mask lets every pair pass")
     arms: dict[str, Arm] = {}
-    notes: list[str] = []
+    notes: dict[str, str] = {}
     for name in chosen:
-        say(f"preparing {name} for {call.q.shape[2]}")
         try:
             WARM[name](call)
             prepare(call, kernel=name)
             arms[name] = partial(attend, call, kernel=name)
         except (ValueError, native.BuildError, RefusedError) as refused:
-            notes.append(f"{name}: {refused}")
+            notes[name] = str(refused)
     return arms, notes
 
 
@@ -153,17 +123,17 @@ WARM: dict[str, Callable[[AttentionCall], None]] = {
 }
 
 
-def _random(n: int, heads: int, share: float, generator: torch.Generator) -> tuple[Layout, Mask]:
+def _random(n: int, heads: int, share: float, size: int, generator: torch.Generator) -> tuple[Layout, Mask]:
     """For each head and block of queries, as many key blocks as the share asks for, chosen anew."""
-    blocks = -(-n // BLOCK)
+    blocks = -(-n // size)
     kept = max(round(share * blocks), 1)
     chosen = torch.rand(1, heads, blocks, blocks, generator=generator).argsort(-1)[..., :kept]
     allow = torch.zeros(1, heads, blocks, blocks, dtype=torch.bool).scatter_(-1, chosen, True)
-    label = torch.arange(n) // BLOCK
+    label = torch.arange(n) // size
     return Layout.plain(n, "image"), Table(label, label, allow)
 
 
-def disc(n: int, heads: int, share: float, generator: torch.Generator) -> tuple[Layout, Mask]:
+def disc(n: int, share: float) -> tuple[Layout, Mask]:
     """The disc on the squarest grid of n tokens whose share of pairs is nearest, the same for every head."""
     high = next(side for side in range(math.isqrt(n), 0, -1) if n % side == 0)
     layout = Layout.image_only((1, high, n // high))
@@ -176,29 +146,19 @@ def disc(n: int, heads: int, share: float, generator: torch.Generator) -> tuple[
     return layout, Disc(min(radii[max(low - 1, 0) : low + 1], key=lambda r: abs(at(r) - share)))
 
 
-PATTERNS: dict[str, Callable[[int, int, float, torch.Generator], tuple[Layout, Mask]]] = {
-    "random": _random,
-    "disc": disc,
-}
+PATTERNS = ("random", "disc")
 
 
-def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same attention by two products and a softmax, a few queries at a time: where that beats the fused kernel."""
-    out = torch.empty_like(q)
-    scores = q.new_empty(*q.shape[:2], CHUNK, k.shape[2])
-    for start in range(0, q.shape[2], CHUNK):
-        rows = q[:, :, start : start + CHUNK] * q.shape[-1] ** -0.5
-        room = scores[:, :, : rows.shape[2]]
-        torch.softmax(torch.matmul(rows, k.mT, out=room), -1, out=room)
-        out[:, :, start : start + CHUNK] = room @ v
-    return out
-
-
-def _timing(kernel: str, times: list[float], dense: float | None = None, density: float = 1.0) -> Timing:
-    median = statistics.median(times)
-    low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else (median,) * 3
+def _timing(kernel: str, seconds: list[float], dense: float | None, density: float) -> Row:
+    """Milliseconds: median and half the distance between the quartiles; compared with the dense seconds."""
+    median = statistics.median(seconds)
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else (median,) * 3
     speedup = None if dense is None else dense / median
-    return Timing(
-        kernel=kernel, median_ms=median, spread_ms=(high - low) / 2, speedup=speedup,
-        efficiency=None if speedup is None else speedup * density,
-    )  # fmt: skip
+    return {
+        "kernel": kernel, "median_ms": 1e3 * median, "spread_ms": 1e3 * (high - low) / 2, "speedup": speedup,
+        "efficiency": None if speedup is None else speedup * density, "refused": None,
+    }  # fmt: skip
+
+
+def _refused(kernel: str, why: str) -> Row:
+    return dict.fromkeys(("median_ms", "spread_ms", "speedup", "efficiency")) | {"kernel": kernel, "refused": why}
