@@ -1,8 +1,10 @@
-"""Labels of tokens, (n) for all batch rows or (b n), as masks by class read them."""
+"""Labels of tokens, (n) for all batch rows or (b n), as masks by class read them, and which tokens a name means."""
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from saccade.core.layout import Layout
 
 
 def one_class(label: Int[Tensor, "*b B s"]) -> Bool[Tensor, "*b B"]:
@@ -30,3 +32,9 @@ def labels(label: Tensor, n: int, device: torch.device | str | None, fill: int |
 def pick(label: Tensor, b: Tensor, i: Tensor) -> Tensor:
     """The labels (b|1 n) of tokens i in batch rows b."""
     return label[b * (label.shape[0] > 1), i]
+
+
+def member(layout: Layout, which: str, device: torch.device | str | None = None) -> Bool[Tensor, " n"]:
+    """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
+    parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
+    return torch.cat(parts)

@@ -23,7 +23,7 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.coarse import Coarse, Judge, Verdict, always, both, unknown
 from saccade.core.features import Features, features
-from saccade.core.labels import labels, num_rows, one_class, pick
+from saccade.core.labels import labels, member, num_rows, one_class, pick
 from saccade.core.layout import Layout, Segment
 from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
@@ -383,12 +383,6 @@ def among(q: str, k: str, inner: Mask) -> Mask:
 def forbid(q: str, k: str) -> Mask:
     """Cut all pairs from queries `q` to keys `k` (segment kinds or names)."""
     return Forbid(q, k)
-
-
-def member(layout: Layout, which: str, device: Device = None) -> Bool[Tensor, " n"]:
-    """Tokens of the segment kind or name `which`; an unknown name selects nothing (open world)."""
-    parts = [torch.full((s.n,), which in (s.kind, s.name), device=device) for s in layout.segments]
-    return torch.cat(parts)
 
 
 def _members(q: str, k: str, layout_q: Layout, layout_k: Layout) -> Features:

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.biases import Bias, BiasRule, BiasSum, DenseBias, LowRank
+from saccade.core.labels import member
 from saccade.core.layout import Layout
-from saccade.core.masks import member
 from saccade.ops.rounding import rounding_error, split
 from saccade.papers.flashbias.priors import Prior, PriorTokens
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.biases import Bias, LowRank
+from saccade.core.labels import member
 from saccade.core.layout import Layout
-from saccade.core.masks import member
 from saccade.ops.exact_factors import product
 
 

@@ -25,7 +25,7 @@ KERNEL_HEAD = ("tokens", "type", "pattern", "density", "computed", "best dense, 
                "efficiency")  # fmt: skip
 PATTERN_HEAD = ("mask", "tokens", "density", "computed / allowed", "block", "order", "CPU s", "MB")
 SELECTOR_HEAD = ("tokens", "queries of a block", "dense, s", "selector, s", "share", "MB")
-NOT_YET = "Not measured on this machine."
+NOT_MEASURED = "Not measured on this machine."
 CASE = ("n", "dtype", "pattern", "block", "density")  # columns that tell cases apart
 
 
@@ -68,7 +68,7 @@ def milliseconds(arm: Row) -> str:
 def peak_table(results: Results, figures: Figures) -> str:
     """A row for each length."""
     if not results.tables.get("peak"):
-        return NOT_YET
+        return NOT_MEASURED
     rows = [
         (f"{row['n']:,}", f"{row['peak_gmacs']:,.0f}", f"{row['reached']:.0%}") if row["refused"] is None
         else (f"{row['n']:,}", "", row["refused"])
@@ -101,7 +101,7 @@ def pattern_table(results: Results, figures: Figures) -> str:
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "pattern"
     ]  # fmt: skip
-    return markdown_table(PATTERN_HEAD, rows) if rows else NOT_YET
+    return markdown_table(PATTERN_HEAD, rows) if rows else NOT_MEASURED
 
 
 def selector_table(results: Results, figures: Figures) -> str:
@@ -113,7 +113,7 @@ def selector_table(results: Results, figures: Figures) -> str:
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "selector"
     ]  # fmt: skip
-    return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_YET
+    return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_MEASURED
 
 
 def megabytes(row: Row) -> str:
