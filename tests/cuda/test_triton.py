@@ -31,6 +31,7 @@ def test_a_warm_call_waits_nowhere_and_hands_over_what_lies_on_the_card(
     monkeypatch.setattr(operator, "attend_blocks", launched)
     layout = Layout.plain(1280)
     mask = lower(cases.block_mask(1280, 1280, keep=0.05, size=128), layout, layout, "cuda")
+    assert mask is not None
     keep = cards.put(torch.arange(1280)[None] < 1200)
     at = plain_call(*(cards.put(x) for x in operands(1, 1, 1, 1280, 1280, 8, 8, torch.bfloat16)), mask=mask)
     at = at.replace(mask=mask & KeyPadding(keep))
