@@ -146,7 +146,7 @@ def test_scores_keep_to_their_room_and_do_not_depend_on_it(
     q, k, v = operands(n, heads=heads, key_heads=heads)
     call, apart = plain_call(q, k, v, layout=layout, mask=Disc(4) if masked else None), [False] * 4 + [True] * 2
     usual = block_scores(call, block, apart)
-    monkeypatch.setattr("saccade.ops.block_scores.ROOM", {"cpu": room * n * 8})
+    monkeypatch.setattr("saccade.ops.block_scores.ROOM", dict.fromkeys(("cpu", "cuda"), room * n * 8))
     monkeypatch.setattr("saccade.ops.block_scores.KEYS", keys)
     with Largest() as largest:
         scores = block_scores(call, block, apart)
