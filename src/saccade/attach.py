@@ -3,7 +3,7 @@
 from typing import Any
 
 from saccade.core.layout import Layout
-from saccade.core.mechanism import System
+from saccade.core.mechanism import System, check_system
 from saccade.core.rows import Rows
 from saccade.core.site import EVERYWHERE, Where
 from saccade.run.attached_model import LayoutOverride
@@ -34,8 +34,12 @@ def attach(
     schedule  a scheduler, or timesteps in falling order, for a model without a pipeline
     timing    measure attention seconds per site (eager only)
     Raises SelectorError (nothing chosen), MissingError (the host lacks something), SilentSiteError (a site cannot be
-    reached), SaccadeError (attached already, or compiled in place). After any error the model is as it was.
+    reached), SaccadeError (attached already, or compiled in place), TypeError (no system, or of another type). After
+    any error the model is as it was.
     """
+    for system in systems:
+        check_system(system)
+    _check_types(where=(where, Where), layout=(layout, Layout), family=(family, Family), rows=(rows, Rows))
     run = Run(target, systems, where=where, rows=rows, schedule=schedule, timing=timing)
     try:
         run.begin(LayoutOverride(layout=layout, heads=heads, family=family))
@@ -43,3 +47,9 @@ def attach(
         run.detach()
         raise
     return run
+
+
+def _check_types(**given: tuple[object, type]) -> None:
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind | None):
+            raise TypeError(f"{name}={value!r} must be a {kind.__name__}")

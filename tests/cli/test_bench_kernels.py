@@ -1,6 +1,7 @@
 """The kernel bench measures what it says and writes it down."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from saccade.ops import native, native_cost, native_measure
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Costs that are kept concern no other test."""
     monkeypatch.setattr(native_cost, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(native_measure, "TOKENS", 128)
+    yield
+    native_cost._kept.cache_clear()
 
 
 def test_figures_are_shown_written_and_follow_from_one_another(

@@ -51,6 +51,7 @@ def test_blocks_given_one_number_have_one_map(bound: Bound, size_q: int, size_k:
     q, k = (blocks(torch.randperm(n, generator=g) if moved else torch.arange(n), s)
             for n, s in ((bound.n, size_q), (bound.m, size_k)))  # fmt: skip
     i, j = torch.cartesian_prod(torch.arange(len(q)), torch.arange(len(k))).T
+    assert bound.features is not None
     numbers, maps = bound.features().alike(q, k)(i, j), bound.at(q[i][:, :, None], k[j][:, None])
     kinds, like = numbers.unique(return_inverse=True)
     first = torch.zeros(len(kinds), dtype=torch.int64).scatter_(0, like, torch.arange(len(i)))
@@ -61,7 +62,9 @@ def test_a_disc_on_a_grid_has_few_kinds_of_blocks() -> None:
     layout = Layout.image_only((4, 16, 16))
     q = blocks(torch.arange(layout.n), 32)
     i, j = torch.cartesian_prod(torch.arange(len(q)), torch.arange(len(q))).T
-    kinds = Disc(3).bind(layout, layout).features().alike(q, q)(i, j).unique()
+    features = Disc(3).bind(layout, layout).features
+    assert features is not None
+    kinds = features().alike(q, q)(i, j).unique()
     assert len(kinds) == 7 * 15  # steps in time and in pairs of lines
 
 

@@ -84,8 +84,10 @@ class Watch(Mechanism):
 
 @dataclass(frozen=True)
 class PreferText(BiasRule):
-    def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
-        return PerKey(layout_k.is_("text", device).double()[None, None])
+    def bind(
+        self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Bias:
+        return PerKey(layout_k.is_("text", device).to(dtype)[None, None])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.cuda.pretended_kernels import KERNELS, OWN, attention
 
 HERE = Path(__file__).resolve().parent
+OWN_FILES = {"torch", "pretended_device.py", "pretended_kernels.py", "conftest.py"}
 READS = {
     "_local_scalar_dense", "equal", "nonzero", "nonzero_numpy", "masked_select", "bincount", "_unique2", "unique_dim",
     "unique_consecutive", "is_nonzero", "allclose",
@@ -192,6 +193,6 @@ def _is_slow(index: Tensor | None) -> bool:
 def _line() -> str:
     """The innermost line of a file that is neither torch's nor of these cards."""
     frame = sys._getframe(1)
-    while frame.f_back and ("torch" in Path(frame.f_code.co_filename).parts or str(HERE) in frame.f_code.co_filename):
+    while frame.f_back and OWN_FILES & {*Path(frame.f_code.co_filename).parts}:
         frame = frame.f_back
     return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"

@@ -13,7 +13,7 @@ from saccade.core.call import plain_call
 from saccade.core.layout import Layout
 from saccade.core.masks import Mask, lower
 from saccade.core.places import Disc
-from saccade.ops import choose, flex, gather
+from saccade.ops import flex, gather
 from saccade.ops.flex_blocks import BlockLists, block_lists, block_mask, options, with_padding
 from saccade.ops.pattern import Pattern
 from tests.cuda.pretended_device import Card, Cards
@@ -120,7 +120,7 @@ def test_it_never_compiles_unasked_on_a_card(cards: Cards) -> None:
     layout = Layout.plain(1280)
     mask = lower(cases.block_mask(1280, 1280, keep=0.05, size=128), layout, layout, "cuda")
     at = plain_call(*(cards.put(x) for x in operands(1, 1, 1, 1280, 1280, 8, 8, torch.bfloat16)), mask=mask)
-    assert choose(at).reasons["flex"] == ["not warmed for this bucket of shapes; call ops.flex.warm(call) before"]
+    assert flex.refuses(at) == ["not warmed for this bucket of shapes; call ops.flex.warm(call) before"]
 
 
 @pytest.mark.compile

@@ -10,7 +10,7 @@ from saccade.core.call import plain_call
 from saccade.core.layout import Layout
 from saccade.core.masks import Mask, lower
 from saccade.core.site import Site
-from saccade.ops import attend, choose, dispatch, flex, gather, prepare
+from saccade.ops import attend, choose, dispatch, flex, gather, prepare, triton_kernel
 from saccade.ops.block_scores import block_scores
 from saccade.ops.factored_attention import attention_with_factors
 from saccade.ops.gathered import BUDGET
@@ -121,7 +121,8 @@ def test_warming_a_kernel_in_between_leaves_what_a_graph_looks_up(monkeypatch: p
     assert choose(at).kernel == "sdpa"
 
 
-def test_gather_is_the_last_resort_on_a_card_and_modest_there(cards: Cards) -> None:
+def test_gather_is_the_last_resort_on_a_card_and_modest_there(cards: Cards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_kernel, "_installed", lambda: False)
     layout = Layout.plain(1280)
     mask = lower(block_mask(1280, 1280, keep=0.1, size=128), layout, layout, "cuda")
     q, k, v = (cards.put(x) for x in operands(1, 1, 1, 1280, 1280, 8, 8, torch.bfloat16))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from saccade.core.layout import Layout
+from saccade.core.site import Site
 from saccade.families.library import FAMILIES
 from saccade.families.tables import contract, mends, offers
 from saccade.run.attached_model import family_of
@@ -25,7 +26,7 @@ def layouts(host: Host) -> Iterator[tuple[Family, Layout, Layout]]:
     model, inputs = host.build()
     family = family_of(model)
     for kind in dict.fromkeys(family.sites.values()):
-        yield family, *family.layout(model, inputs, kind)
+        yield family, *family.layout(model, inputs, Site(name="any", kind=kind))
 
 
 @pytest.mark.parametrize("table", [contract, offers, mends])

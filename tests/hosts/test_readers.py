@@ -70,6 +70,20 @@ def test_sd3_tells_its_two_attentions_apart() -> None:
     }
 
 
+@pytest.mark.parametrize("unseen", [False, True])
+@pytest.mark.parametrize("inference", [False, True])
+def test_places_that_change_in_place_are_read_again(inference: bool, unseen: bool) -> None:
+    model, inputs = BY_NAME["flux"].build()
+    other = flux_inputs(height=2, width=8)["img_ids"]
+    grids: list[Any] = []
+    with torch.inference_mode(inference), attach(model, looking(lambda call: grids.append(call.layout_q.image.grid))):
+        inputs["img_ids"] = ids = inputs["img_ids"].clone()
+        model(**inputs)
+        (ids.data if unseen else ids).copy_(other)
+        model(**inputs)
+    assert list(dict.fromkeys(grids)) == [(1, 4, 4), (1, 2, 8)]
+
+
 @pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox", "hunyuan_video", "qwen_image"])
 def test_text_is_where_the_layout_says(name: str) -> None:
     """Change the prompt: at the first joint site only the text span of `hidden` changes."""

@@ -27,17 +27,19 @@ def cold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def warm(cold: None) -> None:
-    """Warmed as the environment says; skipped without a compiler."""
-    if reason := ops.warm():
+    """Warmed as the environment says; skipped where something known stands in its way, red where anything else does."""
+    if reason := native_build.obstacle():
         pytest.skip(reason)
+    assert ops.warm() is None
 
 
 @pytest.fixture(params=native_build.SETS)
 def each_set(cold: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Warmed for each instruction set that this machine has, bfloat16 widened."""
     monkeypatch.setenv("SACCADE_NATIVE", request.param)
-    if reason := ops.warm():
+    if reason := native_build.obstacle():
         pytest.skip(reason)
+    assert ops.warm() is None
     native._state["products"] = False
     return request.param
 

@@ -1,5 +1,6 @@
 """What blocks cost is measured when asked, kept for the machine, and gone by."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,12 @@ N = 1280
 
 
 @pytest.fixture(autouse=True)
-def nothing_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def nothing_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(native_cost, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(native, "_state", {"warm": False, "reason": native.COLD})
+    native_cost._kept.cache_clear()
+    yield
+    native_cost._kept.cache_clear()
 
 
 def cost(full: float) -> tuple[BlockCost, ...]:

@@ -77,6 +77,45 @@ def test_the_official_way_may_reveal_a_mask_that_stays(length: int, steps: int, 
     assert not (generate(model, PROMPT, **options) == MASK).any()
 
 
+def dream(model: Model, prompt: list[int], length: int, steps: int) -> list[int]:
+    """One row by Dream's own code: masks counted at every step, [MASK] a token like others, all revealed at last."""
+    ids, times = prompt + [MASK] * length, torch.linspace(1, 1e-3, steps + 1)
+    for step in range(steps):
+        masked = [i for i, token in enumerate(ids) if token == MASK]
+        logits = model(input_ids=torch.tensor([ids])).logits[0]
+        sure, tokens = torch.cat((logits[:1], logits[:-1])).softmax(-1).max(-1)
+        share = 1 - times[step + 1] / times[step] if step < steps - 1 else 1
+        for i in sorted(masked, key=lambda i: (-float(sure[i]), i))[: int(len(masked) * share)]:
+            ids[i] = int(tokens[i])
+    return ids
+
+
+@pytest.mark.parametrize(("length", "steps"), [(8, 4), (12, 12), (12, 5), (5, 8), (3, 1)])
+@pytest.mark.parametrize("eager", [0.0, 2.0, 4.0])
+def test_dreams_own_way_counts_the_masks_there_are(length: int, steps: int, eager: float) -> None:
+    model = predictor(eager=eager)
+    options: Any = {"length": length, "steps": steps, "mask_id": MASK, "schedule": "dream", "shift": True}
+    made = generate(model, PROMPT, **options, compat="official")
+    assert made.tolist() == [dream(model, row, length, steps) for row in PROMPT.tolist()]
+
+
+def test_a_mask_dream_reveals_early_is_filled_by_the_last_step() -> None:
+    """[MASK] is the surest token in the first two calls and no prediction afterwards."""
+    calls: list[int] = []
+
+    def model(*, input_ids: Tensor) -> Tensor:
+        calls.append(1)
+        logits = predictor()(input_ids=input_ids).logits
+        logits[..., MASK] = -torch.inf
+        logits[:, 5, MASK] = 1e3 if len(calls) <= 2 else -torch.inf
+        return logits
+
+    options: Any = {"length": 8, "steps": 4, "mask_id": MASK, "schedule": "dream", "compat": "official"}
+    assert not (generate(model, PROMPT, **options) == MASK).any()
+    calls.clear()
+    assert (generate(model, PROMPT, **{**options, "schedule": "llada"}) == MASK).any()
+
+
 @given(masked=st.integers(0, 300), steps=st.integers(1, 80), schedule=st.sampled_from(["llada", "dream"]))
 def test_counts_add_up(masked: int, steps: int, schedule: Any) -> None:
     counts = reveal_counts(masked, steps, schedule)

@@ -89,6 +89,26 @@ def test_the_faster_dense_kernel_of_the_same_case_stands_beside_a_sparse_one(tmp
     assert last == "| 512 | float32 | disc | 0.50 | 0.60 | 2.0 [0.2] (chunked) | native | 0.5 [0.2] | 4.00x | 2.00 |"
 
 
+def test_blocks_of_different_size_are_different_cases(tmp_path: Path) -> None:
+    results = record("2026-01-01")
+    rows = [
+        row | {"pattern": "random", "block": size, "refused": None} for size in (128, 64) for row in (ROWS[0], ROWS[3])
+    ]
+    rows[0]["median_ms"] = 1.0
+    results.tables["kernels"] = rows + [rows[0] | {"kernel": "flex", "median_ms": None, "refused": "cold"}]
+    *_, large, small = kernel_table(results, Figures(folder=tmp_path, name="speed")).splitlines()
+    assert "| random, blocks of 128 | 0.50 | 0.60 | 1.0 [0.2] (sdpa) | native |" in large
+    assert "| random, blocks of 64 | 0.50 | 0.60 | 3.0 [0.2] (sdpa) | native |" in small
+
+
+def test_the_share_of_the_peak_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    results, figures = record("2026-01-01"), Figures(folder=tmp_path, name="speed")
+    assert peak_table(results, figures) == "Not measured on this machine."
+    results.tables["peak"] = PEAK
+    *_, measured, refused = peak_table(results, figures).splitlines()
+    assert measured == "| 4,096 | 150 | 76% |" and refused == "| 512 |  | no compiler |"
+
+
 def test_a_mask_is_a_row_of_what_its_blocks_are_and_take() -> None:
     (row,) = pattern_row("clear", 4096, (BlockCost((128, 128), 1, 1), BlockCost((64, 64), 1, 1)))
     bound = Disc(8).bind(*SIZES[4096][:1] * 2)
@@ -124,26 +144,6 @@ def with_patterns() -> Results:
     row = {"kind": "pattern", "mask": "ball", "tokens": 4096, "density": 0.1, "computed": 1.5, "size": [32, 32]}
     row |= {"order": "Bars(t=3, h=3)", "cpu_seconds": 0.25, "extra_bytes": 12_000_000}
     return replace(record("2026-01-01"), tables={"patterns": [row]})
-
-
-def test_blocks_of_different_size_are_different_cases(tmp_path: Path) -> None:
-    results = record("2026-01-01")
-    rows = [
-        row | {"pattern": "random", "block": size, "refused": None} for size in (128, 64) for row in (ROWS[0], ROWS[3])
-    ]
-    rows[0]["median_ms"] = 1.0
-    results.tables["kernels"] = rows + [rows[0] | {"kernel": "flex", "median_ms": None, "refused": "cold"}]
-    *_, large, small = kernel_table(results, Figures(folder=tmp_path, name="speed")).splitlines()
-    assert "| random, blocks of 128 | 0.50 | 0.60 | 1.0 [0.2] (sdpa) | native |" in large
-    assert "| random, blocks of 64 | 0.50 | 0.60 | 3.0 [0.2] (sdpa) | native |" in small
-
-
-def test_the_share_of_the_peak_is_shown_where_it_was_measured(tmp_path: Path) -> None:
-    results, figures = record("2026-01-01"), Figures(folder=tmp_path, name="speed")
-    assert peak_table(results, figures) == "Not measured on this machine."
-    results.tables["peak"] = PEAK
-    *_, measured, refused = peak_table(results, figures).splitlines()
-    assert measured == "| 4,096 | 150 | 76% |" and refused == "| 512 |  | no compiler |"
 
 
 def test_records_are_filed_by_date_and_device(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def _arm(name: str, i: int, clean: dict[tuple[int, int], np.ndarray], rng: np.ra
             density=min(1, density * (1 + 0.1 * j)),
             kernel="sdpa" if fell_back or i < 2 else "gather",
             calls=20,
+            forwards=20,
             seconds=0.1,
             reasons=("flex: no C++ compiler",) if fell_back else (),
         )

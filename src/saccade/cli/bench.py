@@ -6,6 +6,7 @@ from saccade.cli.lazy import Lazy, group
 class _Benches(Lazy):
     table = {
         "architectures": "saccade.cli.bench_architectures:architectures",
+        "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
         "patterns": "saccade.cli.bench_patterns:patterns",

@@ -15,7 +15,7 @@ from saccade.ops.native_cost import block_costs
 from saccade.studies.speed.patterns import PatternCases
 from saccade.ui.progress import progress_bar
 
-KERNELS = {"native": block_costs, "gather": gather.COSTS.__getitem__}  # what a kernel's blocks take, by type
+KERNELS = {"native": block_costs, "gather": gather.COSTS.__getitem__}
 
 
 def patterns(

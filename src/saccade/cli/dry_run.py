@@ -36,10 +36,10 @@ def dry_run(
     family, planner = family_of(inner), Planner(named(stack), where)
     complete: list[SitePlan] = []
     for site, module in sites_of(inner, family):
-        layouts = family.layout(inner, inputs, site.kind)
+        layouts = family.layout(inner, inputs, site)
         example = _example(module, site, inputs[family.main_input])
         for found, items in site_plans(planner, site, num_steps):
-            plan = planner.plan(site, items, *layouts, example.device)
+            plan = planner.plan(site, items, *layouts, example.device, example.dtype)
             complete.append(_complete(found, site, layouts, plan, example))
     return complete
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saccade.metrics.fidelity import Fidelity, Picture
+from saccade.run.report import mean_density
 
 Role = Literal["floor", "reference", "system"]
 
@@ -16,13 +17,16 @@ Role = Literal["floor", "reference", "system"]
 class SiteUse:
     """What ran at one attention site over a run, and why not otherwise.
 
-    density   share of query-key pairs computed, in [0, 1]; None where it is decided inside the call
+    forwards  of its model, with or without a plan
+    density   share of query-key pairs computed over these forwards, in [0, 1]; None where it is decided inside the call
+              by a system that does not say
     reasons   kernels that refused, or why the site was left alone
     """
 
     name: str
     kind: str
     systems: tuple[str, ...] = ()
+    forwards: int = 0
     density: float | None = 1.0
     kernel: str = ""
     calls: int = 0
@@ -59,10 +63,8 @@ class ArmResult:
 
     @property
     def density(self) -> float:
-        """Mean share of pairs computed over the calls of all sites; a share decided inside the call counts as 1."""
-        calls = sum(site.calls for site in self.sites)
-        computed = sum(site.calls * (1.0 if site.density is None else site.density) for site in self.sites)
-        return computed / calls if calls else 1.0
+        """Mean share of pairs computed over the forwards of all sites; nan where a site's is not known."""
+        return mean_density((site.forwards, site.density) for site in self.sites)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -63,7 +63,7 @@ def summary(arm: ArmResult, reference: ArmResult) -> Summary:
         density=arm.density,
         total=timing(arm.seconds, reference.seconds),
         attention=attention,
-        efficiency=None if attention is None else _scaled(attention.speedup, arm.density),
+        efficiency=None if attention is None or isnan(arm.density) else _scaled(attention.speedup, arm.density),
         psnr=_mean([s.psnr for s in scores]),
         ssim=_mean([s.ssim for s in scores]),
         lpips=_mean([s.lpips for s in scores if s.lpips is not None]),

@@ -8,6 +8,7 @@ attention by a second kernel: how far two exact kernels lie apart is the floor u
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from math import isnan
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.output import pictures
 from saccade.pipelines.no_progress_bar import no_progress_bar
+from saccade.run.report import mean_density
 
 Progress = Callable[[int, int, str], None]  # (runs done, runs in all, what runs now)
 WARM_STEPS = 4
@@ -207,6 +209,7 @@ def _site(site: Any) -> SiteUse:
         name=site.name,
         kind=site.kind,
         systems=site.systems,
+        forwards=site.forwards,
         density=site.density,
         kernel=site.kernel,
         calls=site.calls,
@@ -217,7 +220,14 @@ def _site(site: Any) -> SiteUse:
 
 def _plus(a: SiteUse, b: SiteUse) -> SiteUse:
     timed = [site.seconds for site in (a, b) if site.seconds is not None]
-    return replace(b, calls=a.calls + b.calls, seconds=sum(timed) if timed else None)
+    density = mean_density((site.forwards, site.density) for site in (a, b))
+    return replace(
+        b,
+        calls=a.calls + b.calls,
+        forwards=a.forwards + b.forwards,
+        density=None if isnan(density) else density,
+        seconds=sum(timed) if timed else None,
+    )
 
 
 @dataclass(eq=False)

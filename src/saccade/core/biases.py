@@ -103,8 +103,10 @@ class BiasSum(Bias):
 class BiasRule:
     """What a system plans when it wants a bias; bound once per layout, outside graphs."""
 
-    def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
-        """The bias for these tokens and this many heads."""
+    def bind(
+        self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Bias:
+        """The bias for these tokens and this many heads, in `dtype`: float32, or float64 where the host computes so."""
         raise NotImplementedError
 
 

@@ -1,6 +1,7 @@
 """Checks that options share."""
 
 from collections.abc import Collection
+from numbers import Real
 
 
 def check_word(known: Collection[str], **named: str) -> None:
@@ -8,3 +9,10 @@ def check_word(known: Collection[str], **named: str) -> None:
     for name, value in named.items():
         if value not in known:
             raise ValueError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}")
+
+
+def check_numbers(**named: float | None) -> None:
+    """Raise `ValueError` unless every named value is a number, or None where that is its default."""
+    for name, value in named.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ValueError(f"{name}={value!r} must be a number")

@@ -1,19 +1,36 @@
 """When a call happens: the step as looked up in the schedule, never counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """One denoising step. `timestep` is in the host's units, `sigma` in [0, 1] where the schedule has one."""
+    """One denoising step; `sigma` in [0, 1] where the schedule has one.
+
+    first  the step at which the model, in this branch, began: above 0 where others ran the steps before
+    given  the timestep as it was received, see `timestep`
+    """
 
     step: int = 0
     num_steps: int = 1
-    timestep: float | None = None
     sigma: float | None = None
     branch: str = "main"
+    first: int = 0
+    given: Tensor | float | None = field(default=None, repr=False, compare=False)
 
     @property
     def progress(self) -> float:
         """Share of the steps already done, in [0, 1)."""
         return self.step / self.num_steps
+
+    @property
+    def timestep(self) -> float | None:
+        """In the host's units, the largest where tokens or rows have their own; reading it may wait for the device."""
+        return None if self.given is None else largest(self.given)
+
+
+def largest(given: Tensor | float) -> float:
+    """A timestep as one number."""
+    return float(given.max()) if isinstance(given, Tensor) else float(given)

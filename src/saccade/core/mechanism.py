@@ -7,6 +7,9 @@ and mechanisms. Equal plans share one preparation and one graph, so a system ret
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
@@ -69,6 +72,10 @@ class Mechanism:
         """Choose mask, bias or groups from the final operands."""
         return Pairs()
 
+    def density(self, mem: Memory) -> Float[Tensor, ""] | float | None:
+        """Share of the pairs that `pairs` will leave in the coming call, for the report; None where nobody can tell."""
+        return None if uses(self, "pairs") else 1.0
+
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
         """Rework the output."""
         return parts
@@ -97,6 +104,19 @@ class System(Protocol):
     def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
         """What holds at this site and step; empty where the system does nothing."""
         ...
+
+
+def check_system(given: object) -> None:
+    """Raise TypeError for what is given as a system and is none, with what to give instead."""
+    if isinstance(given, type):
+        raise TypeError(f"{given.__name__} is a class; give a system made from it, {given.__name__}(...)")
+    if isinstance(given, str):
+        raise TypeError(f"'{given}' is a name; give the system itself, one of saccade.papers, as Clear(radius=16)")
+    if not isinstance(given, System):
+        raise TypeError(
+            f"{type(given).__name__} is no system: it has no name and plan(site, clock). `saccade list` shows which "
+            "entries attach; parts of architectures are built into a model instead"
+        )
 
 
 def uses(mechanism: Mechanism, verb: Verb | Literal["appends"]) -> bool:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from saccade.core.checks import check_numbers
 from saccade.core.coarse import Coarse, Judge, Verdict, always, both
 from saccade.core.features import Features, features
 from saccade.core.layout import Grid, Layout, Segment
@@ -29,6 +30,7 @@ class Disc(Mask):
     radius: float
 
     def __post_init__(self) -> None:
+        check_numbers(radius=self.radius)
         if not self.radius > 0:
             raise ValueError(f"radius={self.radius} must be positive; 1 leaves each image token its own key only")
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from operator import index
+from typing import Any, Literal, get_args
 
 from saccade.core.clock import Clock
 
@@ -46,9 +47,18 @@ class Where:
     stage: SiteStage = "all"
 
     def __post_init__(self) -> None:
-        for name, (low, high), of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
-            if not 0 <= low < high <= 1:
-                raise ValueError(f"{name}={low, high} must be a rising pair within [0, 1], in shares of the {of}")
+        for name, span, of in (("during", self.during, "steps"), ("depth", self.depth, "sites")):
+            if not _rising(span):
+                raise ValueError(f"{name}={span} must be a rising pair within [0, 1], in shares of the {of}")
+        pattern: Any = self.pattern
+        if not isinstance(pattern, str):
+            raise ValueError(f"pattern={pattern!r} must be a pattern of site names, such as '*single*'")
+        if unknown := [kind for kind in self.kinds if kind not in get_args(SiteKind)]:
+            raise ValueError(f"kind={unknown[0]!r} must be one of {get_args(SiteKind)}")
+        if self.heads is not None and not _numbers(self.heads):
+            raise ValueError(
+                f"heads={self.heads!r} must hold the number of at least one head, each once; None is all heads"
+            )
         if self.stage not in get_args(SiteStage):
             raise ValueError(f"stage='{self.stage}' must be one of {get_args(SiteStage)}")
 
@@ -61,6 +71,21 @@ class Where:
     def active(self, clock: Clock) -> bool:
         """Whether this step lies within `during`."""
         return self.during[0] <= clock.progress < self.during[1]
+
+
+def _rising(span: Any) -> bool:
+    try:
+        low, high = span
+        return bool(0 <= low < high <= 1)
+    except (TypeError, ValueError):  # no pair, or none of numbers
+        return False
+
+
+def _numbers(heads: Any) -> bool:
+    try:
+        return 0 < len(heads) == len({index(head) for head in heads})
+    except TypeError:  # nothing to count, or no whole number
+        return False
 
 
 EVERYWHERE = Where()

@@ -53,7 +53,12 @@ class Plan:
 
 
 def make_plan(
-    items: Mapping[str, Iterable[PlanItem]], site: Site, layout_q: Layout, layout_k: Layout, device: torch.device
+    items: Mapping[str, Iterable[PlanItem]],
+    site: Site,
+    layout_q: Layout,
+    layout_k: Layout,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Plan:
     """Prepare what the systems planned: `items` maps a system's name to its plan. Not for use inside a graph."""
     named = [(name, item) for name, chosen in items.items() for item in chosen]
@@ -63,7 +68,7 @@ def make_plan(
     appended = _appended(acts, layout_k)
     full_k = Layout((*layout_k.segments, *(a.segment for a in appended)))
     mask = _conjunction([i for _, i in named if isinstance(i, Mask)] + _veils(appended, layout_q))
-    biases = [i.bind(layout_q, layout_k, site.heads, device) for _, i in named if isinstance(i, BiasRule)]
+    biases = [i.bind(layout_q, layout_k, site.heads, device, dtype) for _, i in named if isinstance(i, BiasRule)]
     blends = [a for a in acts if uses(a[1], "blend")]
     return Plan(
         site=site,

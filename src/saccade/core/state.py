@@ -57,6 +57,11 @@ class Memory:
         self.now.update(self.coming)
         self.coming.clear()
 
+    def leave_inference(self) -> None:
+        """Copy what was put in inference mode, so that a forward that trains can read it."""
+        for kept in (self.now, self.coming):
+            kept.update({k: v.clone() for k, v in kept.items() if isinstance(v, Tensor) and v.is_inference()})
+
     def clear(self) -> None:
         """Forget everything of this memory."""
         self.now.clear()
@@ -88,6 +93,11 @@ class MemoryBank:
         """A step is over for every memory."""
         for memory in self.memories.values():
             memory.tick()
+
+    def leave_inference(self) -> None:
+        """Copy what was put in inference mode, in every memory."""
+        for memory in self.memories.values():
+            memory.leave_inference()
 
     def clear(self) -> None:
         """Forget everything; the run has ended."""

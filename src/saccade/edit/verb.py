@@ -115,6 +115,10 @@ def edit(
     """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
+    if not isinstance(source, str | Image.Image | np.ndarray | Edited):
+        raise ValueError(
+            f"source={source!r:.80} must be a prompt, a picture (PIL or (h w 3) in [0, 1]), or an edit kept"
+        )
     words = (word,) if isinstance(word, str) else tuple(word or ())
     if words and mask is not None:
         raise ValueError("word and mask both say where to edit; give one of them")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
@@ -11,7 +11,7 @@ from saccade.seam.routes import diffusers_routes
 READY_MADE = "its rotary tables arrive ready made, without ids; pass other tables as `image_rotary_emb` instead"
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     frames, _, height, width = inputs["hidden_states"].shape[1:]
     patch, patch_t = model.config.patch_size, model.config.patch_size_t or 1
     grid = (frames // patch_t, height // patch, width // patch)

@@ -7,19 +7,21 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from saccade.core.layout import Grid, Layout, Segment
-from saccade.core.site import Site, SiteKind
+from saccade.core.site import Site
+from saccade.core.snapshot import Snapshot
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
-_SEEN = WeakTensorKeyDictionary()  # img_ids -> segments: reading ids once spares a device wait per step
+_SEEN = WeakTensorKeyDictionary()  # img_ids -> what they held and its segments: spares a device wait per step
 
 
-def _layout(model: nn.Module, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
     ids = inputs["img_ids"]
-    if ids not in _SEEN:
-        _SEEN[ids] = _segments(_flat(ids).cpu())
-    return joint_layouts(Layout((Segment("text", "text", inputs["encoder_hidden_states"].shape[1]), *_SEEN[ids])))
+    if ids not in _SEEN or not _SEEN[ids][0].holds(ids):
+        _SEEN[ids] = Snapshot.of(ids), _segments(_flat(ids).cpu())
+    segments = _SEEN[ids][1]
+    return joint_layouts(Layout((Segment("text", "text", inputs["encoder_hidden_states"].shape[1]), *segments)))
 
 
 def _segments(ids: Tensor) -> tuple[Segment, ...]:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     frames, height, width = inputs["hidden_states"].shape[-3:]
     patch = model.config.patch_size
     grid = (frames // model.config.patch_size_t, height // patch, width // patch)

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saccade.core.layout import Grid, Layout, Segment
+from saccade.core.site import Site
 from saccade.families.text_tokens import cache_span
 from saccade.seam.cache_span import cut, within
 from saccade.seam.family import Inputs, Layouts, joint_layouts
@@ -23,17 +24,17 @@ BY_HAND = "give the tokens by hand, attach(..., layout=Layout(...))"
 _held: WeakKeyDictionary[Any, Layout] = WeakKeyDictionary()  # cache -> the tokens it holds
 
 
-def layouts(inputs: Inputs, marks: dict[str, int], grids: Grids) -> Layouts:
+def layouts(inputs: Inputs, site: Site, marks: dict[str, int], grids: Grids) -> Layouts:
     """(queries, keys) of a forward; `marks` are the ids that stand for the tokens of a picture and of a video.
 
     Raises ValueError where only embeddings are given.
     """
-    ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs)
+    ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs, site.index)
     if ids is None:
         raise ValueError(f"inputs_embeds do not tell which tokens are pictures; give input_ids, or {BY_HAND}")
     if size is None:
         return joint_layouts(joined(Layout(()), labels(ids, marks), grids))
-    _held[cache] = whole = joined(_cached(cache, size.before), labels(ids, marks), grids)
+    _held[cache] = whole = joined(_cached(cache, size.dropped + size.before), labels(ids, marks), grids)
     return within(whole, size)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.sd3 import NO_ROTARY
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
@@ -11,10 +11,14 @@ from saccade.seam.routes import diffusers_routes
 NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of your own"
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
     image = Layout.image_only((1, height, width))
-    return (image, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if kind == "cross" else joint_layouts(image)
+    return (
+        (image, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
+        if site.kind == "cross"
+        else joint_layouts(image)
+    )
 
 
 PIXART = Family(

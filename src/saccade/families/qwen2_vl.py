@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.llama import decoder
 from saccade.families.picture_tokens import Grids, grids_of_places, grids_of_row, layouts
 from saccade.seam.family import Inputs, Layouts
@@ -10,10 +10,10 @@ from saccade.seam.family import Inputs, Layouts
 TOWER = "the vision tower attends to each picture by itself, in windows of its own; it is left alone"
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     config = model.config
     marks = {"image": config.image_token_id, "video": config.video_token_id}
-    return layouts(inputs, marks, _grids(inputs, marks, config.vision_config.spatial_merge_size))
+    return layouts(inputs, site, marks, _grids(inputs, marks, config.vision_config.spatial_merge_size))
 
 
 def _grids(inputs: Inputs, marks: dict[str, int], merge: int) -> Grids:

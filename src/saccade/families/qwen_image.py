@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saccade.core.layout import Grid, Layout, Segment
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
@@ -21,7 +21,7 @@ def _grids(inputs: Inputs) -> list[Grid]:
     return [tuple(g) for g in first] if isinstance(first, list) else [tuple(first)]
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     parts = [Segment("text", "text", inputs["encoder_hidden_states"].shape[1])]
     for i, (t, h, w) in enumerate(_grids(inputs)):
         parts.append(Segment(f"reference{i}" if i else "image", "extra" if i else "image", t * h * w, (t, h, w)))

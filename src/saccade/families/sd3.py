@@ -5,16 +5,16 @@ from typing import Any
 from torch import Tensor
 
 from saccade.core.layout import Layout
-from saccade.core.site import Site, SiteKind
+from saccade.core.site import Site
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 NO_ROTARY = "its positions are added once at the entrance; use a bias by place (FlashBias) where you would turn q and k"
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    if kind == "self":
+    if site.kind == "self":
         return joint_layouts(Layout.image_only((1, height, width)))
     text = inputs["encoder_hidden_states"].shape[1]
     return joint_layouts(Layout.joint(text=text, grid=(1, height, width), text_first=False))

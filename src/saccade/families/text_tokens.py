@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.seam.cache_span import CacheSpan, within
 from saccade.seam.family import Inputs, Layouts, joint_layouts
 
@@ -14,26 +16,27 @@ def count(inputs: Inputs) -> int:
     return (inputs["inputs_embeds"] if ids is None else ids).shape[1]
 
 
-def cache_span(inputs: Inputs) -> CacheSpan | None:
-    """Queries, cached keys before them, and all keys there are; None where no cache was given."""
+def cache_span(inputs: Inputs, layer: int) -> CacheSpan | None:
+    """Queries, cached keys before them, and all keys there are in a layer; None where no cache was given."""
     n, cache = count(inputs), inputs.get("past_key_values")
     if cache is None:
         return None
-    keys, dropped = cache.get_mask_sizes(n, 0)
-    return CacheSpan(queries=n, before=int(cache.get_seq_length()) - dropped, keys=keys)
+    keys, dropped = cache.get_mask_sizes(n, layer)
+    return CacheSpan(queries=n, before=int(cache.get_seq_length(layer)) - dropped, keys=keys, dropped=dropped)
 
 
-def text(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def text(model: Any, inputs: Inputs, site: Site) -> Layouts:
     """One segment of text."""
-    size = cache_span(inputs)
-    return joint_layouts(Layout.plain(count(inputs))) if size is None else within(Layout.plain(size.written), size)
+    size = cache_span(inputs, site.index)
+    return joint_layouts(Layout.plain(count(inputs))) if size is None else within(Layout.plain(size.sequence), size)
 
 
 def ordered(module: Any, inputs: Inputs) -> bool:
     """Whether a map the host makes here is its causal order and the padding of keys, and no more."""
     mask = inputs.get("attention_mask")
     packed = inputs.get("position_ids") is not None and mask is None  # several sequences in one row, by position ids
-    return (mask is None or mask.ndim == 2) and not packed and _window(module) is None
+    plain = mask is None or (isinstance(mask, Tensor) and mask.ndim == 2)  # generate makes maps for static caches
+    return plain and not packed and _window(module) is None
 
 
 def _window(module: Any) -> int | None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.core.layout import Layout, Segment
-from saccade.core.site import Site, SiteKind
+from saccade.core.site import Site
 from saccade.families.plain import switched_off
 from saccade.seam.family import Family, Inputs, Layouts, grid_ids, joint_layouts
 from saccade.seam.rotary import Rotary
@@ -18,7 +18,7 @@ FEATURES = "call the model itself; made with num_classes=0 and global_pool='' it
 POOLING = {"attn_pool": "pooling: one learned query reads the finished tokens"}
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     height, width = model.patch_embed.dynamic_feat_size(inputs["x"].shape[-2:])
     image = Segment("image", "image", height * width, (1, height, width))
     prefix = (Segment("prefix", "extra", model.num_prefix_tokens),) if model.num_prefix_tokens else ()

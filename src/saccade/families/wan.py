@@ -3,17 +3,21 @@
 from typing import Any
 
 from saccade.core.layout import Layout
-from saccade.core.site import SiteKind
+from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts, project_flat
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
 
-def _layout(model: Any, inputs: Inputs, kind: SiteKind) -> Layouts:
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     shape = inputs["hidden_states"].shape[-3:]
     video = Layout.image_only(tuple(side // patch for side, patch in zip(shape, model.config.patch_size, strict=True)))
-    return (video, Layout.plain(inputs["encoder_hidden_states"].shape[1])) if kind == "cross" else joint_layouts(video)
+    return (
+        (video, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
+        if site.kind == "cross"
+        else joint_layouts(video)
+    )
 
 
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("saccade", "torch", "diffusers", "transformers", "numpy")
+PACKAGES = ("saccade", "torch", "triton", "diffusers", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:

@@ -116,7 +116,8 @@ def _step(heads: int, queries: int, keys: _Keys, block: int, masked: bool) -> _S
     """As much as there is room for; where a map or bias is added, it is made for all heads at once."""
     together = masked or torch.compiler.is_compiling()
     width = keys.k.shape[1] * heads if together else min(keys.k.shape[1], _chunk(block))
-    room = max(ROOM.get(keys.k.device.type, ROOM["cuda"]) // (width * keys.shut.element_size()), 1)
+    device = keys.k.device.type
+    room = max(ROOM[device if device in ROOM else "cuda"] // (width * keys.shut.element_size()), 1)
     some = min(queries, room)
     blocks = max(min(room, SIDE) // some, 1)
     return _Step(blocks, some, heads if together else max(room // (blocks * some), 1))

@@ -20,7 +20,6 @@ from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
 from saccade.core.call import AttentionCall
 from saccade.core.partial import Partial
-from saccade.ops.block_cost import BlockCost
 from saccade.ops.flex_blocks import BlockLists, block_lists, block_mask, options, power_of_two, with_padding
 from saccade.ops.gather import chosen_pattern, operand_heads, pattern_key
 from saccade.ops.native_build import compiler, no_compiler
@@ -90,8 +89,8 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 
 def cost(found: Pattern, device: str) -> float:
-    """What the computed blocks take, as a share of what all pairs would take in full blocks."""
-    return found.time(BlockCost(found.size, 1.0, MIXED_COST.get(device, 1.0)))
+    """The computed blocks' cost, as a share of what all blocks would cost if they were full."""
+    return found.area * (1 + (MIXED_COST.get(device, 1.0) - 1) * found.mixed / max(found.kept, 1))
 
 
 def ready(call: AttentionCall) -> None:

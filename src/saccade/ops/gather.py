@@ -126,7 +126,7 @@ def _fixed(call: AttentionCall) -> Fixed:
 
 def _key(call: AttentionCall, costs: Costs) -> tuple[object, ...]:
     b, h = call.q.shape[:2]
-    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device.type, costs)
+    return ("schedule", b, h, operand_heads(call), call.q.dtype, call.q.device, costs)
 
 
 def operand_heads(call: AttentionCall) -> int:
@@ -164,7 +164,7 @@ def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
         assert found.tiles is not None
         return tiles_for(found.tiles, call.q)
 
-    return _fixed(call).once(("tiles", found.size, found.order, call.q.dtype, call.q.device.type), make)
+    return _fixed(call).once(("tiles", found.size, found.order, call.q.dtype, call.q.device), make)
 
 
 def _prepared(call: AttentionCall, fixed: Fixed, costs: Costs) -> tuple[Pattern, GatherSchedule]:

@@ -96,6 +96,11 @@ inline void weigh(const Task& job, int64_t begin, int64_t end, int64_t x, const 
     for (int j = 0; j < PAIR; ++j) total[i * PAIR + j] = at[i][j];
 }
 
+// Asks for numbers soon needed.
+inline void fetch(const float* x, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(float)) __builtin_prefetch(x + i, 0, 2);
+}
+
 // Scores (keys PAIR) of a block's unseen pairs, and of padded keys, become LOW.
 void hide(const Task& job, Floats* scores, int64_t block, int64_t panel) {
   const uint8_t* keep = job.keep ? job.keep + job.cols[block] * job.c : nullptr;
@@ -141,7 +146,14 @@ void attend_group(const Task& job, Space& at, int64_t begin, int64_t end, int64_
   Floats kept[PAIR];
   for (int64_t b = begin; b < end; ++b, scores += job.c * PAIR) {
     const float* k = job.k + job.cols[b] * job.c * job.w;
-    in_rows(job.c, [&](int64_t i, auto r) { score<r()>(k + i * job.w, q, job.w, scores + i * PAIR); });
+    const bool ahead = panel == 0 && b + 1 < job.starts[job.count];  // the last block of a row asks for the next row's
+    in_rows(job.c, [&](int64_t i, auto r) {
+      if (ahead) {
+        fetch(job.v + (job.cols[b] * job.c + i) * job.dv, r() * job.dv);
+        fetch(job.k + (job.cols[b + 1] * job.c + i) * job.w, r() * job.w);
+      }
+      score<r()>(k + i * job.w, q, job.w, scores + i * PAIR);
+    });
     if (job.which[b] || job.keep) hide(job, scores, b, panel);
   }
   scores = at.scores.data();

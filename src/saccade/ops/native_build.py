@@ -130,6 +130,7 @@ def _mark(name: str, command: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+@cache
 def processor() -> str:
     """What the system says of the first processor."""
     info = Path("/proc/cpuinfo")

@@ -28,25 +28,27 @@ USUAL = {
 def block_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
     """The costs by size of block, the largest first; those of float32 for types the kernel does not take."""
     dtype = dtype if dtype in USUAL else torch.float32
-    return _kept(cost_file()).get(str(dtype), USUAL[dtype])
+    return _kept(instruction_set()).get(str(dtype), USUAL[dtype])
 
 
 def keep_costs(found: Mapping[torch.dtype, tuple[BlockCost, ...]]) -> None:
     """Keep what was measured on this machine; calls from now on go by it."""
     rows = {str(dtype): [(*cost.size, cost.full, cost.mixed) for cost in costs] for dtype, costs in found.items()}
-    cost_file().parent.mkdir(parents=True, exist_ok=True)
-    cost_file().write_text(json.dumps(rows) + "\n")
+    file = cost_file(instruction_set())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(rows) + "\n")
     _kept.cache_clear()
 
 
-def cost_file() -> Path:
-    """Where the costs of this processor, with its instruction set, are kept."""
+def cost_file(instructions: str) -> Path:
+    """Where the costs of this processor with an instruction set are kept."""
     mark = hashlib.sha256(processor().encode()).hexdigest()[:16]
-    return cache_folder() / f"costs-{instruction_set()}-{mark}.json"
+    return cache_folder() / f"costs-{instructions}-{mark}.json"
 
 
 @cache
-def _kept(file: Path) -> dict[str, tuple[BlockCost, ...]]:
+def _kept(instructions: str) -> dict[str, tuple[BlockCost, ...]]:
+    file = cost_file(instructions)
     if not file.is_file():
         return {}
     rows = json.loads(file.read_text())

@@ -16,6 +16,7 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.call import AttentionCall
 from saccade.core.errors import RefusedError
+from saccade.core.inference import outside_inference
 from saccade.core.layout import Layout
 from saccade.core.masks import And, KeyPadding, Lowered, Mask, lower
 
@@ -34,7 +35,8 @@ class Fixed:
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What was made under `key`, made now if it was not."""
         if key not in self.memo:
-            self.memo[key] = make()
+            with outside_inference():
+                self.memo[key] = make()
         return self.memo[key]
 
     def keep_addresses(self) -> None:
@@ -144,7 +146,8 @@ def _check_rows(bound: Bound) -> None:
 
 @lru_cache(maxsize=32)
 def _lowered(mask: Mask, layout_q: Layout, layout_k: Layout, device: torch.device) -> Lowered | None:
-    return lower(mask, layout_q, layout_k, device)
+    with outside_inference():
+        return lower(mask, layout_q, layout_k, device)
 
 
 def _evaluated(mask: Mask, call: AttentionCall) -> Tensor:

@@ -15,9 +15,10 @@ from saccade.core.layout import Layout
 from saccade.core.site import Site, SiteKind, Where
 from saccade.families.library import FAMILIES
 from saccade.families.plain import by_hand, heads_of, plain
+from saccade.families.plain import by_processor as processed
 from saccade.seam.family import Family, Inputs
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.shadow import Shadow, Undo, calls, interceptor_of, rebind_methods, rebind_processor
+from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
 
@@ -91,17 +92,25 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
     """
     if reading is not None and reading.family is not None:
         return reading.family
-    names = _names(type(model))
-    known = next((f for f in FAMILIES if names & set(f.classes)), None)
+    known = _known(model)
     if reading is not None and reading.layout is not None:
         return plain(model, reading.layout) if known is None else by_hand(known, reading.layout)
     if known is not None:
         return known
-    known = ", ".join(c for f in FAMILIES for c in f.classes)
+    known, name = ", ".join(c for f in FAMILIES for c in f.classes), type(model).__name__
+    if inner := next((path for path, module in model.named_modules() if path and _known(module)), None):
+        found = type(model.get_submodule(inner)).__name__
+        raise ValueError(f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that")
     raise ValueError(
-        f"no host family knows {type(model).__name__}; known: {known}. "
-        "A module that calls F.scaled_dot_product_attention can be attached with layout=Layout(...)"
+        f"no host family knows {name}; known: {known}. Say what its tokens are: layout=Layout(...) where all its "
+        "attention sees the same ones; family=FLUX (of saccade.families.flux) for a model of FLUX's make, "
+        f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own, docs/hosts.md"
     )
+
+
+def _known(model: nn.Module) -> Family | None:
+    names = _names(type(model))
+    return next((family for family in FAMILIES if names & set(family.classes)), None)
 
 
 def _names(cls: type) -> set[str]:
@@ -132,6 +141,7 @@ def attach_to(outer: nn.Module, reading: LayoutOverride, owner: str, where: Wher
     model = inside(outer)
     attached = AttachedModel(outer, model, family := family_of(model, reading))
     try:
+        attached.undos.append(shadow_of(family.routes()).hold())
         for site, module in sites_of(model, family, reading.heads, prefix):
             refuse_if_attached(site, module, owner)
             if where.covers(site):
@@ -166,6 +176,7 @@ def _bind(
     interceptor = SiteInterceptor(
         site=site if heads is None else replace(site, heads=len(heads)), view=view, owner=owner
     )
+    attached.undos.append(carry(module, interceptor))
     try:
         (_bind_interface if family.bind == "interface" else _shadow)(attached, module, interceptor)
     except ValueError as error:
@@ -177,8 +188,9 @@ def _bind(
 
 
 def _shadow(attached: AttachedModel, module: Any, interceptor: SiteInterceptor) -> None:
-    shadow = Shadow(interceptor, attached.family.routes())
-    by_processor = attached.family.bind == "processor"
+    shadow = shadow_of(attached.family.routes())
+    bind = attached.family.bind
+    by_processor = bind == "processor" or (bind == "either" and processed(module))
     interceptor.other_calls = calls(type(module.processor) if by_processor else type(module), shadow.routes) > 1
     attached.undos.append((rebind_processor if by_processor else rebind_methods)(module, shadow))
     if by_processor:

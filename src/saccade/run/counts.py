@@ -1,8 +1,11 @@
 """Counts of a run, kept from plans between forwards; reading them costs the forward nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from saccade.core.stack import Plan
+from saccade.core.state import Memory
 from saccade.ops import Choice
 from saccade.run.attached_model import AttachedModel
 from saccade.run.report import Report, SiteReport
@@ -16,23 +19,27 @@ class RunCounts:
     forwards: int = 0
     steps: int = 0
     systems: dict[str, dict[str, None]] = field(default_factory=dict)  # names by site, in order of appearance
+    passed: dict[str, int] = field(default_factory=dict)  # forwards of a site's model
     calls: dict[str, int] = field(default_factory=dict)
-    dense: dict[str, float] = field(default_factory=dict)  # sum of densities over forwards
-    chosen: set[str] = field(default_factory=set)  # sites where a selector decides inside the call
+    dense: dict[str, Any] = field(default_factory=dict)  # sum of densities over these forwards, perhaps on a device
+    unknown: set[str] = field(default_factory=set)  # sites where a selector decides inside the call and does not say
     kernels: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)  # site -> kernel -> who refused
 
     def count(self, interceptor: SiteInterceptor, choice: Choice | None = None) -> None:
         """One forward is about to pass this interceptor, by this kernel."""
         name, plan = interceptor.site.name, interceptor.plan
-        self.dense[name] = self.dense.get(name, 0.0) + (1.0 if plan is None else density(plan))
+        self.passed[name] = self.passed.get(name, 0) + 1
+        share = 1.0 if plan is None else computed(plan, interceptor.memories)
+        if share is None:
+            self.unknown.add(name)
+        else:
+            self.dense[name] = self.dense.get(name, 0.0) + share
         if plan is None:
             return
         self.calls[name] = self.calls.get(name, 0) + 1
         self.systems.setdefault(name, {}).update(dict.fromkeys(plan.systems))
         if choice is not None:
             self.kernels.setdefault(name, {}).setdefault(choice.kernel, choice.reasons)
-        if plan.pairs:
-            self.chosen.add(name)
 
     def report(self, models: list[AttachedModel]) -> Report:
         """All sites, in order, those left alone last."""
@@ -50,9 +57,19 @@ class RunCounts:
             systems=tuple(self.systems.get(name, ())),
             kernel=" + ".join(self.kernels.get(name, {"host": {}})),
             refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
-            density=None if name in self.chosen else self.dense.get(name, 1.0) / max(self.forwards, 1),
+            forwards=(passed := self.passed.get(name, 0 if self.passed else self.forwards)),
+            density=None if name in self.unknown else float(self.dense.get(name, 1.0)) / max(passed, 1),
             seconds=interceptor.seconds,
         )
+
+
+def computed(plan: Plan, memories: Mapping[str, Memory]) -> Any:
+    """Share of pairs a call will compute, a number or a 0-d tensor; None where a chosen mask meets another."""
+    chosen = [mechanism.density(memories[name]) for name, mechanism in plan.pairs]
+    sparse = [share for share in chosen if not isinstance(share, float) or share < 1]
+    if not sparse:
+        return density(plan)
+    return sparse[0] if plan.mask is None and len(sparse) == 1 else None
 
 
 def density(plan: Plan) -> float:

@@ -30,8 +30,11 @@ def probe(planner: Planner, interceptors: Iterable[SiteInterceptor]) -> None:
 def explain(planner: Planner, sites: Iterable[Site], num_steps: int) -> str:
     """One line per run of steps and sites that share a plan.
 
-    Raises what a plan would raise later, StateError where a step reads what no step before it puts.
+    Raises what a plan would raise later, StateError where a step reads what no step before it puts, ValueError for less
+    than one step.
     """
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps} must be at least 1")
     lines: dict[str, list[str]] = {}
     for site in sites:
         found = list(site_plans(planner, site, num_steps))

@@ -48,13 +48,25 @@ class Planner:
         asked = {name: tuple(system.plan(site, clock)) for name, system in self.systems.items()}
         return {name: items for name, items in asked.items() if items}
 
-    def plan(self, site: Site, items: Items, layout_q: Layout, layout_k: Layout, device: torch.device) -> Plan | None:
-        """The prepared plan, None where it comes to nothing (all masks open, no mechanism)."""
+    def plan(
+        self,
+        site: Site,
+        items: Items,
+        layout_q: Layout,
+        layout_k: Layout,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> Plan | None:
+        """The prepared plan, None where it comes to nothing (all masks open, no mechanism).
+
+        dtype  of the host's operands; biases are kept in float32 at least
+        """
         if not items:
             return None
-        key = (key_of(items), layout_q, layout_k, str(device), site.heads)
+        fine = torch.promote_types(dtype, torch.float32)
+        key = (key_of(items), layout_q, layout_k, str(device), site.heads, fine)
         if key not in self.shared:
-            self.shared[key] = make_plan(items, site, layout_q, layout_k, device)
+            self.shared[key] = make_plan(items, site, layout_q, layout_k, device, fine)
         self.used[key] = self.forwards
         own = (key, site.name)
         if own not in self.plans:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,7 +12,9 @@ class SiteReport:
     calls     forwards in which its plan ran, counted from plans
     kernel    what ran there, "host" where the host's own attention did
     refused   kernel -> why it was not taken
-    density   share of query-key pairs computed, in [0, 1], None where a selector decides inside the call
+    forwards  of its model, with or without a plan
+    density   share of query-key pairs computed over these forwards, in [0, 1]; None where a selector decides inside the
+              call and does not say
     seconds   attention time, None unless timing was asked for
     note      why the site was left alone
     """
@@ -22,6 +25,7 @@ class SiteReport:
     systems: tuple[str, ...] = ()
     kernel: str = "host"
     refused: dict[str, list[str]] = field(default_factory=dict)
+    forwards: int = 0
     density: float | None = 1.0
     seconds: float | None = None
     note: str = ""
@@ -42,9 +46,14 @@ class Report:
 
     @property
     def density(self) -> float:
-        """Mean density over the sites' calls; 1 where nothing ran sparse."""
-        weighed = [(s.calls, 1.0 if s.density is None else s.density) for s in self.sites if s.calls]
-        return sum(c * d for c, d in weighed) / sum(c for c, _ in weighed) if weighed else 1.0
+        """Mean density over the forwards of all attached sites; nan where a site's is not known."""
+        return mean_density((site.forwards, site.density) for site in self.sites)
+
+
+def mean_density(found: Iterable[tuple[int, float | None]]) -> float:
+    """Mean of densities, each with its number of forwards: 1 without any, nan where one is not known."""
+    weighed = [(n, nan if density is None else density) for n, density in found if n]
+    return sum(n * density for n, density in weighed) / sum(n for n, _ in weighed) if weighed else 1.0
 
 
 def _cells(site: SiteReport) -> tuple[str, ...]:

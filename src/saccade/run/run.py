@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError, SelectorError, StateError
+from saccade.core.inference import outside_inference
 from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
-from saccade.core.site import Site, SiteKind, Where
+from saccade.core.site import Site, Where
 from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.ops import Choice
@@ -23,22 +24,27 @@ from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to,
 from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
+from saccade.run.recompute import Forwards
 from saccade.run.report import Report
-from saccade.run.schedule import Schedule, largest
+from saccade.run.schedule import Schedule
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, rows_given, rows_of
+from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
+from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
     check_need,
     check_seen,
     check_start,
     close,
+    refuse_cache,
     refuse_in_graph,
     refuse_in_place,
+    watch,
 )
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.kernel_choice import choose_kernel
+from saccade.seam.kernel_choice import choose_kernel, operand_dtype, site_device
 from saccade.seam.rotary import Rotary
+from saccade.seam.shadow import refuse_copy
 
 MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
 _numbers = itertools.count(1)
@@ -52,13 +58,23 @@ class ForwardContext:
     sample: Tensor
     clock: Clock
     rows: Rows | None
-    tables: dict[Layout, Rotary] = field(default_factory=dict)
+    tables: dict[tuple[Layout, torch.device], Rotary] = field(default_factory=dict)
+    layouts: dict[Any, Layouts] = field(default_factory=dict)
 
-    def table(self, attached: AttachedModel, layout: Layout) -> Rotary | None:
-        """The host's rotary table for these tokens, read once a forward."""
-        if attached.family.rotary is not None and layout not in self.tables:
-            self.tables[layout] = attached.family.rotary(attached.model, self.inputs, layout)
-        return self.tables.get(layout)
+    def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
+        """The tokens of a site, asked once a forward of all that have the same."""
+        family = attached.family
+        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
+        if key not in self.layouts:
+            self.layouts[key] = family.layout(attached.model, self.inputs, site)
+        return self.layouts[key]
+
+    def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
+        """The host's rotary table for these tokens, read once a forward and device."""
+        if attached.family.rotary is not None and (layout, device) not in self.tables:
+            table = attached.family.rotary(attached.model, self.inputs, layout)
+            self.tables[layout, device] = replace(table, ids=table.ids.to(device))
+        return self.tables.get((layout, device))
 
 
 class Run:
@@ -74,8 +90,9 @@ class Run:
         self.name = f"run {next(_numbers)} ({', '.join(s.name for s in systems) or 'no systems'})"
         self.planner, self.state, self.counts = Planner(named(systems), where), MemoryBank(), RunCounts()
         self.clock: Clock | None = None
-        scheduler = getattr(target, "scheduler", None) if schedule is None else schedule
-        self._schedule = None if scheduler is None else Schedule(scheduler)
+        self._given_schedule, self._schedule = schedule, None
+        self._firsts: dict[tuple[int, str], int] = {}  # the step a model and branch began with, see Clock.first
+        self._follow_schedule()
         self._given_step: tuple[int, int] | None = None
         self._rows, self._nth = rows, 0
         self._models: list[AttachedModel] = []
@@ -84,6 +101,7 @@ class Run:
         self._memories: dict[Any, dict[str, Memory]] = {}
         self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
         self._lock, self._thread = threading.Lock(), None
+        self._forwards = Forwards(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +109,8 @@ class Run:
     def __exit__(self, *error: object) -> None:
         self.detach()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        raise SaccadeError(f"the model is attached by {self.name}; detach before copying it")
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self.name)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -117,8 +135,7 @@ class Run:
                 f"of={of} differs from the {self._given_step[1]} steps given so far; begin again with step 0"
             )
         if index == 0 and self._given_step not in (None, (index, of)):
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         self._given_step = index, of
 
     def detach(self) -> None:
@@ -134,6 +151,8 @@ class Run:
         self._memories.clear()
         self._choices.clear()
         self._thread = None
+        self._forwards.end()
+        self._forwards.detached = True
 
     def report(self) -> Report:
         """What ran where so far."""
@@ -151,11 +170,14 @@ class Run:
         for outer, prefix in _models(self.target):
             model = inside(outer)
             refuse_in_place(model)
+            if self.planner.systems:
+                refuse_cache(model)
             if self.timing and outer is not model:
                 raise ValueError("timing=True needs eager calls; attach the model uncompiled, or leave timing out")
-            self._models.append(attach_to(outer, reading, self.name, self.where, prefix))
+            self._models.append(attached := attach_to(outer, reading, self.name, self.where, prefix))
+            attached.undos.append(own_graphs(outer, model, (self.where, *self.planner.systems.values())))
         for interceptor in self._interceptors():
-            interceptor.seconds = 0.0 if self.timing else None
+            interceptor.seconds, interceptor.active = 0.0 if self.timing else None, self.timing
         self._check_selectors()
         probe(self.planner, self._interceptors())
         for m in self._models:
@@ -166,6 +188,16 @@ class Run:
             if self.planner.systems:
                 for name, mend in m.family.bypasses.items():
                     m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
+
+        self._models[0].undos.append(watch(self.target, self._check_target))
+
+    def _check_target(self) -> None:
+        now = [model for model, _ in _models(self.target)]
+        if [id(model) for model in now] != [id(attached.outer) for attached in self._models]:
+            raise SaccadeError(
+                f"a model of {type(self.target).__name__} was replaced after attach, so {self.name} sees none of its "
+                "calls; put it back, or attach again"
+            )
 
     def _interceptors(self) -> list[SiteInterceptor]:
         return [interceptor for attached in self._models for interceptor in attached.interceptors]
@@ -186,17 +218,23 @@ class Run:
             refuse_in_graph()
         self._claim()
         try:
-            self._plan(attached, args, kwargs)
+            with outside_inference():
+                self._plan(attached, args, kwargs)
+            if self.planner.systems:
+                self._forwards.begin(attached.interceptors)
         except BaseException:
             self._thread = None
             raise
 
     def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if self._thread != threading.get_ident():  # refused at the door
+            return
         self._thread = None
+        self._forwards.end()
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
-                check_seen(interceptor)
+                check_seen(interceptor, attached.model)
 
     def _claim(self) -> None:
         with self._lock:
@@ -210,17 +248,12 @@ class Run:
     def _plan(self, attached: AttachedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.counts.forwards += 1
         if not self.planner.systems:
-            for interceptor in attached.interceptors:
-                interceptor.active = self.timing
-                self.counts.count(interceptor)
             return
         self.planner.begin_forward()
         now = self._context(attached, attached.inputs(args, kwargs))
-        kinds: set[SiteKind] = {interceptor.site.kind for interceptor in attached.interceptors}
-        layouts = {kind: attached.family.layout(attached.model, now.inputs, kind) for kind in kinds}
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
-                self.planner.same(layout) for layout in layouts[interceptor.site.kind]
+                self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)
             )
             interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
             self._prepare(attached, interceptor, now)
@@ -229,10 +262,13 @@ class Run:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
+        device = site_device(interceptor.view.module, now.sample)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, now.sample.device
-        )
-        interceptor.active, interceptor.seen, interceptor.rows = plan is not None or self.timing, False, now.rows
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device,
+            operand_dtype(now.sample, interceptor.view.module),
+        )  # fmt: skip
+        interceptor.active, interceptor.open = plan is not None or self.timing, True
+        interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
         if plan is None:
             self.counts.count(interceptor)
             return
@@ -242,17 +278,17 @@ class Run:
             check_need(interceptor, need, now.rows)
             self._activation_hooks.ensure(interceptor.view, need)
         if {"host.rotary", "host.raw"} & asked:
-            interceptor.view.table = now.table(attached, interceptor.layout_q)
-        if self.where.heads is not None and interceptor.heads is None:
-            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=now.sample.device)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample))
+            interceptor.view.table = now.table(attached, interceptor.layout_q, device)
+        if self.where.heads is not None and (interceptor.heads is None or interceptor.heads.device != device):
+            interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
 
-    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
+    def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})
         key = (sample.shape[0], sample.dtype, torch.is_grad_enabled())
         if key not in choices:
-            choices[key] = choose_kernel(interceptor, plan, sample)
+            choices[key] = choose_kernel(interceptor, plan, sample, device)
         return choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
@@ -275,31 +311,45 @@ class Run:
             self.state.tick()
             self.counts.steps += 1
         self.state.begin_forward()
+        if torch.is_grad_enabled():
+            self.state.leave_inference()
         guided = getattr(self.target, "do_classifier_free_guidance", None)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
-        if self._schedule is not None and clock.step == 0:
+        if self._schedule is not None and clock.step == 0 and not self._schedule.begin:
             check_start(rows, sample)
-        self.clock = replace(clock, branch=branch)
+        at = (id(attached), branch)
+        first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
+        self.clock = replace(clock, branch=branch, first=first)
         return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))
 
     def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
         given = inputs.get(attached.family.time_name)
-        timestep = None if given is None else largest(given)
         if self._given_step is not None:
-            return Clock(step=self._given_step[0], num_steps=self._given_step[1], timestep=timestep)
+            return Clock(step=self._given_step[0], num_steps=self._given_step[1], given=given)
+        self._follow_schedule()
         if self._schedule is None or given is None:
             if (asking := self._asking()) is not None:
                 raise ValueError(
                     f"{asking} needs the step of a forward; attach the pipeline, give schedule=, "
                     "or tell it by run.step(i, of=n)"
                 )
-            return Clock(timestep=timestep)
+            return Clock(given=given)
         if self._schedule.refresh():
-            self.state.clear()
-            self.clock = None
+            self._begin_generation()
         return self._schedule.clock(given, attached.family.time_scale)
+
+    def _follow_schedule(self) -> None:
+        """The scheduler given to `attach`, or the one the pipeline has now."""
+        scheduler = getattr(self.target, "scheduler", None) if self._given_schedule is None else self._given_schedule
+        if scheduler is not (None if self._schedule is None else self._schedule.scheduler):
+            self._schedule = None if scheduler is None else Schedule(scheduler)
+
+    def _begin_generation(self) -> None:
+        self.state.clear()
+        self._firsts.clear()
+        self.clock = None
 
     def _asking(self) -> str | None:
         """Who wants to know the step: the run's `during`, or a system that says its plan follows the step."""
@@ -323,7 +373,7 @@ def _models(target: Any) -> list[tuple[nn.Module, str]]:
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
     if not family.ordered(interceptor.view.module, inputs):
         return None
-    return 0 if (size := family.cache_span(inputs)) is None else size.before
+    return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

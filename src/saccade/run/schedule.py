@@ -1,10 +1,11 @@
-"""Which step a forward belongs to: the scheduler's own index, checked by the timestep; never counted.
+"""Which step a forward belongs to: the scheduler's own index; never counted.
 
-Where there is no index (a list of timesteps, a scheduler not yet stepped) the timestep alone is looked up. Pipelines
-round it on its way, some twice: `t.to(bfloat16) / 1000` may be off by a unit in the last place and name two steps at
-once.
+Where there is no index (a list of timesteps, a scheduler not yet stepped) the timestep is looked up, which waits for
+the device. Pipelines round it on its way, some twice: `t.to(bfloat16) / 1000` may be off by a unit in the last place
+and name two steps at once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
@@ -12,27 +13,69 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.core.clock import Clock
+from saccade.core.clock import Clock, largest
+from saccade.core.snapshot import Snapshot
+
+INDICES = ("step_index", "counter")  # by which schedulers say how far they are
 
 
 @dataclass(eq=False)
 class Schedule:
-    """A scheduler, or its timesteps given by hand in falling order; read anew whenever it makes new ones."""
+    """A scheduler, or its timesteps given by hand in falling order; read anew whenever they change.
+
+    begin  the step that pictures made from others (`strength` below 1) begin with; steps count from there
+    """
 
     scheduler: Any
     times: tuple[float, ...] = ()
-    source: object = field(default=None, repr=False)
+    sigmas: tuple[float, ...] = ()
+    begin: int | None = None
+    read: dict[str, tuple[Any, Snapshot]] = field(default_factory=dict, repr=False)
 
     def refresh(self) -> bool:
-        """Read the timesteps again if the scheduler made new ones; True when it did: a new generation begins."""
-        source = getattr(self.scheduler, "timesteps", self.scheduler)
-        if source is self.source:
+        """Read times and sigmas again where they changed; True for other times: a new generation begins."""
+        if self._changed("sigmas", sigmas := getattr(self.scheduler, "sigmas", None)):
+            self.sigmas = _floats(sigmas)
+        if not self._changed("times", times := getattr(self.scheduler, "timesteps", self.scheduler)):
             return False
-        self.source, self.times = source, tuple(map(float, source.tolist() if isinstance(source, Tensor) else source))
+        self.times, self.begin = _floats(times), None
+        if not any(hasattr(self.scheduler, name) for name in INDICES):  # then a time that is repeated is one step
+            self.times = tuple(dict.fromkeys(self.times))
         return True
 
-    def clock(self, given: Tensor | float, scale: float, branch: str = "main") -> Clock:
+    def _changed(self, name: str, now: Any) -> bool:
+        source, snapshot = self.read.get(name, (None, None))
+        if snapshot is not None and source is now and snapshot.holds(now):
+            return False
+        self.read[name] = now, Snapshot.of(now)
+        return True
+
+    def clock(self, given: Tensor | float, scale: float) -> Clock:
         """The clock of a forward that received `given`; ValueError if the schedule has no such time."""
+        index = self._index()
+        step = index if index is not None and 0 <= index < len(self.times) else self._looked_up(given, scale)
+        begin = self._begin(step)
+        return Clock(
+            step=step - begin, num_steps=len(self.times) - begin, given=self.times[step], sigma=self._sigma(step)
+        )
+
+    def _index(self) -> int | None:
+        """The step the scheduler says it is at; before its first step, the one it begins with."""
+        own, begin = (getattr(self.scheduler, name, None) for name in ("step_index", "begin_index"))
+        if own is None and self.begin is not None and hasattr(self.scheduler, "counter"):
+            return self.begin + self.scheduler.counter
+        return begin if own is None else own
+
+    def _begin(self, step: int) -> int:
+        """The first step of this generation: as the scheduler says, or the first that was seen; of times by hand, 0."""
+        if not hasattr(self.scheduler, "set_timesteps"):
+            return 0
+        said = getattr(self.scheduler, "begin_index", None) if self.begin is None else self.begin
+        begin: int = step if said is None else said
+        self.begin = 0 if step < begin else begin  # below: it runs another way
+        return self.begin
+
+    def _looked_up(self, given: Tensor | float, scale: float) -> int:
         value = largest(given) * scale
         near = self._near(value, scale, given.dtype if isinstance(given, Tensor) else torch.float64)
         if not near:
@@ -40,10 +83,7 @@ class Schedule:
                 f"timestep {value:g} is not in the schedule {_brief(self.times)}; "
                 "attach with the scheduler that drives this model"
             )
-        step = own if (own := self._index()) in near else min(near, key=lambda i: abs(self.times[i] - value))
-        return Clock(
-            step=step, num_steps=len(self.times), timestep=self.times[step], sigma=self._sigma(step), branch=branch
-        )
+        return min(near, key=lambda i: abs(self.times[i] - value))
 
     def _near(self, value: float, scale: float, dtype: torch.dtype) -> list[int]:
         """Steps whose time becomes `value` when rounded to `dtype` once or twice, else those close to it."""
@@ -58,21 +98,12 @@ class Schedule:
         slack = max(abs(value) * max(eps, 1e-5), 1e-3)  # eps is twice half a unit in the last place
         return ((times - value).abs() <= slack).nonzero().flatten().tolist()
 
-    def _index(self) -> int | None:
-        """The step the scheduler says it is at; before its first step, the one it begins with."""
-        own = getattr(self.scheduler, "step_index", None)
-        return getattr(self.scheduler, "begin_index", None) if own is None else own
-
     def _sigma(self, step: int) -> float | None:
-        sigmas = getattr(self.scheduler, "sigmas", None)
-        if sigmas is None or len(sigmas) <= step:
-            return None
-        return float(sigmas[step]) if float(sigmas[0]) <= 1 else None
+        return self.sigmas[step] if len(self.sigmas) > step and self.sigmas[0] <= 1 else None
 
 
-def largest(given: Tensor | float) -> float:
-    """A timestep as one number: the largest, where tokens or rows have their own."""
-    return float(given.max()) if isinstance(given, Tensor) else float(given)
+def _floats(values: Iterable[float] | Tensor | None) -> tuple[float, ...]:
+    return () if values is None else tuple(map(float, values.tolist() if isinstance(values, Tensor) else values))
 
 
 def _brief(times: tuple[float, ...]) -> str:

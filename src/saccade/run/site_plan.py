@@ -36,7 +36,7 @@ class SitePlan:
 def clocks(num_steps: int) -> list[Clock]:
     """The clocks of an even schedule, noise falling from 1."""
     return [
-        Clock(step=i, num_steps=num_steps, sigma=1 - i / num_steps, timestep=1000 * (1 - i / num_steps))
+        Clock(step=i, num_steps=num_steps, sigma=1 - i / num_steps, given=1000 * (1 - i / num_steps))
         for i in range(num_steps)
     ]
 

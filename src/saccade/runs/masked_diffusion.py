@@ -8,8 +8,10 @@ the whole run. An attached run learns them from `on_step`: `generate(..., on_ste
 LLaDA  schedule="llada": n_t even, the remainder over the first steps; usually in blocks
 Dream  schedule="dream", shift=True: a linear grid of times, token i read from the logits of token i - 1; no blocks
 
-Differs from both: [MASK] itself is never predicted. There it can be, and such a token may stay masked to the end;
-`compat="official"` restores that. Ties go to the earlier token. Dream's top-p and tempered confidence are left out.
+Differs from both: [MASK] itself is never predicted. There it can be; `compat="official"` restores that and what it
+entails. LLaDA's counts are made beforehand, so such a token may stay masked to the end. Dream counts the masks there
+are at each step, and the last reveals all: in each row for itself, where Dream's code takes the mean of the batch and
+masks tokens again if rows differ. Ties go to the earlier token. Dream's top-p and tempered confidence are left out.
 
 Sources: Nie et al., "Large language diffusion models" (2025); Ye et al., "Dream 7B" (2025).
 """
@@ -66,7 +68,8 @@ def generate(
     ids = torch.cat((prompt_ids, prompt_ids.new_full((len(prompt_ids), length), mask_id)), dim=1)
     real = None if attention_mask is None else _extended(attention_mask, length)
     start = prompt_ids.shape[1]
-    for step, (end, count) in enumerate(_timetable(length, steps, block, schedule)):
+    counted = compat is not None and schedule == "dream"
+    for step, (end, count, share) in enumerate(_timetable(length, steps, block, schedule)):
         if on_step is not None:
             on_step(step, steps)
         logits = _predict(model, ids, real, start, mask_id, cfg_scale)
@@ -75,7 +78,8 @@ def generate(
             logits = logits.index_fill(-1, ids.new_tensor([mask_id]), -torch.inf)
         tokens = _draw(logits, temperature, generator)
         sure = _confidence(logits, tokens) if remasking == "low_confidence" else _random(tokens, generator)
-        ids = _reveal(ids, tokens, sure, (ids == mask_id) & _before(ids, start + end), count)
+        fillable = (ids == mask_id) & _before(ids, start + end)
+        ids = _reveal(ids, tokens, sure, fillable, (fillable.sum(1, True) * share).long() if counted else count)
     return ids
 
 
@@ -84,23 +88,34 @@ def reveal_counts(masked: int, steps: int, schedule: RevealSchedule = "llada") -
     if schedule == "llada":
         each, rest = divmod(masked, steps)
         return tuple(each + (step < rest) for step in range(steps))
-    times, counts = torch.linspace(1, LAST, steps + 1), []
-    for step in range(steps):
-        left = masked - sum(counts)
-        counts.append(left if step == steps - 1 else int(left * (1 - times[step + 1] / times[step])))
+    counts: list[int] = []
+    for share in reveal_shares(steps):
+        counts.append(int((masked - sum(counts)) * share))
     return tuple(counts)
 
 
-def _timetable(length: int, steps: int, block: int | None, schedule: RevealSchedule) -> list[tuple[int, int]]:
-    """For each step of the run, where the block in hand ends, counted from the answer's start, and what to reveal."""
+def reveal_shares(steps: int) -> Float[Tensor, " steps"]:
+    """Which share of the tokens masked at each step Dream reveals; at the last, all."""
+    times = torch.linspace(1, LAST, steps + 1)
+    return torch.cat((1 - times[1:-1] / times[:-2], torch.ones(1)))
+
+
+def _timetable(
+    length: int, steps: int, block: int | None, schedule: RevealSchedule
+) -> list[tuple[int, int, Float[Tensor, ""]]]:
+    """For each step of the run, where the block in hand ends, counted from the answer's start, and what to reveal.
+
+    That is a number of tokens, and the share Dream's code takes of those masked.
+    """
     block = length if block is None else block
     if length < 1 or block < 1 or length % block:
         raise ValueError(f"block={block} must divide length={length}, both at least 1")
     blocks = length // block
     if steps < 1 or steps % blocks:
         raise ValueError(f"steps={steps} must be a multiple of the {blocks} blocks of length={length}, at least 1 each")
-    counts = reveal_counts(block, steps // blocks, schedule)
-    return [(end, count) for end in range(block, length + 1, block) for count in counts]
+    counts, shares = reveal_counts(block, steps // blocks, schedule), reveal_shares(steps // blocks)
+    ends = range(block, length + 1, block)
+    return [(end, count, share) for end in ends for count, share in zip(counts, shares, strict=True)]
 
 
 def _predict(
@@ -144,12 +159,12 @@ def _reveal(
     tokens: Int[Tensor, "b n"],
     sure: Float[Tensor, "b n"],
     fillable: Bool[Tensor, "b n"],
-    count: int,
+    count: int | Int[Tensor, "b 1"],
 ) -> Int[Tensor, "b n"]:
     """`ids` with the `count` surest fillable tokens of each row filled in."""
     order = sure.masked_fill(~fillable, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    chosen = torch.zeros_like(fillable).scatter(1, order[:, :count], True)
-    return torch.where(chosen, tokens, ids)
+    best = torch.arange(ids.shape[1], device=ids.device) < torch.as_tensor(count, device=ids.device)
+    return torch.where(torch.zeros_like(fillable).scatter(1, order, best.expand_as(order)), tokens, ids)
 
 
 def _before(ids: Int[Tensor, "b n"], end: int) -> Bool[Tensor, " n"]:

@@ -7,22 +7,34 @@ from saccade.core.layout import Layout, Segment
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSpan:
-    """queries: tokens of this forward; before: cached ones; keys: all there are, places not written to included."""
+    """How many keys a layer holds.
+
+    queries  tokens of this forward
+    before   cached ones
+    keys     all there are, places not written to included
+    dropped  tokens at the beginning that a sliding window has left behind
+    """
 
     queries: int
     before: int
     keys: int
+    dropped: int = 0
 
     @property
     def written(self) -> int:
-        """Tokens so far."""
+        """Keys with something in them."""
         return self.before + self.queries
+
+    @property
+    def sequence(self) -> int:
+        """Tokens so far."""
+        return self.dropped + self.written
 
 
 def within(layout: Layout, size: CacheSpan) -> tuple[Layout, Layout]:
     """(queries, keys) of a forward over a sequence of this layout; places of a cache not written to yet are padding."""
-    so_far = stretched(layout, size.written)
-    queries = so_far if size.before == 0 else cut(so_far, size.before, size.written)
+    so_far = cut(stretched(layout, size.sequence), size.dropped, size.sequence)
+    queries = cut(so_far, size.before, size.written)
     if size.keys == size.written:
         return queries, so_far
     return queries, so_far.append(Segment("unwritten", "padding", size.keys - size.written))

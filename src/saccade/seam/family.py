@@ -35,7 +35,8 @@ class Family:
     library      that the model comes from
     classes      class names of the model, newest first; `library.Class` where the bare name is common
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
-    layout       the tokens of a site of one kind, from the forward's arguments
+    layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
+    by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
@@ -49,15 +50,15 @@ class Family:
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
-    bind         how a site is reached: its processor, its own methods, or a registered attention it asks for by name
-    cache_span   queries and cached keys of a forward, None where no cache holds any
+    bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
+    cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
     """
 
     name: str
     classes: tuple[str, ...]
     sites: Mapping[str, SiteKind]
-    layout: Callable[[nn.Module, Inputs, SiteKind], Layouts]
+    layout: Callable[[nn.Module, Inputs, Site], Layouts]
     library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
@@ -72,14 +73,15 @@ class Family:
     time_scale: float = 1.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
-    bind: Literal["processor", "methods", "interface"] = "processor"
+    bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
     whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
-    cache_span: Callable[[Inputs], CacheSpan | None] = lambda inputs: None
+    by_site: bool = False
+    cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 
     @property

@@ -37,6 +37,32 @@ def refuse_in_place(model: nn.Module) -> None:
         )
 
 
+SKIPPING = ("faster_cache", "fbc_", "mag_cache", "pyramid_attention", "sea_cache", "taylorseer")  # hooks of diffusers
+
+
+def cached(model: nn.Module) -> str | None:
+    """The cache of diffusers that leaves out attention in some steps, and how to switch it off; None without one."""
+    registries = (vars(module).get("_diffusers_hook") for module in model.modules())
+    hooks = {name: hook for r in registries if r is not None for name, hook in r.hooks.items()}
+    found = {name: type(hook).__name__ for name, hook in hooks.items() if name.startswith(SKIPPING)}
+    if not found:
+        return None
+    config = getattr(model, "_cache_config", None)
+    off = "disable_cache() on the model"
+    if config is None:
+        off = "HookRegistry.check_if_exists_or_initialize(model).remove_hook(name), name in " + ", ".join(
+            map(repr, found)
+        )
+    names = ", ".join(dict.fromkeys(found.values())) if config is None else type(config).__name__.removesuffix("Config")
+    return f"the cache {names} leaves attention out in some steps, where no system reaches it; call {off}"
+
+
+def refuse_cache(model: nn.Module) -> None:
+    """Raises SilentSiteError for a model under a cache of diffusers that skips blocks or attention."""
+    if why := cached(model):
+        raise SilentSiteError(f"{type(model).__name__} cannot be attached: {why}, then attach")
+
+
 def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -> Undo:
     """Let a method that leads past the model's forward, where layout and step are read, be called only from inside."""
     own = getattr(model, name)
@@ -50,6 +76,20 @@ def close(model: nn.Module, name: str, mend: str, running: Callable[[], bool]) -
 
     object.__setattr__(model, name, guarded)
     return lambda: vars(model).pop(name, None)
+
+
+def watch(pipe: Any, check: Callable[[], None]) -> Undo:
+    """Let a pipeline check something whenever it begins to denoise, which is when it makes its progress bar."""
+    own = getattr(pipe, "progress_bar", None)
+    if own is None or "progress_bar" in vars(pipe):  # somebody else's is left alone
+        return lambda: None
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check()
+        return own(*args, **kwargs)
+
+    object.__setattr__(pipe, "progress_bar", checked)
+    return lambda: vars(pipe).pop("progress_bar", None)
 
 
 def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> None:
@@ -131,17 +171,20 @@ def check_start(rows: Rows | None, sample: Tensor) -> None:
         )
 
 
-def check_seen(interceptor: SiteInterceptor) -> None:
-    """A planned site whose attention module ran let its call pass through us.
+def check_seen(interceptor: SiteInterceptor, model: nn.Module) -> None:
+    """A planned site of `model` let its call pass through us.
 
     Raises SilentSiteError where it passed another way.
     """
     if interceptor.plan is None or interceptor.seen:
         return
+    why = cached(model) or (
+        "its block was skipped, or its code took another way to attention; run the default processor, "
+        "or leave the site out with where=at(...)"
+    )
     raise SilentSiteError(
         f"site '{interceptor.site.name}' had a plan ({', '.join(interceptor.plan.systems)}) and its call was not seen "
-        "in this forward: its block was skipped, or its code took another way to attention; run the default processor, "
-        "or leave the site out with where=at(...)"
+        f"in this forward: {why}"
     )
 
 

@@ -35,10 +35,25 @@ class HostMask(Mask):
         )
 
 
+def spread(mask: Tensor, site: Site, shape: tuple[int, ...]) -> Tensor:
+    """A host's map of any shape that broadcasts to `shape`, (b h n m), as (b|1 h|1 n|1 m).
+
+    Raises ValueError for another shape.
+    """
+    whole = mask if mask.ndim >= 4 else mask[(None,) * (4 - mask.ndim)]
+    if whole.ndim > 4 or any(have not in (1, want) for have, want in zip(whole.shape, shape, strict=True)):
+        b, h, n, m = shape
+        raise ValueError(
+            f"attn_mask {tuple(mask.shape)} at site '{site.name}' does not broadcast to (batch {b}, heads {h}, "
+            f"queries {n}, keys {m}); reshape the mask the host is given"
+        )
+    return whole if whole.shape[3] == shape[3] else whole.expand(-1, -1, -1, shape[3])
+
+
 def read_host_mask(
     mask: Tensor | None, is_causal: bool, site: Site, n: int, m: int, ahead: int | None = None
 ) -> tuple[Mask | None, Bias | None]:
-    """Mask and bias of a call as its host passed them; ValueError for a mask of a form we do not know.
+    """Mask and bias of a call as its host passed them; ValueError for a mask of a type we do not know.
 
     ahead  keys before the first query's own place, for a map that is known to be causal order and padding and no more
     """
@@ -48,11 +63,6 @@ def read_host_mask(
         return Causal(keys=m, ahead=0), None
     if mask is None:
         return None, None
-    if mask.ndim != 4 or mask.shape[3] != m or mask.shape[2] not in (1, n):
-        raise ValueError(
-            f"attn_mask {tuple(mask.shape)} at site '{site.name}' is not (b|1, h|1, {n}|1, {m}); "
-            "reshape the mask the host is given"
-        )
     if mask.dtype == torch.bool:
         return _mask(mask, n, ahead), None
     if mask.is_floating_point():

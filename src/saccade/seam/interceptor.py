@@ -6,20 +6,23 @@ The run sets `plan`, layouts, rows and memories between steps; everything else h
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
+from saccade.core.errors import StateError
 from saccade.core.layout import Layout
 from saccade.core.rows import Rows
 from saccade.core.site import Site
 from saccade.core.stack import Plan, run_plan
 from saccade.core.state import Memory
 from saccade.ops.parts import attend_parts
-from saccade.seam.host_mask import read_host_mask
+from saccade.seam.checkpointing import called_by_checkpointing
+from saccade.seam.host_mask import read_host_mask, spread
+from saccade.seam.shadow import refuse_copy
 from saccade.seam.view import HostView
 
 Original = Callable[..., Tensor]
@@ -31,6 +34,8 @@ class SiteInterceptor:
 
     active     False while the host's own function gets its own arguments, as with an empty plan
     other_calls     the host's code calls attention more than once here; calls over other keys are its own business
+    open       whether the settings belong to what runs: a forward, or a part of one that backward runs again
+    trains     whether gradients were wanted where the forward began
     seen       whether a call passed in the running forward
     heads      the heads chosen, None for all; the others keep what the host's own attention gives them
     ahead      keys before the first query's own, where the host's map is known to be order and padding alone
@@ -42,6 +47,8 @@ class SiteInterceptor:
     owner: str
     other_calls: bool = False
     active: bool = False
+    open: bool = True
+    trains: bool = False
     seen: bool = False
     plan: Plan | None = None
     layout_q: Layout | None = None
@@ -51,6 +58,9 @@ class SiteInterceptor:
     heads: Tensor | None = None
     ahead: int | None = None
     seconds: float | None = None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self.owner)
 
     @property
     def all_heads(self) -> int:
@@ -80,7 +90,10 @@ class SiteInterceptor:
                 f"attention_kwargs={sorted(attention_kwargs)} at site '{self.site.name}' are not understood; drop them"
             )
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
-        out = self.attend(q, k, v, attn_mask, dropout_p, is_causal, scale)
+        mask = attn_mask
+        if mask is not None and mask.shape == (len(q), k.shape[2]):  # padding, as the dispatcher reads it
+            mask = mask[:, None, None]
+        out = self.attend(q, k, v, mask, dropout_p, is_causal, scale)
         if out is not None and self.heads is None:
             return out.transpose(1, 2)
         own = self.host(original, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, **where)
@@ -120,8 +133,14 @@ class SiteInterceptor:
     ) -> Tensor | None:
         """The planned attention (b h n d), or None for a call that is the host's own business.
 
-        Raises ValueError for dropout, and for tokens that the layout does not have.
+        Raises ValueError for dropout, and for tokens that the layout does not have, StateError in backward
+        where the forward is not known.
         """
+        if not self.open and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
+            raise StateError(
+                f"site '{self.site.name}' runs again in backward, and nothing says for which forward; "
+                "give the function that is checkpointed its tensors by position"
+            )
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
         if plan is None or layout_q is None or layout_k is None:
             return None
@@ -130,12 +149,15 @@ class SiteInterceptor:
                 return None
             raise ValueError(
                 f"site '{self.site.name}' got {q.shape[2]} queries and {k.shape[2]} keys, its layout says {layout_q.n} "
-                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward"
+                f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward: choose the sites it "
+                "fits by where=at(...), or describe each by a Family"
             )
         if dropout_p > 0:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
+        if mask is not None:
+            mask = spread(mask, self.site, (*q.shape[:3], k.shape[2]))
         if self.heads is not None:
             q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
         own_mask, own_bias = read_host_mask(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
@@ -157,7 +179,18 @@ class SiteInterceptor:
     def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
         start = self._start(call.q)
         total = run_plan(plan, call, self.memories, attend_parts).total
+        if self.trains and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            self._check_state()
         return self._stop(start, total)
+
+    def _check_state(self) -> None:
+        """Reentrant checkpointing runs a part without gradients first: what is put there would be cut off from them."""
+        put = [x for memory in self.memories.values() for x in memory.coming.values() if isinstance(x, Tensor)]
+        if any(x.is_floating_point() for x in put) and called_by_checkpointing():
+            raise StateError(
+                f"site '{self.site.name}' carries state over steps, whose gradient reentrant checkpointing would drop; "
+                "checkpoint with use_reentrant=False"
+            )
 
     def host(self, original: Original, query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's own attention, timed where that was asked for."""

@@ -20,8 +20,9 @@ from transformers.modeling_utils import AttentionInterface
 from saccade.core.errors import SaccadeError
 from saccade.seam.host_mask import split_additive
 from saccade.seam.interceptor import SiteInterceptor
-from saccade.seam.shadow import BINDING, Undo
+from saccade.seam.shadow import Undo
 
+BINDING = "_saccade_binding"  # the attribute of an attached module that holds what follows
 NAME = "saccade"
 READ = ("sdpa", "eager", NAME)  # attention whose masks are maps we can read
 STRANGE = ("softcap", "position_bias", "s_aux", "cache")  # arguments that change what is computed

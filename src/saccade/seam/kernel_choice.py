@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.core.call import AttentionCall
+from saccade.core.errors import RefusedError
 from saccade.core.stack import Plan
 from saccade.ops import Choice, prepare
 from saccade.seam.interceptor import SiteInterceptor
@@ -15,19 +16,39 @@ TOTALS = ("inner_dim", "embed_dim", "hidden_size", "d_model", "dim")  # of all h
 KEY_HEADS = ("num_key_value_heads",)
 
 
-def choose_kernel(interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> Choice:
+def choose_kernel(interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
     """Prepare masks, blocks and kernel of a plan for a batch like `sample`; Refused, with reasons, if none takes it.
 
     What a mechanism adds inside the call (selected masks, widened operands) is not known here: inside a graph such
-    calls take the kernel prepared for the rest, dense where none was.
+    calls take the kernel prepared for the rest, dense where none was; outside one, a kernel that was named is asked
+    again with what was added.
     """
-    return prepare(blank(interceptor, plan, sample), kernel=plan.kernel, want_lse=plan.want_lse)
+    try:
+        return prepare(blank(interceptor, plan, sample, device), kernel=plan.kernel, want_lse=plan.want_lse)
+    except RefusedError:
+        if plan.kernel is None or not plan.pairs:
+            raise
+        return Choice(plan.kernel, {}, 1.0)
 
 
-def blank(interceptor: SiteInterceptor, plan: Plan, sample: Tensor) -> AttentionCall:
+def site_device(module: nn.Module, sample: Tensor) -> torch.device:
+    """Where a site computes: at its parameters, or, where these wait elsewhere for their forward, where they will be.
+
+    Weights on the CPU or without storage under a batch on another device are offloaded: then the hook that brings them
+    says where to, else they follow the batch.
+    """
+    own = next((p.device for p in module.parameters()), sample.device)
+    if own.type not in ("cpu", "meta"):
+        return own
+    hooks = (getattr(part, "_hf_hook", None) for part in module.modules() if own.type == "meta")
+    targets = (getattr(hook, "execution_device", None) for hook in hooks)
+    return next((torch.device(device) for device in targets if device is not None), sample.device)
+
+
+def blank(interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> AttentionCall:
     """The call this site will make, as views of one number: shapes, type, device, mask and bias are right."""
     site, module = interceptor.site, interceptor.view.module
-    one = torch.empty((), dtype=_dtype(sample, module), device=sample.device)
+    one = torch.empty((), dtype=operand_dtype(sample, module), device=device)
     one.requires_grad_(torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
     width = head_width(module, interceptor.all_heads)
     q = one.expand(sample.shape[0], site.heads, plan.layout_q.n, width)
@@ -59,7 +80,8 @@ def _first(module: Any, names: tuple[str, ...]) -> int | None:
     return next((v for n in names if isinstance(v := getattr(module, n, None), int)), None)
 
 
-def _dtype(sample: Tensor, module: nn.Module) -> torch.dtype:
+def operand_dtype(sample: Tensor, module: nn.Module) -> torch.dtype:
+    """What q, k and v of a module will be of, for a batch like `sample`."""
     device = sample.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)

@@ -1,8 +1,7 @@
 """The functions that stand where a host calls attention.
 
-Templates: a shadow rebuilds each over its own globals, where `_saccade_interceptor` is the interceptor of one site and
-`_saccade_<name>` what the host would have called; so no decorator may wrap one, run-time shape checks included.
-Without a plan the host's function gets the host's arguments.
+Templates, as those of `entry`: `_saccade_original` is what the host would have called. Without a plan it gets the
+host's arguments.
 """
 
 from typing import Any, no_type_check
@@ -10,29 +9,30 @@ from typing import Any, no_type_check
 from torch import Tensor
 from torch.nn import functional
 
+from saccade.seam.entry import HERE
 from saccade.seam.shadow import Route
 
-_saccade_interceptor: Any = None  # each shadow carries its own
-_saccade_scaled_dot_product_attention: Any = None
-_saccade_dispatch_attention_fn: Any = None
+
+@no_type_check
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any
+) -> Tensor:
+    interceptor = HERE.interceptor
+    if interceptor is None or not interceptor.active:
+        return _saccade_original(query, key, value, *args, **kwargs)
+    interceptor.seen = True
+    return interceptor.sdpa(_saccade_original, query, key, value, *args, **kwargs)
 
 
 @no_type_check
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    interceptor = _saccade_interceptor
+def _dispatch(
+    query: Tensor, key: Tensor, value: Tensor, *args: Any, _saccade_original: Any = None, **kwargs: Any
+) -> Tensor:
+    interceptor = HERE.interceptor
+    if interceptor is None or not interceptor.active:
+        return _saccade_original(query, key, value, *args, **kwargs)
     interceptor.seen = True
-    if interceptor.active:
-        return interceptor.sdpa(_saccade_scaled_dot_product_attention, query, key, value, *args, **kwargs)
-    return _saccade_scaled_dot_product_attention(query, key, value, *args, **kwargs)
-
-
-@no_type_check
-def _dispatch(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    interceptor = _saccade_interceptor
-    interceptor.seen = True
-    if interceptor.active:
-        return interceptor.dispatch(_saccade_dispatch_attention_fn, query, key, value, *args, **kwargs)
-    return _saccade_dispatch_attention_fn(query, key, value, *args, **kwargs)
+    return interceptor.dispatch(_saccade_original, query, key, value, *args, **kwargs)
 
 
 def torch_routes() -> tuple[Route, ...]:

@@ -1,29 +1,35 @@
 """Run one object's own code with a few names resolved differently, for that object only.
 
-The object's method is rebuilt from the same code object, with other globals: the `__dict__` of a module of our own,
-which holds a copy of everything the host's module held at that moment, save the routed names. Nothing of the host
-library changes, no other object of the class is touched, and `undo` puts the old object back.
+The object's methods are rebuilt with other globals: the `__dict__` of a module of our own, which holds a copy of
+everything the host's module holds, read at every attach, save the routed names. Nothing of the host library changes, no
+other object of the class is touched, and `undo` puts the old object back.
 
-Two things let `torch.compile` trace it: the globals belong to a real module, registered in `sys.modules` under a name
-of its own (the compiler looks globals up by module name), and the routed functions are plain functions whose globals
-carry their interceptor: no closures.
+A compiler finds graphs by code object, looks globals up by module name, and guards values. Hence rebuilt code is a
+copy, so that no graph of ours answers for an object that is not attached; the globals belong to a real module,
+registered in `sys.modules` while in use; and objects of one class share one rebuilt method, which reads its interceptor
+from its module, so that blocks alike, and attachments alike, share graphs.
 """
 
 import dis
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, update_wrapper
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
+from saccade.core.errors import SaccadeError
+from saccade.seam.entry import INTERCEPTOR, enter_module, enter_processor
+
 Undo = Callable[[], None]
 _numbers = itertools.count(1)
-BINDING = "_saccade_binding"  # the attribute that holds the interceptor of a module whose attention is chosen by name
-_SDPA = "scaled_dot_product_attention"
+_LEADS = (nn.functional, nn, torch)  # modules by which code reaches `F.scaled_dot_product_attention`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,91 +38,160 @@ class Route:
 
     name: str
     original: Callable[..., Any]
-    template: FunctionType
+    template: Any
 
 
 @dataclass(eq=False)
 class Shadow:
-    """The namespaces made for one object, one per module its code comes from."""
+    """What all objects attached by the same routes share: rebuilt methods, and namespaces while somebody holds them."""
 
-    interceptor: object
     routes: tuple[Route, ...]
-    modules: dict[int, ModuleType] = field(default_factory=dict)
+    namespaces: dict[int, tuple[dict[str, Any], ModuleType]] = field(default_factory=dict)  # id of globals -> both
+    methods: WeakKeyDictionary[type, dict[str, FunctionType]] = field(default_factory=WeakKeyDictionary)
+    twins: dict[type, type] = field(default_factory=dict)
+    holders: int = 0
+
+    def __post_init__(self) -> None:
+        self.routed = {r.name: _from(r.template, r.name, _saccade_original=r.original) for r in self.routes}
+
+    def hold(self) -> Undo:
+        """Read the host's modules as they are now, and keep the copies until what is returned is called."""
+        self.holders += 1
+        for home, module in list(self.namespaces.values()):
+            self._fill(home, module)
+        return self._release
+
+    def _release(self) -> None:
+        self.holders -= 1
+        for home, module in self.namespaces.values() if not self.holders else ():
+            sys.modules.pop(module.__name__, None)
+            for name in [name for name in home if name != "__name__"]:  # a compiler's own names stay
+                vars(module).pop(name, None)
 
     def function(self, fn: FunctionType) -> FunctionType:
-        """The same code, defaults and signature over shadow globals."""
-        made = FunctionType(fn.__code__, self.namespace(fn.__globals__), fn.__name__, fn.__defaults__, fn.__closure__)
-        made.__kwdefaults__, made.__qualname__, made.__doc__ = fn.__kwdefaults__, fn.__qualname__, fn.__doc__
-        made.__annotations__ = fn.__annotations__
-        made.__dict__.update(fn.__dict__)
+        """A copy of the code, with the same defaults and signature, over shadow globals."""
+        return copied(fn, own_code(fn.__code__), vars(self._module(fn.__globals__)))
+
+    def methods_of(self, cls: type) -> dict[str, FunctionType]:
+        """The methods of a class whose code calls a routed function, as entries; ValueError if none does."""
+        if cls not in self.methods:
+            self.methods[cls] = {name: self._entry(enter_module, fn) for name, fn in self._reaching(cls)}
+        return self.methods[cls]
+
+    def twin(self, cls: type) -> type:
+        """A subclass of a processor's class, entered by `__call__`; ValueError if none of its code is to be routed."""
+        if cls not in self.twins:
+            methods = {name: self.function(fn) for name, fn in self._reaching(cls)}
+            entry = self._entry(enter_processor, cls.__call__)  # type: ignore[arg-type]
+            named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce_ex__": _no_copy}
+            self.twins[cls] = type(cls.__name__, (cls,), {**methods, **named, "__call__": entry})
+        return self.twins[cls]
+
+    def _reaching(self, cls: type) -> list[tuple[str, FunctionType]]:
+        if found := list(_reaching(cls, self.routes)):
+            return found
+        raise ValueError(unreached(cls, self.routes))
+
+    def _entry(self, template: FunctionType, fn: FunctionType) -> FunctionType:
+        made = _named_as(fn, _from(template, fn.__name__, _saccade_own=self.function(fn)))
+        made.__signature__ = inspect.signature(fn)  # type: ignore[attr-defined]
         return made
 
-    def namespace(self, home: dict[str, Any]) -> dict[str, Any]:
+    def _module(self, home: dict[str, Any]) -> ModuleType:
         """`home` copied, with every routed function and every module that leads to one replaced."""
-        if id(home) not in self.modules:
-            module = self.modules[id(home)] = self._register(str(home.get("__name__", "module")), home)
-            own = module.__dict__
-            own.update({k: s for k, v in home.items() if (s := self._substitute(v, own)) is not v})
-        return self.modules[id(home)].__dict__
+        if id(home) not in self.namespaces:
+            name = str(home.get("__name__", "module")).rsplit(".", 1)[-1]
+            module = ModuleType(f"saccade_shadow_{next(_numbers)}_{name}")
+            self.namespaces[id(home)] = home, module
+            self._fill(home, module)
+        return self.namespaces[id(home)][1]
 
-    def forget(self) -> None:
-        """Take the shadow modules out of `sys.modules`."""
-        for module in self.modules.values():
-            sys.modules.pop(module.__name__, None)
-        self.modules.clear()
-
-    def _register(self, name: str, contents: dict[str, Any]) -> ModuleType:
-        module = ModuleType(f"saccade_shadow_{next(_numbers)}_{name.rsplit('.', 1)[-1]}")
-        module.__dict__.update(
-            {k: v for k, v in contents.items() if k != "__name__"}, _saccade_interceptor=self.interceptor
-        )
+    def _fill(self, home: dict[str, Any], module: ModuleType) -> None:
         sys.modules[module.__name__] = module
-        return module
+        vars(module).update({k: self._substitute(v) for k, v in home.items() if k != "__name__"})
 
-    def _substitute(self, value: object, home: dict[str, Any]) -> object:
-        for route in self.routes:
-            if value is route.original:
-                home[f"_saccade_{route.name}"] = value
-                return FunctionType(route.template.__code__, home, route.name, route.template.__defaults__)
-        return self._proxy(value) if isinstance(value, ModuleType) and value in _LEADS else value
-
-    def _proxy(self, module: ModuleType) -> ModuleType:
-        """`torch.nn.functional`, or a module leading to it, with the routed function inside."""
-        if id(module) not in self.modules:
-            proxy = self.modules[id(module)] = self._register(module.__name__, module.__dict__)
-            inner = _LEADS[module]
-            setattr(proxy, inner, self._substitute(getattr(module, inner), proxy.__dict__))
-        return self.modules[id(module)]
+    def _substitute(self, value: object) -> object:
+        if isinstance(value, ModuleType):
+            return self._module(vars(value)) if value in _LEADS else value
+        return next((self.routed[r.name] for r in self.routes if value is r.original), value)
 
 
-_LEADS: dict[ModuleType, str] = {nn.functional: _SDPA, nn: "functional", torch: "nn"}  # module -> its name on the way
+@cache
+def shadow_of(routes: tuple[Route, ...]) -> Shadow:
+    """The one shadow of these routes."""
+    return Shadow(routes)
+
+
+def own_code(code: CodeType) -> CodeType:
+    """A code object that does the same, nested functions included, and equals no other: it has one more constant."""
+    consts = (own_code(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=(*consts, f"saccade {next(_numbers)}"))
+
+
+def copied(fn: FunctionType, code: CodeType, home: dict[str, Any] | None = None) -> FunctionType:
+    """The function with this code, over other globals where `home` is given."""
+    made = FunctionType(code, fn.__globals__ if home is None else home, fn.__name__, fn.__defaults__, fn.__closure__)
+    made.__kwdefaults__ = fn.__kwdefaults__
+    return _named_as(fn, made)
+
+
+def is_entry(fn: FunctionType) -> bool:
+    """Whether a method was rebuilt here and enters its site."""
+    return "_saccade_own" in (fn.__kwdefaults__ or {})
+
+
+def _from(template: FunctionType, name: str, **given: Any) -> FunctionType:
+    made = FunctionType(own_code(template.__code__), template.__globals__, name, template.__defaults__)
+    made.__kwdefaults__ = given
+    return made
+
+
+def _named_as(fn: FunctionType, made: FunctionType) -> FunctionType:
+    update_wrapper(made, fn)
+    del made.__wrapped__  # type: ignore[attr-defined]
+    vars(made).update(vars(fn))
+    return made
+
+
+def refuse_copy(owner: str) -> NoReturn:
+    """What is attached is neither copied nor pickled.
+
+    Raises SaccadeError, always.
+    """
+    raise SaccadeError(f"the model is attached by {owner}; detach before copying or pickling it")
+
+
+def _no_copy(self: object, protocol: object) -> NoReturn:
+    refuse_copy("a run")
+
+
+def carry(module: nn.Module, interceptor: object) -> Undo:
+    """Let a module carry its interceptor, where rebuilt methods find it."""
+    object.__setattr__(module, INTERCEPTOR, interceptor)
+
+    def undo() -> None:
+        vars(module).pop(INTERCEPTOR, None)
+
+    return undo
 
 
 def rebind_processor(module: Any, shadow: Shadow) -> Undo:
-    """Replace `module.processor` by a subclass made on the fly over the same `__dict__`; ValueError without a route."""
+    """Replace `module.processor` by its twin over the same `__dict__`; ValueError without a route."""
     old = module.processor
-    cls = type(old)
-    methods = {name: shadow.function(fn) for name, fn in _reaching(cls, shadow.routes)}
-    if not methods:
-        raise ValueError(unreached(cls, shadow.routes))
-    twin = type(cls.__name__, (cls,), {**methods, "__module__": cls.__module__, "__qualname__": cls.__qualname__})
-    new = object.__new__(twin)
+    new = object.__new__(shadow.twin(type(old)))
     new.__dict__ = old.__dict__
     module.processor = new
 
     def undo() -> None:
         if module.processor is new:
             module.processor = old
-        shadow.forget()
 
     return undo
 
 
 def rebind_methods(module: nn.Module, shadow: Shadow) -> Undo:
     """Bind the methods of `module` that call a routed function on the instance; raises ValueError if none does."""
-    methods = {name: shadow.function(fn) for name, fn in _reaching(type(module), shadow.routes)}
-    if not methods:
-        raise ValueError(unreached(type(module), shadow.routes))
+    methods = shadow.methods_of(type(module))
     if taken := [name for name in methods if name in vars(module)]:
         raise ValueError(f"{type(module).__name__}.{taken[0]} is already replaced on this instance; undo that first")
     for name, fn in methods.items():
@@ -125,7 +200,6 @@ def rebind_methods(module: nn.Module, shadow: Shadow) -> Undo:
     def undo() -> None:
         for name in methods:
             vars(module).pop(name, None)
-        shadow.forget()
 
     return undo
 
@@ -144,7 +218,10 @@ def _reaching(cls: type, routes: tuple[Route, ...]) -> Iterator[tuple[str, Funct
     """Methods, as the class resolves them, whose own code names a routed function."""
     for name in dict.fromkeys(n for base in cls.__mro__ if base not in (nn.Module, object) for n in vars(base)):
         fn = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
-        if name != "__init__" and isinstance(fn, FunctionType) and _count(fn.__code__, routes):
+        if name == "__init__" or not isinstance(fn, FunctionType):
+            continue
+        fn = (fn.__kwdefaults__ or {}).get("_saccade_own", fn)  # a twin's own code
+        if _count(fn.__code__, routes):
             yield name, fn
 
 
@@ -164,12 +241,4 @@ def _loads(code: CodeType) -> Iterator[str]:
 
 def interceptor_of(module: nn.Module) -> Any | None:
     """The interceptor bound at a module, by whoever bound it; None if nobody did."""
-    if binding := vars(module).get(BINDING):
-        return binding.interceptor
-    holders = [*vars(type(getattr(module, "processor", None))).values(), *vars(module).values()]
-    functions = (getattr(h, "__func__", h) for h in holders)
-    return next((f.__globals__["_saccade_interceptor"] for f in functions if _is_shadow(f)), None)
-
-
-def _is_shadow(value: object) -> bool:
-    return isinstance(value, FunctionType) and str(value.__globals__.get("__name__", "")).startswith("saccade_shadow_")
+    return vars(module).get(INTERCEPTOR)

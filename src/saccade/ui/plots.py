@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -96,7 +96,7 @@ def densities(comparison: Comparison) -> str | None:
     if not any(site.density != 1 for _, arm in arms for site in arm.sites):
         return None
     sites = [site.name.replace("transformer_blocks", "blocks").removesuffix(".attn") for site in arms[0][1].sites]
-    shares = [[1.0 if site.density is None else site.density for site in arm.sites] for _, arm in arms]
+    shares = [[nan if site.density is None else site.density for site in arm.sites] for _, arm in arms]
     return _shades(shares, [arm.label for _, arm in arms], [i for i, _ in arms], sites, ".2f")
 
 

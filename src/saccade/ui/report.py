@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from string import Template
 
@@ -172,7 +173,8 @@ def _arm_sites(arm: ArmResult, index: int) -> str:
         '<th class="left">kernel</th><th>calls</th><th>time</th><th class="left">reasons</th>'  # fmt: skip
     rows = "".join(_site(site) for site in arm.sites)
     kernels = ", ".join(dict.fromkeys(site.kernel for site in arm.sites))
-    about = f"{len(arm.sites)} sites, density {arm.density:.3f}, kernel {kernels}"
+    density = f"density {arm.density:.3f}" if isfinite(arm.density) else "density by content"
+    about = f"{len(arm.sites)} sites, {density}, kernel {kernels}"
     return (
         f'<details class="card"><summary>{named(arm, index)}<small>{escape(about)}</small></summary>'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>'

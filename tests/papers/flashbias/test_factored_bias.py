@@ -41,7 +41,7 @@ def test_a_sharp_bias_stays_dense_and_the_reason_is_told_once() -> None:
     ):
         bias = seen(sharp(), memory)
     assert isinstance(bias, DenseBias)
-    assert seen(sharp(), memory) is bias  # and no second warning, which would be an error here
+    assert isinstance(seen(sharp(), memory), DenseBias)  # and no second warning, which would be an error here
 
 
 def test_a_bias_is_factored_once_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +51,25 @@ def test_a_bias_is_factored_once_until_it_changes(monkeypatch: pytest.MonkeyPatc
     first = seen(smooth(), memory)
     assert seen(smooth(), memory) is first and len(made) == 1
     assert seen(smooth(1.0), memory) is not first and len(made) == 2
+
+
+def test_a_bias_that_changes_in_place_is_factored_again() -> None:
+    memory, values = Memory(), smooth()
+    seen(values, memory)
+    values.add_(1.0)
+    bias = seen(values, memory, energy=1.0)
+    assert bias is not None
+    torch.testing.assert_close(bias.materialize(N, N), smooth(1.0), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:the bias of site")
+def test_a_bias_in_training_is_the_one_that_was_passed() -> None:
+    memory, table = Memory(), smooth().requires_grad_()
+    for _ in range(2):
+        bias = seen(table * 1.0, memory)
+        assert isinstance(bias, DenseBias)
+        bias.values.sum().backward()  # through this call's own graph
+    assert table.grad is not None and bool((table.grad == 2).all())
 
 
 svd = factored_bias.svd_factors

@@ -35,8 +35,10 @@ class WrittenOut(BiasRule):
 
     rule: BiasRule
 
-    def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
-        return DenseBias(self.rule.bind(layout_q, layout_k, heads, device).materialize(layout_q.n, layout_k.n))
+    def bind(
+        self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Bias:
+        return DenseBias(self.rule.bind(layout_q, layout_k, heads, device, dtype).materialize(layout_q.n, layout_k.n))
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,23 @@ def test_what_cannot_be_frozen_is_refused() -> None:
     for mask in masks:
         with pytest.raises(ValueError, match=r"attention at site 'call' is causal; a frozen pattern is for models"):
             found(call.replace(mask=mask))
+
+
+def test_a_pattern_found_in_a_graph_is_made_a_mask_where_an_eager_step_reads_it() -> None:
+    call = made(LAYOUT.n, layout=LAYOUT)
+    memory = found(call)
+    eager = REUSE.pairs(call, memory).mask
+    del memory.now["mask"]  # a graph puts the blocks alone
+    again = REUSE.pairs(call, memory).mask
+    assert eager is not None and again is not None
+    assert torch.equal(again.materialize(LAYOUT, LAYOUT), eager.materialize(LAYOUT, LAYOUT))
+    memory.tick()
+    assert REUSE.pairs(call, memory).mask is again
+
+
+def test_a_mask_kept_of_other_blocks_is_not_taken_for_those_found_since() -> None:
+    call, other = made(LAYOUT.n, layout=LAYOUT), made(LAYOUT.n, layout=LAYOUT, seed=1)
+    memory, newer = found(call), found(other)
+    memory.now["blocks"] = newer.get("blocks")
+    mask = REUSE.pairs(call, memory).mask
+    assert torch.equal(mask.allow if isinstance(mask, BlockGrid) else mask.mask.allow, newer.get("blocks"))

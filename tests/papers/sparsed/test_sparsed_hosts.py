@@ -196,6 +196,28 @@ def test_compiled_agrees_with_eager_in_three_graphs() -> None:
     assert counters["stats"]["unique_graphs"] == 3
 
 
+@pytest.mark.compile
+@pytest.mark.usefixtures("fresh_compiler")
+def test_an_eager_step_reads_what_a_compiled_one_found() -> None:
+    """As where the compiler falls back at its limit."""
+    model, inputs = BY_NAME["plain"].build()
+    outer: Any = torch.compile(model, fullgraph=True, backend="eager")
+
+    def walk(called: Any, eager_from: int) -> list[Tensor]:
+        with attach(called, sparse(), layout=PLAIN) as run:
+            outs = []
+            for step in range(5):
+                run.step(step, of=5)
+                with torch.compiler.set_stance("force_eager" if step >= eager_from else "default"):
+                    outs.append(output(called, inputs))
+        return outs
+
+    wanted = walk(model, 0)
+    for eager_from in (3, 4):
+        for a, b in zip(walk(outer, eager_from), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.bad_input
 def test_a_step_that_is_not_known_or_left_out_is_refused() -> None:
     model, inputs = built("flux")
@@ -205,5 +227,6 @@ def test_a_step_that_is_not_known_or_left_out_is_refused() -> None:
     with attach(model, sparse(), schedule=TIMES, where=at(during=(0.5, 1))) as run:
         with pytest.raises(StateError, match=r"'sparsed' reads 'blocks' in step 3 of 5 at '.*' and no step before"):
             run.explain(5)
+        output(model, moved(inputs, 0))
         with pytest.raises(StateError, match=r"'sparsed' at '.*' \(cond\) reads 'blocks' before any step put it"):
             output(model, moved(inputs, 3))

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 
+from saccade.core.checks import check_numbers
 from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.masks import OnHeads
@@ -43,6 +44,7 @@ class Clear:
     where: Where = EVERYWHERE
 
     def __post_init__(self) -> None:
+        check_numbers(radius=self.radius, pool=self.pool, trained_tokens=self.trained_tokens, ntk=self.ntk)
         _ = self._disc, self._acts  # made here once, so that bad options fail at once
         if self.weights is not None and self.pool is None:
             raise ValueError(f"weights={self.weights} have nothing to pool; give pool={self.weights.size} too")

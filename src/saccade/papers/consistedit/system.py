@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saccade.core.checks import check_numbers
 from saccade.core.clock import Clock
 from saccade.core.mechanism import PlanItem
 from saccade.core.site import Site, Where, at
@@ -137,6 +138,7 @@ class ConsistEdit:
 
 def check_strength(strength: float) -> None:
     """ValueError unless it is a share of the steps."""
+    check_numbers(strength=strength)
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength} must be in [0, 1], a share of the steps")
 

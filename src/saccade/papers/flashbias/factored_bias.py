@@ -13,6 +13,7 @@ from torch import Tensor
 from saccade.core.biases import Bias, BiasSum, DenseBias
 from saccade.core.call import AttentionCall
 from saccade.core.mechanism import Mechanism
+from saccade.core.snapshot import Snapshot
 from saccade.core.state import Memory
 from saccade.ops.svd_factors import check_table, svd_factors
 from saccade.papers.flashbias.bias_table import too_wide
@@ -42,10 +43,11 @@ class FactoredBias(Mechanism):
 
     def _known(self, bias: DenseBias, site: str, mem: Memory) -> Bias:
         """The answer for this bias, from memory if the site passed the same values before."""
-        kept = mem.run.get(site)
-        if kept is None or not _same(kept[0], bias.values):
-            kept = mem.run[site] = (bias.values, self._factored(bias, site))
-        return kept[1]
+        values, held, answer = mem.run.get(site, (None, None, bias))
+        if held is None or not (held.holds(values) and _same(values, bias.values)):
+            answer = self._factored(bias, site)
+            mem.run[site] = bias.values, Snapshot.of(bias.values), answer
+        return bias if isinstance(answer, DenseBias) else answer  # a kept one may hang on a graph that is gone
 
     def _factored(self, bias: DenseBias, site: str) -> Bias:
         if reason := _unfit(bias.values):

@@ -39,6 +39,9 @@ class LearnedDistance(Mechanism):
         inside = [layout.is_("image", alpha.device)[:, None] for layout in (call.layout_q, base)]
         return Pairs(bias=LowRank(alpha * bias.phi_q * inside[0], bias.phi_k * inside[1]))
 
+    def density(self, mem: Memory) -> float:
+        return 1.0
+
 
 def token_strength(
     hidden: Float[Tensor, "b n hc"], weight: Float[Tensor, " c"], *, heads: int

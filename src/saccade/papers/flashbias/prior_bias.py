@@ -1,5 +1,6 @@
 """Lay a prior on the tokens it is meant for: factors for them, zero factors for all others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,9 @@ class PriorBias(BiasRule):
     heads: tuple[int, ...] | None = None
     split_columns: bool = True
 
-    def bind(self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device) -> Bias:
+    def bind(
+        self, layout_q: Layout, layout_k: Layout, heads: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Bias:
         """The bias of these tokens; raises ValueError for a prior that some of them would see shifted."""
         q, k = (prior_tokens(layout, self.tokens) for layout in (layout_q, layout_k))
         if self.prior.only_up_to_rows and not bool(k.chosen.all()):
@@ -37,20 +40,20 @@ class PriorBias(BiasRule):
                 f"{self.prior} is exact only up to a constant per query, which tokens='{self.tokens}' of "
                 f"{layout_k.describe()} do not share with the other keys; use the form that keeps row constants"
             )
-        return self._lay(self.prior.bias(q, k, heads), q, k, heads, device)
+        return self._lay(self.prior.bias(q, k, heads), q, k, heads, lambda x: x.to(device, dtype))
 
-    def _lay(self, bias: Bias, q: PriorTokens, k: PriorTokens, heads: int, device: torch.device) -> Bias:
+    def _lay(self, bias: Bias, q: PriorTokens, k: PriorTokens, heads: int, send: Callable[[Tensor], Tensor]) -> Bias:
         match bias:
             case LowRank():
                 narrow = self.split_columns and rounding_error(bias, torch.bfloat16) > TOLERATED
                 fine = split(bias) if narrow else bias
                 phi_q = _spread(fine.phi_q * self._gate(heads), q.chosen, dim=2)
-                return LowRank(_send(phi_q, device), _send(_spread(fine.phi_k, k.chosen, dim=2), device))
+                return LowRank(send(phi_q), send(_spread(fine.phi_k, k.chosen, dim=2)))
             case DenseBias():
                 rows = _spread(bias.values * self._gate(heads), q.chosen, dim=2)
-                return DenseBias(_send(_spread(rows, k.chosen, dim=3), device))
+                return DenseBias(send(_spread(rows, k.chosen, dim=3)))
             case BiasSum():
-                first, *others = (self._lay(term, q, k, heads, device) for term in bias.terms)
+                first, *others = (self._lay(term, q, k, heads, send) for term in bias.terms)
                 return sum(others, start=first)
             case _:
                 raise ValueError(
@@ -85,7 +88,3 @@ def _spread(x: Tensor, chosen: Bool[Tensor, " n"], dim: int) -> Tensor:
     """x over the chosen tokens -> x over all tokens, zero elsewhere."""
     shape = (*x.shape[:dim], len(chosen), *x.shape[dim + 1 :])
     return x.new_zeros(shape).index_copy(dim, chosen.nonzero().flatten(), x)
-
-
-def _send(x: Tensor, device: torch.device) -> Tensor:
-    return x.to(torch.float32).to(device)

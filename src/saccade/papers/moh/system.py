@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from saccade.core.checks import check_numbers
 from saccade.core.clock import Clock
 from saccade.core.mechanism import Mechanism, PlanItem
 from saccade.core.site import EVERYWHERE, Site, Where
@@ -30,6 +31,7 @@ class MoH:
     where: Where = EVERYWHERE
 
     def __post_init__(self) -> None:
+        check_numbers(shared=self.shared, routed=self.routed)
         if not (0 <= self.shared < 1 and self.routed > 0 and self.shared + self.routed <= 1):
             raise ValueError(
                 f"shared={self.shared} and routed={self.routed} must be shares of the heads that add up to at most 1, "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.blocks import Bound
@@ -15,7 +15,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.coarse import Coarse, Judge, Verdict, both
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
-from saccade.core.masks import CoarseRule, Device, Mask, Rule, lower
+from saccade.core.masks import CoarseRule, Device, Lowered, Mask, Rule, lower
 from saccade.core.mechanism import Mechanism, Pairs
 from saccade.core.partial import Parts
 from saccade.core.places import Causal
@@ -25,7 +25,7 @@ from saccade.ops.split_mask import MaskParts, split_mask
 from saccade.papers.sparsed import block_choice
 from saccade.papers.sparsed.block_choice import choose_blocks, generated_blocks
 
-BLOCKS, MASK, TOKENS = "blocks", "mask", "tokens"  # keys in memory
+BLOCKS, MASK, TOKENS, DENSITY = "blocks", "mask", "tokens", "density"  # keys in memory
 ScoreScale = Literal["width", "heads"]
 
 
@@ -117,8 +117,9 @@ class FindPattern(Mechanism):
             blocks = blocks | torch.eye(blocks.shape[2], dtype=torch.bool, device=blocks.device)
         mem.put(BLOCKS, blocks)
         mem.put(TOKENS, layout.n)
+        mem.put(DENSITY, share_open(blocks, self.block, layout.n))
         if not torch.compiler.is_compiling():
-            mem.put(MASK, lower(BlockGrid(blocks, self.block, layout.n), layout, call.layout_k, blocks.device))
+            lowered(blocks, self.block, call, mem)
 
     def _tempered(self, call: AttentionCall) -> AttentionCall:
         if self.score_scale == "width":
@@ -148,7 +149,27 @@ class FrozenPattern(Mechanism):
             )
         if torch.compiler.is_compiling():
             return Pairs(mask=BlockGrid(blocks, self.block, n))
-        return Pairs(mask=mem.get(MASK))
+        return Pairs(mask=lowered(blocks, self.block, call, mem))
+
+
+def lowered(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, mem: Memory) -> Lowered | None:
+    """The mask of these very blocks for the tokens of a call, as it is kept, or made now: a graph keeps none."""
+    if mem.has(MASK):
+        of, layout_k, mask = mem.get(MASK)
+        if of is blocks and layout_k == call.layout_k:
+            return mask
+    mask = lower(BlockGrid(blocks, block, call.layout_q.n), call.layout_q, call.layout_k, blocks.device)
+    mem.put(MASK, (blocks, call.layout_k, mask))
+    return mask
+
+    def density(self, mem: Memory) -> Float[Tensor, ""] | None:
+        return mem.get(DENSITY) if mem.has(DENSITY) else None
+
+
+def share_open(blocks: Bool[Tensor, "b h Q K"], block: int, n: int) -> Float[Tensor, ""]:
+    """Share of the n x n pairs that lie in open blocks, the last of which may be short."""
+    sizes = (n - torch.arange(0, n, block, device=blocks.device)).clamp(max=block).double()
+    return (blocks * sizes[:, None] * sizes).sum((2, 3)).mean() / n**2
 
 
 def refuse_other_keys(call: AttentionCall) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
+from saccade.core.checks import check_numbers
 from saccade.core.clock import Clock
 from saccade.core.mechanism import PlanItem
 from saccade.core.site import EVERYWHERE, Site, Where
@@ -43,6 +44,7 @@ class SparseD:
     where: Where = EVERYWHERE
 
     def __post_init__(self) -> None:
+        check_numbers(keep=self.keep, block=self.block, skip=self.skip, generation=self.generation)
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep} must be in (0, 1]; 1 is dense")
         if not 0 <= self.skip <= 1:
@@ -72,7 +74,7 @@ class SparseD:
     def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
         if site.kind == "cross" or not (self.where.covers(site) and self.where.active(clock)):
             return ()
-        last = self.last_dense(clock.num_steps)
+        last = max(self.last_dense(clock.num_steps), clock.first)  # one that begins later finds its pattern at once
         if self.keep == 1 or clock.step < last or last >= clock.num_steps - 1:
             return ()
         return (self._find,) if clock.step == last else (self._reuse,)

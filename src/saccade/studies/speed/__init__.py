@@ -134,9 +134,9 @@ EXPERIMENT: Experiment[Any] = Experiment(
     device="best",
     sections={
         "kernels": (kernel_table,),
+        "peak": (peak_table,),
         "patterns": (pattern_table,),
         "selectors": (selector_table,),
-        "peak": (peak_table,),
         "overhead": (overhead_table,),
     },
     page="studies/speed.md",

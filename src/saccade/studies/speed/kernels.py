@@ -68,8 +68,10 @@ class KernelCases:
     def cases(self) -> dict[str, Callable[[], list[Row]]]:
         """What measures each case, by its name: a row for each arm, the dense ones without a speed-up."""
         kinds = [(kind, size) for kind in self.pattern for size in (self.block if kind == "random" else (None,))]
-        grid = product(self.n, kinds, self.dtype, self.density)
-        return {_name(n, *kind, *rest): partial(_case, self, n, *kind, *rest) for n, kind, *rest in grid}
+        return {
+            _name(n, kind, size, dtype, share): partial(_case, self, n, kind, size, dtype, share)
+            for n, (kind, size), dtype, share in product(self.n, kinds, self.dtype, self.density)
+        }
 
 
 def _name(n: int, kind: str, size: int | None, dtype: str, share: float) -> str:
