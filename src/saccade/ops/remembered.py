@@ -30,10 +30,12 @@ def remembered(x: Tensor, key: Hashable, make: Callable[[], Any]) -> Any:
 
 def constant(values: tuple[int, ...] | tuple[bool, ...], device: torch.device) -> Tensor:
     """A small tensor of plain numbers, copied to a device once."""
-    return torch.tensor(values, device=device) if torch.compiler.is_compiling() else _constant(values, device)
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, device=device)
+    return _constant(values, torch.bool if all(isinstance(value, bool) for value in values) else torch.int64, device)
 
 
 @lru_cache(maxsize=256)
-def _constant(values: tuple[int, ...] | tuple[bool, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(values, device=device)
+def _constant(values: tuple[int, ...] | tuple[bool, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # the type is part of the key, since True is equal to 1
+        return torch.tensor(values, dtype=dtype, device=device)

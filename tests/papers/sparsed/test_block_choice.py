@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saccade.core.layout import Layout, Segment
 from saccade.ops.block_scores import BlockScores
+from saccade.ops.remembered import constant
 from saccade.papers.sparsed.block_choice import (
     Rule,
     at_least_one_more,
@@ -140,3 +141,8 @@ def test_a_border_nobody_tells_is_refused() -> None:
         ValueError, match=r"generation=None and the tokens are text 9: nothing says .* give generation=, or a"
     ):
         generated_tokens(Layout.plain(9), None)
+
+
+def test_flags_and_counts_that_are_equal_are_kept_apart() -> None:
+    counts, flags = (constant(values, torch.device("cpu")) for values in ((0, 1), (False, True)))
+    assert (counts.dtype, flags.dtype) == (torch.int64, torch.bool)

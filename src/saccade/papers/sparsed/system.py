@@ -26,8 +26,8 @@ class SparseD:
     generation   number of tokens to be generated, at the end of the sequence; None: the image's, or a language model's
                  segment "generation"
     per_head     a pattern for each head, or one for all
-    queries      of each block that are scored, spread evenly; None: all, as in the paper, which takes once or twice as
-                 long as dense attention. 3 of 128 take about a twentieth of that
+    queries      of each block that are scored, spread evenly; None: all, as in the paper, which takes longer than dense
+                 attention. What a few take `saccade bench patterns` measures
     compat       "official" scores with the released LLaDA code's scale
     where        sites and share of the steps; cross-attention is never touched
     Raises ValueError for options out of range.
