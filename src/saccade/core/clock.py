@@ -1,8 +1,7 @@
 """When a call happens: the step as looked up in the schedule, never counted."""
 
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,7 +9,7 @@ class Clock:
     """One denoising step; `sigma` in [0, 1] where the schedule has one.
 
     first  the step at which the model, in this branch, began: above 0 where others ran the steps before
-    given  the timestep as it was received, see `timestep`
+    given  the timestep as it was received, a number or a tensor; see `timestep`
     """
 
     step: int = 0
@@ -18,7 +17,7 @@ class Clock:
     sigma: float | None = None
     branch: str = "main"
     first: int = 0
-    given: Tensor | float | None = field(default=None, repr=False, compare=False)
+    given: Any = field(default=None, repr=False, compare=False)
 
     @property
     def progress(self) -> float:
@@ -31,6 +30,6 @@ class Clock:
         return None if self.given is None else largest(self.given)
 
 
-def largest(given: Tensor | float) -> float:
-    """A timestep as one number."""
-    return float(given.max()) if isinstance(given, Tensor) else float(given)
+def largest(given: Any) -> float:
+    """A timestep, a number or a tensor, as one number."""
+    return float(given.max() if hasattr(given, "max") else given)

@@ -151,6 +151,9 @@ class FrozenPattern(Mechanism):
             return Pairs(mask=BlockGrid(blocks, self.block, n))
         return Pairs(mask=lowered(blocks, self.block, call, mem))
 
+    def density(self, mem: Memory) -> Float[Tensor, ""] | None:
+        return mem.get(DENSITY) if mem.has(DENSITY) else None
+
 
 def lowered(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, mem: Memory) -> Lowered | None:
     """The mask of these very blocks for the tokens of a call, as it is kept, or made now: a graph keeps none."""
@@ -161,9 +164,6 @@ def lowered(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, me
     mask = lower(BlockGrid(blocks, block, call.layout_q.n), call.layout_q, call.layout_k, blocks.device)
     mem.put(MASK, (blocks, call.layout_k, mask))
     return mask
-
-    def density(self, mem: Memory) -> Float[Tensor, ""] | None:
-        return mem.get(DENSITY) if mem.has(DENSITY) else None
 
 
 def share_open(blocks: Bool[Tensor, "b h Q K"], block: int, n: int) -> Float[Tensor, ""]:

@@ -160,8 +160,7 @@ def dense_kernel(x: Tensor, timing: Timing) -> Callable[[], object] | None:
 
 def _density(run: Run) -> float:
     """Mean share of pairs the patterns keep."""
-    masks = [memory.get("mask") for memory in run.state.memories.values()]
-    return mean(1.0 if mask is None else mask.bound.density() for mask in masks)
+    return mean(float(memory.get("density")) for memory in run.state.memories.values())
 
 
 def _figures(times: Times) -> Row:
