@@ -227,7 +227,7 @@ class Run:
             raise
 
     def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if self._thread != threading.get_ident():  # refused at the door
+        if torch.compiler.is_compiling() or self._thread != threading.get_ident():  # refused at the door
             return
         self._thread = None
         self._forwards.end()
