@@ -30,9 +30,11 @@ def cost(full: float) -> tuple[BlockCost, ...]:
     return (BlockCost((128, 128), full, 2 * full), BlockCost((32, 32), 2 * full, 3 * full))
 
 
-def test_without_measuring_costs_are_those_of_machines_seen() -> None:
-    assert block_costs(torch.float32) == native_cost.USUAL[torch.float32]
-    assert block_costs(torch.float64) == native_cost.USUAL[torch.float32]
+def test_without_measuring_costs_are_those_of_machines_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert block_costs(torch.float32) == native_cost.usual_costs(torch.float32)
+    assert block_costs(torch.float64) == native_cost.usual_costs(torch.float32)
+    monkeypatch.setattr(native_cost, "instruction_set", lambda: "avx2")
+    assert block_costs(torch.float32)[-1] == native_cost.NARROW
     assert all(each.full <= each.mixed for costs in native_cost.USUAL.values() for each in costs)
 
 
@@ -41,7 +43,7 @@ def test_what_was_measured_is_kept_by_instruction_set(monkeypatch: pytest.Monkey
     assert block_costs(torch.float32) == cost(0.5)
     assert block_costs(torch.bfloat16) == native_cost.USUAL[torch.bfloat16]
     monkeypatch.setattr(native_cost, "instruction_set", lambda: "another")
-    assert block_costs(torch.float32) == native_cost.USUAL[torch.float32]
+    assert block_costs(torch.float32) == native_cost.usual_costs(torch.float32)
 
 
 def test_a_costly_kernel_leaves_more_to_dense() -> None:
@@ -59,5 +61,5 @@ def test_measuring_gives_costs_of_every_size(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(native_measure, "TOKENS", 512)
     found = native_measure.measure_costs(rounds=1)
     for dtype in native.TYPES:
-        assert [each.size for each in block_costs(dtype)] == [(128, 128), (64, 64), (32, 32)]
+        assert [each.size for each in block_costs(dtype)] == [each.size for each in native_cost.USUAL[dtype]]
         assert block_costs(dtype) == found[dtype] and all(0 < each.full and 0 < each.mixed for each in found[dtype])

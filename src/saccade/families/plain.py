@@ -60,7 +60,7 @@ def by_hand(family: Family, layout: Layout) -> Family:
 
 def routes() -> tuple[Route, ...]:
     """What a module of any make may call: diffusers' dispatcher too, if that was imported."""
-    return diffusers_routes() if "diffusers" in sys.modules else torch_routes()
+    return diffusers_routes() if sys.modules.get("diffusers") else torch_routes()
 
 
 def attending(model: nn.Module) -> Iterator[str]:

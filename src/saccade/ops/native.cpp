@@ -24,8 +24,6 @@ constexpr int BYTES = 16, ROWS = 6;
 constexpr int BYTES = 16, ROWS = 8;
 #endif
 constexpr int LANES = BYTES / sizeof(float);
-constexpr int PAIR = 2;  // vectors multiplied at once
-constexpr int PANEL = PAIR * LANES;  // queries attended for at once
 constexpr int64_t GROUP = 256;  // keys between two rescalings, about
 constexpr float LOW = -1e30f;  // the score of a pair not seen
 constexpr float LN2 = 0.69314718055994531f;
@@ -34,7 +32,6 @@ typedef float Floats __attribute__((vector_size(BYTES)));
 typedef int32_t Ints __attribute__((vector_size(BYTES)));
 
 struct Task : Job<float> {  // tiles: (T c words), a bit for each query
-  int64_t panels() const { return (s + PANEL - 1) / PANEL; }
   int64_t words() const { return (s + 31) / 32; }
   int64_t group() const { return c < GROUP ? GROUP / c : 1; }  // key blocks
 };
@@ -59,162 +56,175 @@ inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 template <int R>
 using Rows = std::integral_constant<int, R>;
 
-// Calls run(first, number) until all of n rows are taken; 8 are better taken as 4 and 4 than as 6 and single ones.
-template <typename F>
-inline void in_rows(int64_t n, F run) {
-  int64_t i = 0;
-  for (; n - i >= ROWS && (ROWS == 8 || n - i != 8); i += ROWS) run(i, Rows<ROWS>());
-  for (; n - i >= 4; i += 4) run(i, Rows<4>());
-  for (; i < n; ++i) run(i, Rows<1>());
-}
+// What is done for PANEL queries at once, as PAIR vectors: two where a block has queries for them.
+template <int PAIR>
+struct Panels {
+  static constexpr int PANEL = PAIR * LANES;
 
-// Scores of R keys (R w) for a panel of queries (w PAIR) -> (R PAIR).
-template <int R>
-inline void score(const float* k, const Floats* q, int64_t w, Floats* to) {
-  Floats at[R][PAIR] = {};
-  for (int64_t x = 0; x < w; ++x)
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j < PAIR; ++j) at[i][j] += q[x * PAIR + j] * k[i * w + x];
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < PAIR; ++j) to[i * PAIR + j] = at[i][j];
-}
+  // As many rows as registers hold. Calls run(first, number) until all of n are taken; 8 are better taken as 4 and 4
+  // than as 6 and single ones.
+  static constexpr int MOST = 2 / PAIR * ROWS;
+  template <typename F>
+  static inline void in_rows(int64_t n, F run) {
+    int64_t i = 0;
+    for (; n - i >= MOST && (MOST != 6 || n - i != 8); i += MOST) run(i, Rows<MOST>());
+    for (; MOST > 8 && n - i >= 8; i += 8) run(i, Rows<8>());
+    for (; n - i >= 4; i += 4) run(i, Rows<4>());
+    for (; i < n; ++i) run(i, Rows<1>());
+  }
 
-// R channels from x on of the values of blocks, weighted by p (keys PAIR) and added to what is kept of total (R PAIR).
-template <int R>
-inline void weigh(const Task& job, int64_t begin, int64_t end, int64_t x, const Floats* p, const Floats* kept,
-                  Floats* total) {
-  Floats at[R][PAIR];
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < PAIR; ++j) at[i][j] = total[i * PAIR + j] * kept[j];
-  for (int64_t b = begin; b < end; ++b) {
-    const float* v = job.v + job.cols[b] * job.c * job.dv + x;
-    for (int64_t key = 0; key < job.c; ++key, v += job.dv, p += PAIR)
+  // Scores of R keys (R w) for a panel of queries (w PAIR) -> (R PAIR).
+  template <int R>
+  static inline void score(const float* k, const Floats* q, int64_t w, Floats* to) {
+    Floats at[R][PAIR] = {};
+    for (int64_t x = 0; x < w; ++x)
       for (int i = 0; i < R; ++i)
-        for (int j = 0; j < PAIR; ++j) at[i][j] += p[j] * v[i];
+        for (int j = 0; j < PAIR; ++j) at[i][j] += q[x * PAIR + j] * k[i * w + x];
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < PAIR; ++j) to[i * PAIR + j] = at[i][j];
   }
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < PAIR; ++j) total[i * PAIR + j] = at[i][j];
-}
 
-// Asks for numbers soon needed.
-inline void fetch(const float* x, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / sizeof(float)) __builtin_prefetch(x + i, 0, 2);
-}
-
-// Scores (keys PAIR) of a block's unseen pairs, and of padded keys, become LOW.
-void hide(const Task& job, Floats* scores, int64_t block, int64_t panel) {
-  const uint8_t* keep = job.keep ? job.keep + job.cols[block] * job.c : nullptr;
-  const uint8_t* tile = job.tiles + job.which[block] * job.c * job.words() * 4;
-  Ints bit;
-  for (int l = 0; l < LANES; ++l) bit[l] = 1 << l;
-  for (int64_t key = 0; key < job.c; ++key)
-    for (int j = 0; j < PAIR; ++j) {
-      const int64_t query = panel * PANEL + j * LANES;
-      uint32_t open = 0;
-      if (query < job.s && (!keep || keep[key])) std::memcpy(&open, tile + (key * job.words() + query / 32) * 4, 4);
-      const Ints seen = bit & static_cast<int32_t>(open >> query % 32);
-      scores[key * PAIR + j] = seen ? scores[key * PAIR + j] : Floats{} + LOW;
+  // R channels from x on of the values of blocks, weighted by p (keys PAIR), added to what is kept of total (R PAIR).
+  template <int R>
+  static inline void weigh(const Task& job, int64_t begin, int64_t end, int64_t x, const Floats* p, const Floats* kept,
+                    Floats* total) {
+    Floats at[R][PAIR];
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < PAIR; ++j) at[i][j] = total[i * PAIR + j] * kept[j];
+    for (int64_t b = begin; b < end; ++b) {
+      const float* v = job.v + job.cols[b] * job.c * job.dv + x;
+      for (int64_t key = 0; key < job.c; ++key, v += job.dv, p += PAIR)
+        for (int i = 0; i < R; ++i)
+          for (int j = 0; j < PAIR; ++j) at[i][j] += p[j] * v[i];
     }
-}
-
-// Scores (n PAIR), in powers of two, become weights; top, sum and what is kept of earlier weights follow.
-void soften(Floats* scores, int64_t n, Floats* top, Floats* sum, Floats* kept) {
-  Floats here[PAIR], base[PAIR], total[PAIR];
-  for (int j = 0; j < PAIR; ++j) here[j] = top[j];
-  for (int64_t i = 0; i < n; ++i)
-    for (int j = 0; j < PAIR; ++j) here[j] = larger(scores[i * PAIR + j], here[j]);
-  for (int j = 0; j < PAIR; ++j) {
-    base[j] = here[j] > LOW ? here[j] : Floats{};  // where nothing is seen every weight is 0
-    kept[j] = power(top[j] - base[j]);
-    total[j] = sum[j] * kept[j];
-    top[j] = here[j];
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < PAIR; ++j) total[i * PAIR + j] = at[i][j];
   }
-  for (int64_t i = 0; i < n; ++i)
-    for (int j = 0; j < PAIR; ++j) {
-      const Floats p = power(scores[i * PAIR + j] - base[j]);
-      scores[i * PAIR + j] = p;
-      total[j] += p;
-    }
-  for (int j = 0; j < PAIR; ++j) sum[j] = total[j];
-}
 
-// A group of key blocks, merged into what the earlier ones gave.
-void attend_group(const Task& job, Space& at, int64_t begin, int64_t end, int64_t panel) {
-  Floats* scores = at.scores.data();
-  const Floats* q = at.q.data() + panel * job.w * PAIR;
-  Floats* total = at.total.data() + panel * job.dv * PAIR;
-  Floats kept[PAIR];
-  for (int64_t b = begin; b < end; ++b, scores += job.c * PAIR) {
-    const float* k = job.k + job.cols[b] * job.c * job.w;
-    const bool ahead = panel == 0 && b + 1 < job.starts[job.count];  // the last block of a row asks for the next row's
-    in_rows(job.c, [&](int64_t i, auto r) {
-      if (ahead) {
-        fetch(job.v + (job.cols[b] * job.c + i) * job.dv, r() * job.dv);
-        fetch(job.k + (job.cols[b + 1] * job.c + i) * job.w, r() * job.w);
+  // Asks for numbers soon needed.
+  static inline void fetch(const float* x, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / sizeof(float)) __builtin_prefetch(x + i, 0, 2);
+  }
+
+  // Scores (keys PAIR) of a block's unseen pairs, and of padded keys, become LOW.
+  static void hide(const Task& job, Floats* scores, int64_t block, int64_t panel) {
+    const uint8_t* keep = job.keep ? job.keep + job.cols[block] * job.c : nullptr;
+    const uint8_t* tile = job.tiles + job.which[block] * job.c * job.words() * 4;
+    Ints bit;
+    for (int l = 0; l < LANES; ++l) bit[l] = 1 << l;
+    for (int64_t key = 0; key < job.c; ++key)
+      for (int j = 0; j < PAIR; ++j) {
+        const int64_t query = panel * PANEL + j * LANES;
+        uint32_t open = 0;
+        if (query < job.s && (!keep || keep[key])) std::memcpy(&open, tile + (key * job.words() + query / 32) * 4, 4);
+        const Ints seen = bit & static_cast<int32_t>(open >> query % 32);
+        scores[key * PAIR + j] = seen ? scores[key * PAIR + j] : Floats{} + LOW;
       }
-      score<r()>(k + i * job.w, q, job.w, scores + i * PAIR);
-    });
-    if (job.which[b] || job.keep) hide(job, scores, b, panel);
   }
-  scores = at.scores.data();
-  soften(scores, (end - begin) * job.c, &at.top[panel * PAIR], &at.sum[panel * PAIR], kept);
-  in_rows(job.dv, [&](int64_t x, auto r) { weigh<r()>(job, begin, end, x, scores, kept, total + x * PAIR); });
-}
 
-// Where channel x of query i lies among panels.
-inline int64_t place(int64_t i, int64_t x, int64_t width) { return (i / PANEL * width + x) * PANEL + i % PANEL; }
-
-void set_out(const Task& job, Space& at, int64_t row) {
-  const float* q = job.q + row * job.s * job.w;
-  float* to = reinterpret_cast<float*>(at.q.data());
-  for (int64_t i = 0; i < job.s; ++i)
-    for (int64_t x = 0; x < job.w; ++x) to[place(i, x, job.w)] = q[i * job.w + x] * (job.scale / LN2);
-  at.total.assign(at.total.size(), Floats{});
-  at.sum.assign(at.sum.size(), Floats{});
-  at.top.assign(at.top.size(), Floats{} + LOW);
-}
-
-void bring_home(const Task& job, const Space& at, int64_t row) {
-  const float* total = reinterpret_cast<const float*>(at.total.data());
-  const float* sums = reinterpret_cast<const float*>(at.sum.data());
-  const float* tops = reinterpret_cast<const float*>(at.top.data());
-  float* out = job.out + row * job.s * job.dv;
-  for (int64_t i = 0; i < job.s; ++i) {
-    const float sum = sums[i], share = sum > 0 ? 1.0f / sum : sum == 0 ? 0.0f : sum;  // NaN stays NaN
-    for (int64_t x = 0; x < job.dv; ++x) out[i * job.dv + x] = total[place(i, x, job.dv)] * share;
-    job.lse[row * job.s + i] = sum == 0 ? -INFINITY : tops[i] * LN2 + std::log(sum);
-  }
-}
-
-void attend_rows(const Task& job, std::atomic<int64_t>& next) {
-  const int64_t panels = job.panels();
-  Space at{std::vector<Floats>(panels * job.w * PAIR), std::vector<Floats>(panels * job.dv * PAIR),
-           std::vector<Floats>(panels * PAIR), std::vector<Floats>(panels * PAIR),
-           std::vector<Floats>(job.group() * job.c * PAIR)};
-  for (int64_t number; (number = next++) < job.count;) {
-    const int64_t last = job.starts[number + 1];
-    set_out(job, at, job.rows[number]);
-    for (int64_t begin = job.starts[number], end; begin < last; begin = end) {
-      end = begin + job.group() < last ? begin + job.group() : last;
-      for (int64_t panel = 0; panel < panels; ++panel) attend_group(job, at, begin, end, panel);
+  // Scores (n PAIR), in powers of two, become weights; top, sum and what is kept of earlier weights follow.
+  static void soften(Floats* scores, int64_t n, Floats* top, Floats* sum, Floats* kept) {
+    Floats here[PAIR], base[PAIR], total[PAIR];
+    for (int j = 0; j < PAIR; ++j) here[j] = top[j];
+    for (int64_t i = 0; i < n; ++i)
+      for (int j = 0; j < PAIR; ++j) here[j] = larger(scores[i * PAIR + j], here[j]);
+    for (int j = 0; j < PAIR; ++j) {
+      base[j] = here[j] > LOW ? here[j] : Floats{};  // where nothing is seen every weight is 0
+      kept[j] = power(top[j] - base[j]);
+      total[j] = sum[j] * kept[j];
+      top[j] = here[j];
     }
-    bring_home(job, at, job.rows[number]);
+    for (int64_t i = 0; i < n; ++i)
+      for (int j = 0; j < PAIR; ++j) {
+        const Floats p = power(scores[i * PAIR + j] - base[j]);
+        scores[i * PAIR + j] = p;
+        total[j] += p;
+      }
+    for (int j = 0; j < PAIR; ++j) sum[j] = total[j];
   }
-}
+
+  // A group of key blocks, merged into what the earlier ones gave.
+  static void attend_group(const Task& job, Space& at, int64_t begin, int64_t end, int64_t panel) {
+    Floats* scores = at.scores.data();
+    const Floats* q = at.q.data() + panel * job.w * PAIR;
+    Floats* total = at.total.data() + panel * job.dv * PAIR;
+    Floats kept[PAIR];
+    for (int64_t b = begin; b < end; ++b, scores += job.c * PAIR) {
+      const float* k = job.k + job.cols[b] * job.c * job.w;
+      const bool ahead = panel == 0 && b + 1 < job.starts[job.count];  // the last one asks for the next row
+      in_rows(job.c, [&](int64_t i, auto r) {
+        if (ahead) {
+          fetch(job.v + (job.cols[b] * job.c + i) * job.dv, r() * job.dv);
+          fetch(job.k + (job.cols[b + 1] * job.c + i) * job.w, r() * job.w);
+        }
+        score<r()>(k + i * job.w, q, job.w, scores + i * PAIR);
+      });
+      if (job.which[b] || job.keep) hide(job, scores, b, panel);
+    }
+    scores = at.scores.data();
+    soften(scores, (end - begin) * job.c, &at.top[panel * PAIR], &at.sum[panel * PAIR], kept);
+    in_rows(job.dv, [&](int64_t x, auto r) { weigh<r()>(job, begin, end, x, scores, kept, total + x * PAIR); });
+  }
+
+  // Where channel x of query i lies among panels.
+  static inline int64_t place(int64_t i, int64_t x, int64_t width) {
+    return (i / PANEL * width + x) * PANEL + i % PANEL;
+  }
+
+  static void set_out(const Task& job, Space& at, int64_t row) {
+    const float* q = job.q + row * job.s * job.w;
+    float* to = reinterpret_cast<float*>(at.q.data());
+    for (int64_t i = 0; i < job.s; ++i)
+      for (int64_t x = 0; x < job.w; ++x) to[place(i, x, job.w)] = q[i * job.w + x] * (job.scale / LN2);
+    at.total.assign(at.total.size(), Floats{});
+    at.sum.assign(at.sum.size(), Floats{});
+    at.top.assign(at.top.size(), Floats{} + LOW);
+  }
+
+  static void bring_home(const Task& job, const Space& at, int64_t row) {
+    const float* total = reinterpret_cast<const float*>(at.total.data());
+    const float* sums = reinterpret_cast<const float*>(at.sum.data());
+    const float* tops = reinterpret_cast<const float*>(at.top.data());
+    float* out = job.out + row * job.s * job.dv;
+    for (int64_t i = 0; i < job.s; ++i) {
+      const float sum = sums[i], share = sum > 0 ? 1.0f / sum : sum == 0 ? 0.0f : sum;  // NaN stays NaN
+      for (int64_t x = 0; x < job.dv; ++x) out[i * job.dv + x] = total[place(i, x, job.dv)] * share;
+      job.lse[row * job.s + i] = sum == 0 ? -INFINITY : tops[i] * LN2 + std::log(sum);
+    }
+  }
+
+  static void attend_rows(const Task& job, std::atomic<int64_t>& next) {
+    const int64_t panels = (job.s + PANEL - 1) / PANEL;
+    Space at{std::vector<Floats>(panels * job.w * PAIR), std::vector<Floats>(panels * job.dv * PAIR),
+             std::vector<Floats>(panels * PAIR), std::vector<Floats>(panels * PAIR),
+             std::vector<Floats>(job.group() * job.c * PAIR)};
+    for (int64_t number; (number = next++) < job.count;) {
+      const int64_t last = job.starts[number + 1];
+      set_out(job, at, job.rows[number]);
+      for (int64_t begin = job.starts[number], end; begin < last; begin = end) {
+        end = begin + job.group() < last ? begin + job.group() : last;
+        for (int64_t panel = 0; panel < panels; ++panel) attend_group(job, at, begin, end, panel);
+      }
+      bring_home(job, at, job.rows[number]);
+    }
+  }
+};
 }  // namespace
 
 extern "C" int saccade_attend(const Task* job) {
   std::atomic<int64_t> next{0};
+  const auto attend_rows = job->s > LANES ? Panels<2>::attend_rows : Panels<1>::attend_rows;
   return shared(job->parallel, job->threads, [&] { attend_rows(*job, next); });
 }
 
 // Multiply-adds in registers alone, the most this processor can do: how many each call of one thread did.
 extern "C" int64_t saccade_multiply_adds(int64_t rounds, float* number) {
-  Floats at[ROWS * PAIR];
+  constexpr int COUNT = 2 * ROWS;
+  Floats at[COUNT];
   const Floats factor = Floats{} + *number;
   for (auto& x : at) x = factor;
   for (int64_t i = 0; i < rounds; ++i)
     for (auto& x : at) x = x * factor + factor;
   for (auto& x : at) *number += x[0];
-  return rounds * ROWS * PANEL;
+  return rounds * COUNT * LANES;
 }

@@ -18,17 +18,25 @@ from saccade.ops.native_build import cache_folder, instruction_set, processor
 USUAL = {
     torch.float32: (
         BlockCost((128, 128), 1.1, 1.2), BlockCost((64, 64), 1.15, 1.25), BlockCost((32, 32), 1.25, 1.4),
+        BlockCost((32, 16), 1.27, 1.42), BlockCost((16, 16), 1.6, 1.75),
     ),
     torch.bfloat16: (
         BlockCost((128, 128), 1.2, 1.3), BlockCost((64, 64), 1.25, 1.35), BlockCost((32, 32), 1.4, 1.6),
     ),
 }  # fmt: skip
+NARROW = BlockCost((16, 16), 1.35, 1.45)  # where two vectors hold no more than 16 queries, so that none is wasted
 
 
 def block_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
     """The costs by size of block, the largest first; those of float32 for types the kernel does not take."""
     dtype = dtype if dtype in USUAL else torch.float32
-    return _kept(instruction_set()).get(str(dtype), USUAL[dtype])
+    return _kept(instruction_set()).get(str(dtype)) or usual_costs(dtype)
+
+
+def usual_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
+    """Those of machines seen with these instructions."""
+    narrow = dtype == torch.float32 and instruction_set() != "avx512"
+    return (*USUAL[dtype][:-1], NARROW) if narrow else USUAL[dtype]
 
 
 def keep_costs(found: Mapping[torch.dtype, tuple[BlockCost, ...]]) -> None:

@@ -13,6 +13,7 @@ from saccade.experiments import Row
 from saccade.metrics.stopwatch import in_turn
 from saccade.ops import native, native_measure
 
+SIDE = 128  # of the blocks
 ROUNDS = 2_000_000  # of the loop in registers: some milliseconds
 
 
@@ -26,11 +27,10 @@ def peak_rows(n: int, rounds: int) -> list[Row]:
         native.warm()
     except native.BuildError as error:
         return [{"n": n, "peak_gmacs": None, "reached": None, "refused": str(error)}]
-    size = native_measure.SIZES[0]
-    n = max(n // size, 1) * size
+    n = max(n // SIDE, 1) * SIDE
     q, k, v = native_measure.drawn(n, torch.float32)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        arms = {"peak": lambda: _in_registers(pool), "blocks": native_measure.arm(q, k, v, size, share=1.0)}
+        arms = {"peak": lambda: _in_registers(pool), "blocks": native_measure.arm(q, k, v, (SIDE, SIDE), share=1.0)}
         seconds = in_turn(arms, rounds)
     most = _in_registers_of_one() * torch.get_num_threads()
     done = 2 * native_measure.D * native_measure.HEADS * n * n
