@@ -40,7 +40,9 @@ def test_figures_are_shown_written_and_follow_from_one_another(
     (peak,) = (row for row in rows if row["case"] == "600 peak")
     assert peak["refused"] or (peak["n"] == 512 and 0 < peak["reached"])
     costs = [row for row in rows if row["case"] == "costs"]
-    assert len(costs) == 8 * measured["costs"] and shown.count("costs") == len(costs)
+    assert len(costs) == sum(len(native_cost.usual_costs(dtype)) for dtype in native.TYPES) * measured[
+        "costs"
+    ] and shown.count("costs") == len(costs)
 
 
 def test_what_is_refused_says_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

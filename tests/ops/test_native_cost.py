@@ -61,5 +61,5 @@ def test_measuring_gives_costs_of_every_size(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(native_measure, "TOKENS", 512)
     found = native_measure.measure_costs(rounds=1)
     for dtype in native.TYPES:
-        assert [each.size for each in block_costs(dtype)] == [each.size for each in native_cost.USUAL[dtype]]
+        assert [each.size for each in block_costs(dtype)] == [each.size for each in native_cost.usual_costs(dtype)]
         assert block_costs(dtype) == found[dtype] and all(0 < each.full and 0 < each.mixed for each in found[dtype])

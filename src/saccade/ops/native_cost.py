@@ -17,14 +17,13 @@ from saccade.ops.native_build import cache_folder, instruction_set, processor
 # With room for processors not measured
 USUAL = {
     torch.float32: (
-        BlockCost((128, 128), 1.1, 1.2), BlockCost((64, 64), 1.15, 1.25), BlockCost((32, 32), 1.25, 1.4),
-        BlockCost((32, 16), 1.27, 1.42), BlockCost((16, 16), 1.6, 1.75),
+        BlockCost((128, 128), 1.1, 1.2), BlockCost((64, 64), 1.15, 1.25), BlockCost((32, 16), 1.25, 1.4),
     ),
     torch.bfloat16: (
         BlockCost((128, 128), 1.2, 1.3), BlockCost((64, 64), 1.25, 1.35), BlockCost((32, 32), 1.4, 1.6),
     ),
 }  # fmt: skip
-NARROW = BlockCost((16, 16), 1.35, 1.45)  # where two vectors hold no more than 16 queries, so that none is wasted
+NARROW = BlockCost((16, 16), 1.45, 1.55)  # where two vectors hold no more than 16 queries, so that none is wasted
 
 
 def block_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
@@ -36,7 +35,7 @@ def block_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
 def usual_costs(dtype: torch.dtype) -> tuple[BlockCost, ...]:
     """Those of machines seen with these instructions."""
     narrow = dtype == torch.float32 and instruction_set() != "avx512"
-    return (*USUAL[dtype][:-1], NARROW) if narrow else USUAL[dtype]
+    return (*USUAL[dtype], NARROW) if narrow else USUAL[dtype]
 
 
 def keep_costs(found: Mapping[torch.dtype, tuple[BlockCost, ...]]) -> None:

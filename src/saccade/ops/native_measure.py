@@ -13,7 +13,7 @@ from saccade.ops.block_cost import BlockCost
 from saccade.ops.chunked import chunked
 from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native import TYPES, attend_to
-from saccade.ops.native_cost import USUAL, keep_costs
+from saccade.ops.native_cost import keep_costs, usual_costs
 from saccade.ops.native_job import Tiles
 from saccade.ops.pattern import Size
 
@@ -36,7 +36,7 @@ def _measured(dtype: torch.dtype, rounds: int) -> tuple[BlockCost, ...]:
         "fused": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
         "chunked": lambda: chunked(q, k, v),
     }
-    sizes = [usual.size for usual in USUAL[dtype]]
+    sizes = [usual.size for usual in usual_costs(dtype)]
     arms |= {(size, mixed): arm(q, k, v, size, mixed) for size in sizes for mixed in (False, True)}
     with torch.inference_mode():
         spent = [{name: _seconds(run) for name, run in arms.items()} for _ in range(rounds + 1)][1:]
