@@ -23,6 +23,7 @@ from saccade.experiments import Row
 from saccade.metrics.stopwatch import in_turn
 from saccade.ops import attend, flex, gather, native, prepare
 from saccade.ops.chunked import chunked
+from saccade.ops.native_cost import block_costs
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Arm = Callable[[], object]
@@ -91,13 +92,17 @@ def _case(cases: KernelCases, n: int, kind: str, size: int | None, dtype: str, s
     with flex.compiling_not_allowed():
         seconds = in_turn({**dense, **sparse}, cases.rounds, device=q.device)
     density = 1.0 if lowered is None else lowered.bound.density()
-    about = {
-        "n": n, "dtype": dtype, "pattern": kind, "block": size, "density": density,
-        "area": 1.0 if lowered is None else gather.found_pattern(call).area,
-    }  # fmt: skip
+    about = {"n": n, "dtype": dtype, "pattern": kind, "block": size, "density": density}
     best = min(statistics.median(seconds[name]) for name in dense)
-    rows = [about | _timing(name, seconds[name], None if name in dense else best, density) for name in seconds]
-    return rows + [about | _refused(name, why) for name, why in notes.items()]
+    rows = [about | {"area": 1.0} | _timing(name, seconds[name], None, density) for name in dense]
+    rows += [about | {"area": _area(call, name)} | _timing(name, seconds[name], best, density) for name in sparse]
+    return rows + [about | {"area": 1.0} | _refused(name, why) for name, why in notes.items()]
+
+
+def _area(call: AttentionCall, kernel: str) -> float:
+    """Share of the pairs that a kernel computes, in blocks of the size it has chosen."""
+    costs = {"native": block_costs(call.q.dtype), "gather": gather.block_costs(call)}
+    return gather.found_pattern(call, costs.get(kernel, gather.WIDE)).computed
 
 
 def _sparse(

@@ -14,7 +14,7 @@ from saccade.metrics.stopwatch import in_turn
 from saccade.ops import native, native_measure
 
 SIDE = 128  # of the blocks
-ROUNDS = 2_000_000  # of the loop in registers: some milliseconds
+ROUNDS = 20_000_000  # of the loop in registers: long enough that all threads are at it together
 
 
 @torch.inference_mode()
