@@ -1,4 +1,4 @@
-"""`saccade bench gpu`: all that waits for a card, in eight minutes on one; see `studies.cuda_kernel.gpu`."""
+"""`saccade bench gpu`: numbers, waits, graphs and times on a card, in eight minutes; see `studies.cuda_kernel.gpu`."""
 
 import os
 import subprocess
