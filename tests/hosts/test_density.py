@@ -10,10 +10,10 @@ from torch import Tensor
 from saccade.attach import attach
 from saccade.core.layout import Layout
 from saccade.core.site import at
+from saccade.mechanisms.block_grid import BlockGrid, share_open
 from saccade.papers.clear import Clear
 from saccade.papers.flashbias import FlashBias, LearnedDistance
 from saccade.papers.sparsed import SparseD
-from saccade.papers.sparsed.frozen_pattern import BlockGrid, share_open
 from tests.hosts.stand_ins import WINDOW, Masked
 from tests.hosts.test_generations import STEPS, run, two_models
 from tests.hosts.tiny import BY_NAME, output

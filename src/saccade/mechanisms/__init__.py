@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.mechanisms.block_grid import BlockGrid as BlockGrid
+    from saccade.mechanisms.frozen_pattern import FrozenPattern as FrozenPattern
     from saccade.mechanisms.key_columns import KeyColumns as KeyColumns
     from saccade.mechanisms.operand_tape import RecordOperands as RecordOperands
 
 __all__ = [
+    "BlockGrid",
+    "FrozenPattern",
     "KeyColumns",
     "RecordOperands",
 ]

@@ -16,8 +16,10 @@ from saccade.core.masks import KeyPadding, Mask
 from saccade.core.partial import whole
 from saccade.core.places import Causal, Disc
 from saccade.core.state import Memory
+from saccade.mechanisms.block_grid import BlockGrid
+from saccade.mechanisms.frozen_pattern import FrozenPattern
 from saccade.ops import reference
-from saccade.papers.sparsed.frozen_pattern import BlockGrid, FindPattern, FrozenPattern
+from saccade.papers.sparsed.find_pattern import FindPattern
 
 LAYOUT = Layout.joint(text=4, grid=(1, 3, 5))
 FIND, REUSE = FindPattern(keep=0.3, block=4), FrozenPattern(block=4)

@@ -20,10 +20,11 @@ from saccade.core.places import Causal
 from saccade.core.site import Site, at
 from saccade.core.stack import Attend, make_plan, run_plan
 from saccade.core.state import Memory
+from saccade.mechanisms.frozen_pattern import FrozenPattern
 from saccade.ops import reference
 from saccade.ops.parts import attend_parts
 from saccade.papers.sparsed import SparseD
-from saccade.papers.sparsed.frozen_pattern import FindPattern, FrozenPattern
+from saccade.papers.sparsed.find_pattern import FindPattern
 
 SITE = Site(name="layers.0.attn", kind="self", heads=2)
 STEPS = 5

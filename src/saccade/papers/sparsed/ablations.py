@@ -10,7 +10,9 @@ from saccade.core.clock import Clock
 from saccade.core.mechanism import Pairs, PlanItem
 from saccade.core.site import Site
 from saccade.core.state import Memory
-from saccade.papers.sparsed.frozen_pattern import BLOCKS, BlockGrid, FindPattern, FrozenPattern
+from saccade.mechanisms.block_grid import BlockGrid
+from saccade.mechanisms.frozen_pattern import BLOCKS, FrozenPattern
+from saccade.papers.sparsed.find_pattern import FindPattern
 from saccade.papers.sparsed.system import SparseD
 
 

@@ -25,9 +25,9 @@ from saccade.core.call import plain_call
 from saccade.core.layout import Layout
 from saccade.core.masks import Lowered
 from saccade.experiments import Row
+from saccade.mechanisms.block_grid import BlockGrid
 from saccade.metrics.stopwatch import in_turn
 from saccade.ops import attend, native
-from saccade.papers.sparsed.frozen_pattern import BlockGrid
 from saccade.papers.sparsed.system import SparseD
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

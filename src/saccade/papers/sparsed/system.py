@@ -8,8 +8,9 @@ from saccade.core.checks import check_numbers
 from saccade.core.clock import Clock
 from saccade.core.mechanism import PlanItem
 from saccade.core.site import EVERYWHERE, Site, Where
+from saccade.mechanisms.frozen_pattern import FrozenPattern
 from saccade.papers.sparsed.block_choice import Rule
-from saccade.papers.sparsed.frozen_pattern import FindPattern, FrozenPattern
+from saccade.papers.sparsed.find_pattern import FindPattern
 
 SelectRule = Rule
 Compat = Literal["official"]

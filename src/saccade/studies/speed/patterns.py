@@ -21,12 +21,12 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Mask
 from saccade.core.places import Disc, Windows
 from saccade.experiments import Row
+from saccade.mechanisms.block_grid import BlockGrid
 from saccade.metrics.stopwatch import in_turn, measure
 from saccade.ops.block_cost import BlockCost
 from saccade.ops.block_scores import block_scores
 from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.pattern_choice import cheapest
-from saccade.papers.sparsed.frozen_pattern import BlockGrid
 
 BLOCK = 128  # tokens of a SparseD block
 KEPT = 0.1  # share of them kept
