@@ -32,6 +32,15 @@ def test_what_is_cut_short_is_gone_on_with(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["left"] == [] and again.note() is None
 
 
+def test_what_failed_is_tried_again(tmp_path: Path) -> None:
+    file, measured = tmp_path / "bench.json", []
+    broken = {**cases([]), "b": lambda: [{"ms": 2.0}, {"error": "no room"}]}
+    assert len(BenchFile(file=file, settings=SETTINGS).run(broken)) == 4
+    again = BenchFile(file=file, settings=SETTINGS).run(cases(measured))
+    assert measured == ["b"] and sorted(row["case"] for row in again) == ["a", "b", "c"]
+    assert not any("error" in row for row in again)
+
+
 def test_no_case_begins_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("saccade.experiments.bench_file.time.monotonic", lambda: next(clock))

@@ -50,7 +50,9 @@ class BenchFile:
             self.rows = self._resumed(self.file)
 
     def run(self, cases: Mapping[str, Case], progress: Progress = lambda done, total, what: None) -> list[Row]:
-        """Measure the cases that the file does not hold yet, one after the other, while there is time."""
+        """Measure the cases that the file does not hold yet, or with an "error", one by one while there is time."""
+        failed = {row["case"] for row in self.rows if "error" in row}
+        self.rows = [row for row in self.rows if row["case"] not in failed]
         started, measured = time.monotonic(), {row["case"] for row in self.rows}
         self.left = [name for name in cases if name not in measured]
         for name in tuple(self.left):
