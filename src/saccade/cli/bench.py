@@ -10,6 +10,7 @@ class _Benches(Lazy):
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
         "patterns": "saccade.cli.bench_patterns:patterns",
+        "systems": "saccade.cli.bench_systems:systems",
     }
 
 

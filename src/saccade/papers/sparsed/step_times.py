@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import mean, median, quantiles
-from typing import Any, no_type_check
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from saccade.attach import Run, attach
 from saccade.core.call import plain_call
@@ -27,6 +26,7 @@ from saccade.core.masks import Lowered
 from saccade.experiments import Row
 from saccade.mechanisms.block_grid import BlockGrid
 from saccade.metrics.stopwatch import in_turn
+from saccade.models.attention_alone import Attention
 from saccade.ops import attend, native
 from saccade.papers.sparsed.system import SparseD
 
@@ -67,19 +67,6 @@ class Timing:
     def sparsed(self, tokens: int) -> SparseD:
         """The system for so many tokens."""
         return SparseD(keep=self.keep, block=self.block, skip=self.skip, generation=tokens // 4)
-
-
-class Attention(nn.Module):
-    """Attention and nothing else: its input is q, k and v by head."""
-
-    def __init__(self, heads: int, head_dim: int) -> None:
-        super().__init__()
-        self.heads, self.head_dim = heads, head_dim
-
-    @no_type_check  # run-time shape checks would wrap the code in which the call of attention is found
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
