@@ -14,7 +14,7 @@ from saccade.ops import reference
 from saccade.papers.adaspa import AdaSpa
 from saccade.papers.adaspa.ablations import FixedBlocks, FreshLse, KeepMass, fixed_mask
 from saccade.papers.adaspa.measures import ARMS, Drawn
-from saccade.papers.adaspa.sections import CLAIMS, agrees, closer, recall_table, slower, stays
+from saccade.papers.adaspa.sections import CLAIMS, against_another_prompt, agrees, closer, recall_table, slower, stays
 from tests.papers.adaspa.plain import LAYOUT, SITE, dense, lse_of, mass_of, memory_of, operands, text_blocks, walk
 
 INPUTS = [operands(seed=step) for step in range(5)]
@@ -50,7 +50,7 @@ def test_a_refresh_by_its_own_lse_is_noted_beside_the_kept_one() -> None:
     same: list[torch.Tensor] = []
     fresh = FreshLse(sparsity=0.7, block=4, same=same)
     outs = walk(fresh, INPUTS)
-    assert len(same) == 1 and same[0].shape == (2, 4) and 0.5 < float(same[0].mean()) < 1
+    assert len(same) == 1 and same[0].shape == (2, 2, 4) and 0.5 < float(same[0].mean()) < 1
     assert not torch.equal(outs[2], walk(AdaSpa(sparsity=0.7, block=4), INPUTS)[2])
     same.clear()
     walk(fresh, [INPUTS[0]] * 5)
@@ -91,14 +91,14 @@ def test_claims_are_decided_by_captions() -> None:
 
 
 def test_a_mask_that_stays_good_is_seen_to(tmp_path: Any) -> None:
-    def rows(change: float) -> list[dict[str, Any]]:
+    def prompts(change: float) -> list[dict[str, Any]]:
         return [
-            {"arm": "found then", "step": step, "searched": step == 1, "caption": c, "lowest": 0.5,
-             "recall": 0.9 + 0.001 * c + change * (step > 1)}
-            for step in range(4)
+            {"caption": c, "search": 1, "own": 0.9, "own_later": 0.9 + change + 0.001 * c, "other_later": 0.7}
             for c in range(3)
-        ]  # fmt: skip
+        ]
 
-    assert stays(results(recalls=rows(-0.01))).low > 0 > stays(results(recalls=rows(-0.2))).high
-    table = recall_table(results(recalls=rows(-0.1)), Figures(folder=tmp_path, name="adaspa"))
-    assert table.splitlines()[-1] == "| found then | 0.901 | 0.500 | 0.801 | 0.500 | 0.801 | 0.500 |"
+    assert stays(results(prompts=prompts(-0.01))).low > 0 > stays(results(prompts=prompts(-0.2))).high
+    assert against_another_prompt(results(prompts=prompts(-0.01))).mid == pytest.approx(0.191)
+    by_step = [{"arm": "found then", "step": s, "recall": 0.9 - s / 10, "lowest": 0.5} for s in range(4)]
+    table = recall_table(results(prompts=prompts(0), recalls=by_step), Figures(folder=tmp_path, name="adaspa"))
+    assert table.splitlines()[-1] == "| found then | 0.800 | 0.500 | 0.700 | 0.500 | 0.600 | 0.500 |"

@@ -65,7 +65,8 @@ def fixed_mask(rule: Rule, layout: Layout, block: int, sparsity: float, seed: in
 class FreshRefresh(RefreshMask):
     """A refresh by the lse of its own step, which takes a dense pass more; notes how far the kept lse agrees.
 
-    same   share of the blocks, by refresh, batch row and head, on which both masks agree
+    same   of each refresh (2 b h), among blocks without text: the share on which both masks agree, and of those kept by
+           the fresh lse the share that the kept lse keeps too
     """
 
     same: list[Tensor]
@@ -74,7 +75,10 @@ class FreshRefresh(RefreshMask):
         lse = attend(call, want_lse=True).lse
         assert lse is not None
         fresh, cached = (self.choice.blocks(call, x) for x in (lse, mem.get(LSE)))
-        self.same.append((fresh == cached).float().mean((2, 3)))
+        rest = ~open_blocks(call.layout_q.is_("text", fresh.device)[None], self.choice.block)[0]
+        ours, theirs = (mask[:, :, rest][..., rest] for mask in (fresh, cached))
+        common = (ours & theirs).sum((2, 3)) / ours.sum((2, 3))
+        self.same.append(torch.stack(((ours == theirs).float().mean((2, 3)), common)))
         return Pairs(mask=keep_blocks(fresh, self.choice.block, call, mem))
 
 

@@ -47,7 +47,7 @@ EXPERIMENT = Experiment(
 )
 
 
-@EXPERIMENT.part()
+@EXPERIMENT.part(tables=True)
 def recalls(bench: Bench[Settings]) -> Iterable[Row]:
     """Of masks at later steps."""
     about = bench.settings

@@ -93,7 +93,7 @@ def _rows(about: Drawn, arm: str, sparsity: float, made: np.ndarray, dense: np.n
 
 
 def recalls(pipe: Any, about: Drawn, steps: int, sparsity: float) -> Iterator[Row]:
-    """A row for each caption, step and mask: the mean over heads of its recall in a dense run, and the lowest head's.
+    """Recall in a dense run, of three masks: rows of `recalls` by step, and rows of `prompts` by caption.
 
     found then      the mask of the step in which AdaSpa searches first
     another prompt  the mask found in that step for the next caption
@@ -101,15 +101,22 @@ def recalls(pipe: Any, about: Drawn, steps: int, sparsity: float) -> Iterator[Ro
     """
     keep = KeepMass(block=about.block, found={})
     draw(pipe, about, steps, WatchMass(keep))
-    search = AdaSpa(block=about.block).search_steps(steps)[0]
     mass = torch.stack([torch.stack(site) for site in keep.found.values()], 2).flatten(2, 3)  # (t b sites*heads Q K)
+    search = AdaSpa(block=about.block).search_steps(steps)[0]
     then = _mask(mass[search], about, sparsity)
-    for step, now in enumerate(mass):
-        arms = {"found then": then, "another prompt": then.roll(1, dims=0), "found now": _mask(now, about, sparsity)}
-        for arm, mask in arms.items():
-            for caption, heads in enumerate(recall(now, mask)):
-                found = {"recall": heads.mean().item(), "lowest": heads.min().item()}
-                yield {"arm": arm, "step": step, "searched": step == search, "caption": caption} | found
+    found = {
+        "found then": torch.stack([recall(now, then) for now in mass]),
+        "another prompt": torch.stack([recall(now, then.roll(1, dims=0)) for now in mass]),
+        "found now": torch.stack([recall(now, _mask(now, about, sparsity)) for now in mass]),
+    }  # (t b sites*heads)
+    for arm, values in found.items():
+        for step, heads in enumerate(values):
+            mean, lowest = heads.mean().item(), heads.amin(1).mean().item()
+            yield {"table": "recalls", "arm": arm, "step": step, "recall": mean, "lowest": lowest}
+    for caption in range(about.captions):
+        own, other = (found[arm][:, caption].mean(1) for arm in ("found then", "another prompt"))
+        later = {"own_later": own[search + 1 :].mean().item(), "other_later": other[search + 1 :].mean().item()}
+        yield {"table": "prompts", "caption": caption, "search": search, "own": own[search].item()} | later
 
 
 def _mask(mass: Tensor, about: Drawn, sparsity: float) -> Tensor:
@@ -119,15 +126,16 @@ def _mask(mass: Tensor, about: Drawn, sparsity: float) -> Tensor:
 
 
 def refreshes(pipe: Any, about: Drawn, steps: int, sparsity: float) -> Iterator[Row]:
-    """A row for each caption: on how many blocks the masks by kept and by fresh lse agree, and both runs' fidelity."""
+    """A row for each caption: how far the masks by kept and by fresh lse agree, and the runs' fidelity."""
     same: list[Tensor] = []
     dense, _ = draw(pipe, about, steps)
     cached, _ = draw(pipe, about, steps, AdaSpa(sparsity=sparsity, block=about.block))
     fresh, _ = draw(pipe, about, steps, FreshLse(sparsity=sparsity, block=about.block, same=same))
     again, _ = draw(pipe, about, steps, AdaSpa(sparsity=sparsity, block=about.block, lse_cache=False))
-    share = torch.stack(same).mean((0, 2))  # over sites and heads
+    shares = torch.stack(same).mean((0, 3))  # over sites and heads: (2 b)
     for caption in range(about.captions):
-        found = {"caption": caption, "agreement": share[caption].item()}
+        agreement, common = shares[:, caption].tolist()
+        found = {"caption": caption, "agreement": agreement, "common": common}
         for name, made in (("cached", cached), ("fresh", fresh), ("dense", again)):
             found[f"psnr_{name}"] = fidelity(made[caption][None], dense[caption][None]).psnr
         yield found

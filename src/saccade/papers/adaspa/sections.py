@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from saccade.experiments import Claim, Figures, Lines, Note, Results, Verdicts
 from saccade.experiments.claims import Measure, margin
@@ -14,28 +13,14 @@ AGREES = 0.95  # of the blocks
 NEGLIGIBLE = 0.5  # dB
 
 
-def later(results: Results, arm: str) -> dict[Any, float]:
-    """Mean recall over the steps after the search, by caption."""
-    search = next(row["step"] for row in results.rows("recalls") if row["searched"])
-    rows = [row for row in results.rows("recalls", arm=arm) if row["step"] > search]
-    return {caption: _mean([r["recall"] for r in rows if r["caption"] == caption]) for caption in _captions(rows)}
-
-
-def at_search(results: Results) -> dict[Any, float]:
-    """Recall of the mask in the step that found it, by caption."""
-    return results.by("recalls.recall", "caption", arm="found then", searched=True)
-
-
 def against_another_prompt(results: Results) -> Interval:
     """How much more a prompt's own mask holds in later steps."""
-    own, other = later(results, "found then"), later(results, "another prompt")
-    return t_interval([own[caption] - other[caption] for caption in own])
+    return t_interval([row["own_later"] - row["other_later"] for row in results.rows("prompts")])
 
 
 def stays(results: Results) -> Interval:
     """How far its change of recall is within what counts as none."""
-    found, own = at_search(results), later(results, "found then")
-    return margin(t_interval([own[caption] - found[caption] for caption in own]), STAYS)
+    return margin(t_interval([row["own_later"] - row["own"] for row in results.rows("prompts")]), STAYS)
 
 
 def closer(arm: str, *, than: str) -> Measure:
@@ -95,16 +80,15 @@ CLAIMS = (
 
 
 def recall_table(results: Results, figures: Figures) -> str:
-    """Means over captions and heads, and the mean over captions of the lowest head's."""
-    search = next(row["step"] for row in results.rows("recalls") if row["searched"])
-    last = max(row["step"] for row in results.rows("recalls"))
-    rows = []
-    for arm in results.distinct("recalls.arm"):
-        found = [results.rows("recalls", arm=arm, step=step) for step in (search, search + 1, last)]
-        cells = [f"{_mean([row[name] for row in rows]):.3f}" for rows in found for name in ("recall", "lowest")]
-        rows.append([arm, *cells])
-    heads = [f"{at}{of}" for at in ("when found", "next step", "last step") for of in ("", ", lowest head")]
-    return markdown_table(["mask", *heads], rows)
+    """Means over captions: of all heads, and of the lowest head."""
+    search = results.rows("prompts")[0]["search"]
+    steps = {"when found": search, "next step": search + 1, "last step": max(results.distinct("recalls.step"))}
+    rows = [
+        [arm, *(f"{results.rows('recalls', arm=arm, step=step)[0][name]:.3f}"
+                for step in steps.values() for name in ("recall", "lowest"))]
+        for arm in results.distinct("recalls.arm")
+    ]  # fmt: skip
+    return markdown_table(["mask", *(f"{at}{of}" for at in steps for of in ("", ", lowest head"))], rows)
 
 
 @dataclass(frozen=True)
@@ -135,8 +119,8 @@ class Pictures:
 def refresh_table(results: Results, figures: Figures) -> str:
     """Agreement, and PSNR to dense by the lse that the refresh had; means over captions."""
     rows = results.rows("refreshes")
-    head = ["blocks on which both masks agree", "kept lse, dB", "fresh lse, dB", "dense refresh, dB"]
-    cells = [f"{_mean([row['agreement'] for row in rows]):.4f}"]
+    head = ["blocks on which both masks agree", "kept by both", "kept lse, dB", "fresh lse, dB", "dense refresh, dB"]
+    cells = [f"{_mean([row[name] for row in rows]):.3f}" for name in ("agreement", "common")]
     cells += [_interval([row[f"psnr_{name}"] for row in rows]) for name in ("cached", "fresh", "dense")]
     return markdown_table(head, [cells])
 
@@ -150,10 +134,6 @@ def _interval(values: Sequence[float]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _captions(rows: Sequence[Any]) -> list[Any]:
-    return list(dict.fromkeys(row["caption"] for row in rows))
 
 
 SECTIONS = {
