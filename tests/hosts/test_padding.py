@@ -11,6 +11,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.catalogue import systems
 from saccade.core.rows import Rows
 from saccade.core.site import at
+from saccade.papers.adaspa import AdaSpa
 from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
@@ -32,6 +33,7 @@ PICTURES = {  # grids that pooled keys divide
 TIMES = (0.75, 0.5, 0.25)
 LENGTHS = (5, 2)  # of the captions in a batch of two rows, padded to 6
 ARMS: dict[str, tuple[Any, ...]] = {
+    "adaspa": (AdaSpa(sparsity=0.7, block=4, searches=(0.2, 0.9)),),
     "clear": (Clear(radius=1.5), Clear(radius=1.5, pool=2), Clear(radius=2.0, ntk=4.0)),
     "dense": tuple(Dense(kernel=kernel) for kernel in ("reference", "sdpa")),
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
@@ -82,7 +84,7 @@ def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...
     together = walk(model, inputs, *stack)
     for row, length in enumerate(LENGTHS):
         alone = {k: v[row : row + 1] if isinstance(v, Tensor | list) else v for k, v in inputs.items()}
-        if not any(isinstance(s, SparseD) or isinstance(getattr(s, "prior", None), Alibi) for s in stack):
+        if not any(isinstance(s, SparseD | AdaSpa) or isinstance(getattr(s, "prior", None), Alibi) for s in stack):
             alone |= {k: alone[k][:, :length] for k in ("encoder_hidden_states", HOSTS[name])}
         torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Block scores are what two softmaxes over the whole map give, and no whole map is ever held."""
+"""Block scores are what softmaxes over the whole map give, or an lse of elsewhere, and no whole map is ever held."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,8 @@ from saccade.core.call import plain_call
 from saccade.core.layout import Layout
 from saccade.core.masks import KeyPadding
 from saccade.core.places import Disc
-from saccade.ops.block_scores import block_scores
+from saccade.ops import attend
+from saccade.ops.block_scores import block_mass, block_scores
 
 GRID = (1, 3, 5)
 LAYOUT = Layout.joint(text=4, grid=GRID)
@@ -154,6 +155,70 @@ def test_scores_keep_to_their_room_and_do_not_depend_on_it(
     torch.testing.assert_close(scores.apart, usual.apart, atol=1e-15, rtol=0)
     rows = max(room, 2 * heads) if masked else room  # a map is added to all heads at once
     assert 0 < largest.numel <= max(rows * n, q.numel())
+
+
+def mass_by_hand(scores: Tensor, lse: Tensor, block: int) -> Tensor:
+    """(b h Q K) of exp(scores - lse), from the whole map."""
+    short = -scores.shape[-1] % block
+    p = torch.nn.functional.pad((scores - lse[..., None]).exp(), (0, short, 0, short))
+    return p.unflatten(3, (-1, block)).unflatten(2, (-1, block)).sum((3, 5))
+
+
+@given(n=st.integers(1, 23), block=st.integers(1, 9), moved=st.floats(-3, 3), seed=st.integers(0, 99))
+def test_mass_by_an_lse_of_elsewhere(n: int, block: int, moved: float, seed: int) -> None:
+    q, k, v = operands(n, seed=seed)
+    scores = q @ k.mT / 2
+    for lse in (scores.logsumexp(-1), scores.logsumexp(-1) + moved * torch.randn(2, 3, n, dtype=torch.float64)):
+        mass = block_mass(plain_call(q, k, v), lse, block)
+        torch.testing.assert_close(mass, mass_by_hand(scores, lse, block), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mass_by_the_calls_own_lse_sums_to_the_rows(dtype: torch.dtype) -> None:
+    call = plain_call(*operands(45, dtype=dtype))
+    lse = attend(call, want_lse=True).lse
+    assert lse is not None and lse.dtype == torch.float32
+    rows = torch.tensor([8.0] * 5 + [5.0])
+    slack = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(block_mass(call, lse, 8).sum(-1), rows.expand(2, 3, 6), atol=slack, rtol=0)
+
+
+def test_mass_has_the_calls_masks_padding_and_biases() -> None:
+    q, k, v = operands(LAYOUT.n)
+    keep = torch.arange(19) >= torch.tensor([[3], [0]])
+    bias = DenseBias(torch.randn(2, 1, 19, 19).double()) + PerKey(torch.randn(2, 1, 19).double())
+    logits = (q @ k.mT / 2 + bias.materialize(19, 19)).masked_fill(~Disc(1.5).materialize(LAYOUT, LAYOUT), -torch.inf)
+    logits = logits.masked_fill(~keep[:, None, None], -torch.inf)
+    lse = torch.randn(2, 3, 19, dtype=torch.float64)
+    mass = block_mass(plain_call(q, k, v, layout=LAYOUT, bias=bias, mask=Disc(1.5) & KeyPadding(keep)), lse, 5)
+    expected = mass_by_hand(logits.masked_fill(~keep[:, None, :, None], -torch.inf), lse, 5)
+    torch.testing.assert_close(mass, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_mass_of_a_few_queries_stands_for_their_block() -> None:
+    shared = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(6, 2)[:, :, :21]
+    call = plain_call(shared, shared, shared)
+    lse = attend(call, want_lse=True).lse
+    assert lse is not None
+    torch.testing.assert_close(block_mass(call, lse, 6, queries=1), block_mass(call, lse, 6), atol=1e-5, rtol=1e-5)
+
+
+def test_mass_far_above_an_lse_stays_finite() -> None:
+    q, k, v = operands(12, dtype=torch.float32)
+    assert block_mass(plain_call(q, k, v), torch.full((2, 3, 12), -300.0), 4).isfinite().all()
+
+
+def test_mass_keeps_to_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, block = 96, 16
+    call = plain_call(*operands(n))
+    lse = torch.randn(2, 3, n, dtype=torch.float64)
+    usual = block_mass(call, lse, block)
+    monkeypatch.setattr("saccade.ops.block_scores.ROOM", dict.fromkeys(("cpu", "cuda"), 4 * n * 8))
+    monkeypatch.setattr("saccade.ops.block_scores.KEYS", 32)
+    with Largest() as largest:
+        mass = block_mass(call, lse, block)
+    torch.testing.assert_close(mass, usual, atol=1e-12, rtol=1e-12)
+    assert 0 < largest.numel <= max(4 * n, call.q.numel())
 
 
 class Largest(TorchDispatchMode):

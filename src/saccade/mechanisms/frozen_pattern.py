@@ -20,14 +20,13 @@ from saccade.ops.split_mask import MaskParts
 BLOCKS, TOKENS, DENSITY = "blocks", "tokens", "density"  # keys in memory
 
 
-def keep_blocks(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, mem: Memory) -> None:
-    """Put a pattern found in this call, for `FrozenPattern` to read at later steps."""
+def keep_blocks(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, mem: Memory) -> Mask | None:
+    """Put a pattern found in this call, for `FrozenPattern` to read at later steps; its mask, for use in this one."""
     n = call.layout_q.n
     mem.put(BLOCKS, blocks)
     mem.put(TOKENS, n)
     mem.put(DENSITY, share_open(blocks, block, n))
-    if not torch.compiler.is_compiling():
-        lowered(blocks, block, call, mem)
+    return _as_mask(blocks, block, call, mem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +39,22 @@ class FrozenPattern(Mechanism):
     def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:
         """The stored pattern as a mask; raises StateError for one found on other blocks."""
         blocks, tokens, n = mem.get(BLOCKS), mem.get(TOKENS), call.layout_q.n
-        if tokens != n or len(blocks) != len(call.q):
+        if tokens != n or len(blocks) != len(call.q) or blocks.shape[1] not in (1, call.q.shape[1]):
             raise StateError(
-                f"{mem.owner} found its pattern on {len(blocks)} x {tokens} tokens, this call has "
-                f"{len(call.q)} x {n}; begin a new generation at step 0, which clears it"
+                f"{mem.owner} found its pattern on {len(blocks)} x {tokens} tokens and {blocks.shape[1]} heads, this "
+                f"call has {len(call.q)} x {n} and {call.q.shape[1]}; begin a new generation at step 0, which clears it"
             )
-        if torch.compiler.is_compiling():
-            return Pairs(mask=BlockGrid(blocks, self.block, n))
-        return Pairs(mask=lowered(blocks, self.block, call, mem))
+        return Pairs(mask=_as_mask(blocks, self.block, call, mem))
 
     def density(self, mem: Memory) -> Float[Tensor, ""] | None:
         return mem.get(DENSITY) if mem.has(DENSITY) else None
+
+
+def _as_mask(blocks: Bool[Tensor, "b h Q K"], block: int, call: AttentionCall, mem: Memory) -> Mask | None:
+    """Kept ready for kernels, outside a graph."""
+    if torch.compiler.is_compiling():
+        return BlockGrid(blocks, block, call.layout_q.n)
+    return lowered(blocks, block, call, mem)
 
 
 def refuse_other_keys(call: AttentionCall) -> None:

@@ -3,6 +3,7 @@
 Some queries at a time, as many as `ROOM` has bytes for: their probabilities, in float32, are summed by key block. A
 second softmax over some of the key blocks alone shares its exponentials with the first; every part has a shift of its
 own, so neither underflows. A few queries of each block, spread evenly, stand for all where the scores must cost little.
+`block_mass` measures the same by an lse that is given, such as one of an earlier step, in one pass over the scores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ SIDE = 128  # queries of one head multiplied at once, before another head's are
 KEYS = 4096  # keys they are multiplied by at once
 SHUT = -1e4  # a bias at or below it closes a key, as hosts write padding
 LOW = -1e30  # the least shift of a softmax, so that a row without keys stays zero
+FAR = 64.0  # how far scores may lie above an lse that is given before their exp is cut, so that no sum is infinite
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +65,37 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
     is returned.
     Raises ValueError below 1 query.
     """
+    sums = _by_block(call, block, apart, queries) / block
+    return BlockScores(sums[0], sums[1], open_blocks(unpadded(call), block))
+
+
+@torch.no_grad()
+def block_mass(
+    call: AttentionCall, lse: Float[Tensor, "b h n"], block: int, queries: int | None = None
+) -> Float[Tensor, "b h Q K"]:
+    """Sums of exp(score - lse of the query) over each pair of blocks, by the lse that is given.
+
+    By the call's own lse each row of blocks sums to the number of real queries in it; by that of other operands it need
+    not. Padding, short blocks, masks, biases, `queries` and cost are those of `block_scores`.
+    Raises ValueError below 1 query.
+    """
+    apart = [False] * -(-call.q.shape[2] // block)
+    return _by_block(call, block, apart, queries, lse)[0] * block
+
+
+def _by_block(
+    call: AttentionCall,
+    block: int,
+    apart: Sequence[bool],
+    queries: int | None,
+    lse: Float[Tensor, "b h n"] | None = None,
+) -> Float[Tensor, "2 b h Q K"] | Float[Tensor, "1 b h Q K"]:
+    """Sums over key blocks, means over the queries of a block: over all keys and, without an lse, those set apart."""
     if queries is not None and queries < 1:
         raise ValueError(f"queries={queries} must be at least 1 of each block; None scores all")
     b, h, n = call.q.shape[:3]
     folded, seen = operands(call), split_mask(call)
-    keep = _keep(call, seen, n)
+    keep = unpadded(call)
     keys = _laid_out(folded, keep, h, block, apart)
     counted = keep.to(keys.shut.dtype).expand(b, n).repeat_interleave(h, 0)
     q = folded.q.flatten(0, 1)
@@ -75,12 +103,14 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
     places, weight = _scored(n, block, queries, counted)
     masked = seen.fixed is not None or seen.loose is not None or has_dense(call.bias)
     step = _step(len(q), places.shape[1], keys, block, masked)
+    logs = None if lse is None else lse.to(counted.dtype).flatten(0, 1)
 
-    def rows(at: Int[Tensor, "r s"], weight: Float[Tensor, "r s"]) -> Float[Tensor, "2 g r K"]:
+    def rows(at: Int[Tensor, "r s"], weight: Float[Tensor, "r s"]) -> Float[Tensor, "p g r K"]:
         flat = at.flatten()
         added = _added(call, seen, folded, flat, keys, block)
         counts = (counted[:, flat] * weight.flatten()).unflatten(1, at.shape)
-        return _rows(q[:, flat], counts, keys, shut, added, folded.scale, block, step.heads)
+        given = None if logs is None else logs[:, flat].unflatten(1, at.shape)
+        return _rows(q[:, flat], counts, given, keys, shut, added, folded.scale, block, step.heads)
 
     pieces = [
         sum(map(rows, at.split(step.queries, dim=1), part.split(step.queries, dim=1)))
@@ -88,8 +118,22 @@ def block_scores(call: AttentionCall, block: int, apart: Sequence[bool], queries
     ]
     back = constant(_inverse(keys.order), q.device)
     sums = torch.cat([torch.as_tensor(piece) for piece in pieces], dim=2)[..., back].unflatten(1, (b, h))
-    sums = sums / (places.shape[1] * block)  # (2 b h Q K)
-    return BlockScores(sums[0], sums[1], _open(keep, block))
+    return sums / places.shape[1]
+
+
+def unpadded(call: AttentionCall) -> Bool[Tensor, "#b n"]:
+    """Which of the queries' own tokens are not padding, by a mask or by a bias that closes keys."""
+    keep, n = split_mask(call).keep, call.q.shape[2]
+    keep = torch.ones(1, n, dtype=torch.bool, device=call.q.device) if keep is None else keep[:, :n]
+    for bias in terms(call.bias):
+        if isinstance(bias, PerKey):
+            keep = keep & (bias.values[:, :, :n] > SHUT).any(1)
+    return keep
+
+
+def open_blocks(keep: Bool[Tensor, "#b n"], block: int) -> Bool[Tensor, "#b K"]:
+    """Blocks with one of these tokens."""
+    return torch.nn.functional.pad(keep, (0, -keep.shape[1] % block)).unflatten(1, (-1, block)).any(-1)
 
 
 def _scored(n: int, block: int, queries: int | None, like: Tensor) -> tuple[Int[Tensor, "Q s"], Float[Tensor, "Q s"]]:
@@ -124,10 +168,10 @@ def _step(heads: int, queries: int, keys: _Keys, block: int, masked: bool) -> _S
 
 
 def _rows(
-    q: Float[Tensor, "g rs w"], counted: Float[Tensor, "g r s"], keys: _Keys, shut: Float[Tensor, "g m"] | None,
-    added: Float[Tensor, "g rs m"] | None, scale: float, block: int, heads: int,
-) -> Float[Tensor, "2 g r K"]:  # fmt: skip
-    """The sums of r query blocks, over all keys and over those set apart, some heads at a time."""
+    q: Float[Tensor, "g rs w"], counted: Float[Tensor, "g r s"], given: Float[Tensor, "g r s"] | None, keys: _Keys,
+    shut: Float[Tensor, "g m"] | None, added: Float[Tensor, "g rs m"] | None, scale: float, block: int, heads: int,
+) -> Float[Tensor, "p g r K"]:  # fmt: skip
+    """The sums of r query blocks, some heads at a time; see `_sums`."""
     half = q.dtype != counted.dtype  # scaled where no bits are lost
     q = q if half else q * scale
     pieces: list[Tensor] = []
@@ -140,14 +184,18 @@ def _rows(
                 s = s if term is None else s.add_(term)
             return s.unflatten(1, counted.shape[1:])
 
-        pieces.append(_sums(scores, counted[at], keys, block))
+        pieces.append(_sums(scores, counted[at], None if given is None else given[at], keys, block))
     return torch.cat(pieces, dim=1)
 
 
 def _sums(
-    scores: Callable[[slice], Tensor], counted: Float[Tensor, "g r s"], keys: _Keys, block: int
-) -> Float[Tensor, "2 g r K"]:
-    """Part by part exp(s - shift) in place, summed by key block; then both softmaxes as weights of the queries."""
+    scores: Callable[[slice], Tensor], counted: Float[Tensor, "g r s"], given: Float[Tensor, "g r s"] | None,
+    keys: _Keys, block: int,
+) -> Float[Tensor, "p g r K"]:  # fmt: skip
+    """Part by part exp(s - shift) in place, summed by key block; then what is sought, by weights of the queries.
+
+    It is the softmax over all keys and that over those set apart, or exp(s - lse) by the lse that is given.
+    """
     step, split, end = _chunk(block), keys.first * block, keys.k.shape[1]
     parts = [*_slices(0, split, step), *_slices(split, end, step)]
     tops: list[Tensor] = []
@@ -156,19 +204,25 @@ def _sums(
         s = scores(part)
         tops.append(s.amax(-1).clamp_(min=LOW))
         inside.append(s.sub_(tops[-1][..., None]).exp_().unflatten(-1, (-1, block)).sum(-1))
+    if given is not None:
+        return _weighted(tops, inside, given, counted, most=FAR)[None]
     logs = torch.stack([top + mass.sum(-1).log() for top, mass in zip(tops, inside, strict=True)])
-    whole = _weighted(tops, inside, logs, counted, 0)
-    return torch.stack((whole, _weighted(tops, inside, logs, counted, -(-keys.first * block // step))))
+    whole = _weighted(tops, inside, _total(logs), counted)
+    first = -(-keys.first * block // step)
+    apart = whole * 0 if first == len(tops) else _weighted(tops, inside, _total(logs[first:]), counted, first)
+    return torch.stack((whole, apart))
+
+
+def _total(logs: Float[Tensor, "p g r s"]) -> Float[Tensor, "g r s"]:
+    return logs.logsumexp(0).clamp(min=2 * LOW)
 
 
 def _weighted(
-    tops: list[Tensor], inside: list[Tensor], logs: Float[Tensor, "p g r s"], counted: Tensor, first: int
-) -> Float[Tensor, "g r K"]:
-    """Sums over queries of the softmax over the parts from number `first` on; zero in the parts before."""
-    if first == len(tops):
-        return torch.cat([mass.sum(-2) * 0 for mass in inside], dim=-1)
-    total = logs[first:].logsumexp(0).clamp(min=2 * LOW)
-    weights = [counted * (top - total).clamp(max=0).exp() * (at >= first) for at, top in enumerate(tops)]
+    tops: list[Tensor], inside: list[Tensor], lse: Float[Tensor, "g r s"], counted: Tensor, first: int = 0,
+    most: float = 0.0,
+) -> Float[Tensor, "g r K"]:  # fmt: skip
+    """Sums over queries of exp(s - lse) over the parts from number `first` on; zero in the parts before."""
+    weights = [counted * (top - lse).clamp(max=most).exp() * (at >= first) for at, top in enumerate(tops)]
     return torch.cat([(w[..., None, :] @ mass)[..., 0, :] for w, mass in zip(weights, inside, strict=True)], dim=-1)
 
 
@@ -200,15 +254,6 @@ def _all_open(call: AttentionCall, seen: MaskParts) -> bool:
     return seen.keep is None and not any(isinstance(bias, PerKey) for bias in terms(call.bias))
 
 
-def _keep(call: AttentionCall, seen: MaskParts, n: int) -> Bool[Tensor, "#b n"]:
-    """Tokens that are not padding, by a mask or by a bias that closes keys."""
-    keep = torch.ones(1, n, dtype=torch.bool, device=call.q.device) if seen.keep is None else seen.keep[:, :n]
-    for bias in terms(call.bias):
-        if isinstance(bias, PerKey):
-            keep = keep & (bias.values[:, :, :n] > SHUT).any(1)
-    return keep
-
-
 def _added(
     call: AttentionCall, seen: MaskParts, folded: Operands, at: Tensor, keys: _Keys, block: int
 ) -> Float[Tensor, "g s m"] | None:
@@ -230,10 +275,6 @@ def _allowed(call: AttentionCall, seen: MaskParts, at: Tensor) -> Bool[Tensor, "
         return seen.fixed.bound.token(at)
     whole = token_map(call, seen)
     return None if whole is None else whole[:, :, at]
-
-
-def _open(keep: Bool[Tensor, "#b n"], block: int) -> Bool[Tensor, "#b K"]:
-    return torch.nn.functional.pad(keep, (0, -keep.shape[1] % block)).unflatten(1, (-1, block)).any(-1)
 
 
 def _fine(q: Tensor) -> torch.dtype:

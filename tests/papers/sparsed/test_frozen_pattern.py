@@ -135,10 +135,14 @@ def test_what_cannot_be_frozen_is_refused() -> None:
     with pytest.raises(StateError, match=r"'sparsed' at 'call' \(main\) reads 'blocks' before any step put it"):
         REUSE.pairs(call, Memory("'sparsed' at 'call' (main)"))
     longer = made(20, layout=Layout.joint(text=5, grid=(1, 3, 5)))
-    with pytest.raises(StateError, match=r"found its pattern on 2 x 19 tokens, this call has 2 x 20; begin a new gen"):
+    with pytest.raises(
+        StateError, match=r"found its pattern on 2 x 19 tokens and 2 heads, this call has 2 x 20 and 2; begin a new"
+    ):
         REUSE.pairs(longer, found(call))
-    with pytest.raises(StateError, match=r"on 2 x 19 tokens, this call has 3 x 19"):
+    with pytest.raises(StateError, match=r"on 2 x 19 tokens and 2 heads, this call has 3 x 19"):
         REUSE.pairs(made(LAYOUT.n, batch=3, layout=LAYOUT), found(call))
+    with pytest.raises(StateError, match=r"and 2 heads, this call has 2 x 19 and 3; begin a new"):
+        REUSE.pairs(made(LAYOUT.n, heads=3, layout=LAYOUT), found(call))
     cached = plain_call(call.q[:, :, :2], call.k, call.v, layout_q=Layout.plain(2))
     with pytest.raises(ValueError, match=r"keys at site 'call' are text 19 and queries text 2; a frozen pattern"):
         found(cached)

@@ -260,5 +260,7 @@ def test_a_pattern_that_is_missing_or_of_another_prompt_is_an_error() -> None:
     walk(SparseD(block=4), lm(10, 6), [operands(16)] * 10, memory=memory)
     plan = make_plan({"sparsed": (FrozenPattern(block=4),)}, SITE, lm(12, 6), lm(12, 6), torch.device("cpu"))
     call = plain_call(*operands(18), layout=lm(12, 6), site=SITE)
-    with pytest.raises(StateError, match=r"2 x 16 tokens, this call has 2 x 18; begin a new generation at step 0"):
+    with pytest.raises(
+        StateError, match=r"2 x 16 tokens and 2 heads, this call has 2 x 18 and 2; begin a new generation at step 0"
+    ):
         run_plan(plan, call, {"sparsed": memory}, exact)

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.layout import Layout
 from saccade.ops.block_scores import BlockScores
+from saccade.ops.ranks import ranks
 from saccade.ops.remembered import constant
 
 Rule = Literal["official", "paper", "joint"]
@@ -94,11 +94,4 @@ def _best(
     """The best of the blocks `among`, as many as `count` says of their number, row by row of the batch."""
     counts = constant(tuple(count(n, keep) for n in range(scores.shape[3] + 1)), scores.device)
     wanted = counts[among.sum(-1)]  # (b|1)
-    return _rank(scores.masked_fill(~among[:, None, None], -1.0)) < wanted[:, None, None, None]
-
-
-def _rank(scores: Float[Tensor, "b h Q K"]) -> Int[Tensor, "b h Q K"]:
-    """0 for the largest of each row; the earlier one first where they tie."""
-    order = scores.argsort(dim=-1, descending=True, stable=True)
-    places = torch.arange(scores.shape[-1], device=scores.device).expand(order.shape)
-    return torch.empty_like(order).scatter_(-1, order, places)
+    return ranks(scores.masked_fill(~among[:, None, None], -1.0)) < wanted[:, None, None, None]
