@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saccade.core.call import plain_call
 from saccade.core.masks import KeyPadding
-from saccade.core.partial import Partial
+from saccade.core.partial import Partial, merge
 from saccade.ops.dispatch import attend
 
 BLOCK = 128  # queries that share one copy of a group's keys
@@ -52,14 +52,17 @@ def attend_chosen(
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Blocks of queries that attend to the same group: keys (l), the query rows (B s) of all heads, their key heads.
+    """Blocks of queries that attend to the same group.
 
-    `real` (B s) is false where a block is filled up.
+    keys    of the group
+    rows    of the queries, numbered over batch rows and heads; a block is filled up with its last
+    into    where their results go: each row once, and what fills up to a row of its own after all others
+    heads   of the keys, numbered over batch rows
     """
 
     keys: Int[Tensor, " l"]
-    rows: Int[Tensor, "B s"]
-    real: Bool[Tensor, "B s"]
+    rows: Int[Tensor, " q"]
+    into: Int[Tensor, " q"]
     heads: Int[Tensor, " B"]
 
 
@@ -70,12 +73,14 @@ def _work(chosen: Tensor, order: Tensor, sizes: list[int], width: int, ratio: in
     counts = (found // n).bincount(minlength=groups * b * h).view(groups, b * h)
     ends = counts.sum(1).cumsum(0).tolist()
     for group, keys in enumerate(order.split(sizes)):
-        rows = found[ends[group - 1] if group else 0 : ends[group]] % (b * h * n)
+        listed = found[ends[group - 1] if group else 0 : ends[group]] % (b * h * n)
         places, real, heads = _in_blocks(counts[group])
+        rows = listed.index_select(0, places.flatten()).view(places.shape)
+        into = torch.where(real, rows, b * h * n)
         piece = max(ROOM // (len(keys) * width), 1)
-        for at, true, head in zip(places.split(piece), real.split(piece), heads.split(piece), strict=True):
+        for at, to, head in zip(rows.split(piece), into.split(piece), heads.split(piece), strict=True):
             if len(at):
-                yield Work(keys, rows[at], true, head // ratio)
+                yield Work(keys, at.flatten(), to.flatten(), head // ratio)
 
 
 def _in_blocks(counts: Int[Tensor, " r"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,9 +102,19 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
+def _queries(x: Tensor, work: Work) -> Float[Tensor, "B s d"]:
+    """The rows of each block."""
+    return x.index_select(0, work.rows).unflatten(0, (-1, BLOCK))
+
+
 def _keys(x: Tensor, work: Work) -> Float[Tensor, "B l d"]:
     """The group's keys or values, for each block those of its head."""
-    return x.index_select(2, work.keys).flatten(0, 1)[work.heads]
+    return x.index_select(2, work.keys).flatten(0, 1).index_select(0, work.heads)
+
+
+def _real(work: Work) -> Bool[Tensor, "B s 1"]:
+    """What does not merely fill up."""
+    return (work.rows == work.into).view(-1, BLOCK, 1)
 
 
 def _open(keep: Tensor | None, work: Work, heads: int) -> Bool[Tensor, "B l"] | None:
@@ -117,25 +132,25 @@ def _open(keep: Tensor | None, work: Work, heads: int) -> Bool[Tensor, "B l"] | 
 def _chosen_keys(
     q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, order: Tensor, sizes: list[int], scale: float, keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    out = torch.zeros(q.shape[:3].numel(), v.shape[-1], dtype=_fine(q), device=q.device)
+    out = torch.zeros(q.shape[:3].numel() + 1, v.shape[-1], dtype=_fine(q), device=q.device)
     lse = torch.full((len(out),), -torch.inf, dtype=_fine(q), device=q.device)
     queries = _rows(q)
     for work in _work(chosen, order, sizes, q.shape[-1] + v.shape[-1], q.shape[1] // k.shape[1]):
-        found = _attended(queries[work.rows], _keys(k, work), _keys(v, work), scale, _open(keep, work, k.shape[1]))
-        rows = work.rows[work.real]  # each at most once, so that nothing is written twice
-        own, more = lse[rows], found[1][work.real].to(lse.dtype)
-        both = torch.logaddexp(own, more)
-        shares = [torch.where(both == -torch.inf, 0.0, (x - both).exp())[:, None] for x in (own, more)]
-        out[rows] = out[rows] * shares[0] + found[0][work.real] * shares[1]
-        lse[rows] = both
-    return out.view(*q.shape[:3], -1), lse.view(q.shape[:3])
+        blocks = _queries(queries, work), _keys(k, work), _keys(v, work)
+        more = _attended(*blocks, scale, _open(keep, work, k.shape[1]))
+        both = merge(Partial(out.index_select(0, work.rows), lse.index_select(0, work.rows)), more)
+        out.index_copy_(0, work.into, both.out)
+        assert both.lse is not None
+        lse.index_copy_(0, work.into, both.lse)
+    return out[:-1].view(*q.shape[:3], -1), lse[:-1].view(q.shape[:3])
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, scale: float, open_: Tensor | None) -> tuple[Tensor, Tensor]:
+def _attended(q: Tensor, k: Tensor, v: Tensor, scale: float, open_: Tensor | None) -> Partial:
+    """Dense attention of each block, row by row."""
     mask = None if open_ is None else KeyPadding(open_)
     found = attend(plain_call(q[:, None], k[:, None], v[:, None], scale=scale, mask=mask), want_lse=True)
     assert found.lse is not None
-    return found.out[:, 0], found.lse[:, 0]
+    return Partial(found.out.flatten(0, 2).to(_fine(q)), found.lse.flatten().to(_fine(q)))
 
 
 @_chosen_keys.register_fake
@@ -157,16 +172,16 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dS = P (dO V^T + d_lse - rowsum(dO O)), P by the merged lse."""
     dq, dk, dv = (torch.zeros_like(x, dtype=_fine(x), memory_format=torch.contiguous_format) for x in (q, k, v))
-    shift = (d_lse - (d_out * out).sum(-1)).flatten()
-    queries, outs, masses = _rows(q), _rows(d_out), lse.flatten()
+    shift = (d_lse - (d_out * out).sum(-1)).reshape(-1, 1)
+    queries, outs, masses = _rows(q), _rows(d_out), lse.reshape(-1, 1)
     for work in _work(chosen, order, sizes, q.shape[-1] + v.shape[-1], q.shape[1] // k.shape[1]):
-        rows, keys, values = work.rows, _keys(k, work).to(dk.dtype), _keys(v, work).to(dv.dtype)
-        own, up = queries[rows].to(dq.dtype), outs[rows]
-        shares = (own @ keys.mT * scale - masses[rows][..., None]).exp() * work.real[..., None]
+        keys, values = _keys(k, work).to(dk.dtype), _keys(v, work).to(dv.dtype)
+        own, up = _queries(queries, work).to(dq.dtype), _queries(outs, work)
+        shares = (own @ keys.mT * scale - _queries(masses, work)).exp() * _real(work)
         if (open_ := _open(keep, work, k.shape[1])) is not None:
             shares = torch.where(open_[:, None], shares, 0.0)  # a query without a key has lse -inf
-        scores = shares * (up @ values.mT + shift[rows][..., None]) * scale
-        _rows(dq).index_add_(0, rows.flatten(), (scores @ keys).flatten(0, 1))
+        scores = shares * (up @ values.mT + _queries(shift, work)) * scale
+        _rows(dq).index_add_(0, work.rows, (scores @ keys).flatten(0, 1))
         for whole, part in ((dk, scores.mT @ own), (dv, shares.mT @ up)):
             by_head = part.new_zeros(whole.shape[:2].numel(), *part.shape[1:]).index_add_(0, work.heads, part)
             whole.index_add_(2, work.keys, by_head.view(*whole.shape[:2], *part.shape[1:]))
