@@ -40,7 +40,7 @@ def gradients(out: Tensor, lse: Tensor, inputs: list[Tensor]) -> tuple[Tensor, .
     return torch.autograd.grad(loss, inputs)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     b=st.integers(1, 2), hk=st.integers(1, 2), ratio=st.integers(1, 2), n=st.integers(1, 23),
     sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5), rest=st.integers(0, 3), share=st.floats(0, 1),

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,6 +22,7 @@ from saccade.core.places import Disc
 from saccade.core.site import Site, at
 from saccade.core.stack import make_plan, run_plan
 from saccade.core.state import Memory
+from saccade.ops import chosen_keys
 from saccade.ops.parts import attend_parts
 from saccade.papers.vmoba import VMoBA, chosen_chunks
 from saccade.papers.vmoba.system import PRESETS
@@ -31,7 +30,7 @@ from tests.papers.vmoba import reference
 
 GRID = (3, 4, 6)
 VIDEO = Layout.image_only(GRID)
-BLOCKS = {"frames": 0.8, "tile": (2, 3), "box": (1, 2, 3)}
+BLOCKS = {"frames": 0.8, "tile": (2, 3), "box": (3, 2, 2)}
 GOLDENS = Path(__file__).resolve().parents[2] / "goldens" / "vmoba"
 both_ways = pytest.mark.parametrize("short", [10**9, 0], ids=["one softmax", "two branches"])
 every_kind = pytest.mark.parametrize("kind", BLOCKS)
@@ -91,9 +90,15 @@ def gradients(out: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad((out.double() * up).sum(), inputs)
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen_keys, "BLOCK", 8)
+
+
 @both_ways
-@every_kind
-@pytest.mark.parametrize("scope", ["head_global", "query_head", "block", "overall"])
+@pytest.mark.parametrize(
+    ("scope", "kind"), [("head_global", "tile"), ("query_head", "frames"), ("block", "box"), ("overall", "tile")]
+)
 @pytest.mark.parametrize("select", ["threshold", "topk", "free"])
 def test_equals_one_masked_softmax_with_its_gradients(
     select: Any, scope: Any, kind: str, short: int, monkeypatch: pytest.MonkeyPatch
@@ -116,26 +121,25 @@ def test_equals_one_masked_softmax_with_its_gradients(
 
 
 @both_ways
-@settings(max_examples=10)
-@given(text_first=st.booleans(), padded=st.integers(0, 4), biased=st.booleans(), hk=st.integers(1, 2))
+@pytest.mark.parametrize(
+    ("text_first", "padded", "biased", "hk"), [(True, 0, False, 1), (False, 3, True, 2), (True, 4, True, 1)]
+)
 def test_text_padding_biases_and_shared_keys(
-    text_first: bool, padded: int, biased: bool, hk: int, short: int
+    text_first: bool, padded: int, biased: bool, hk: int, short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(chosen_chunks, "SHORT", short)
     layout = Layout.joint(text=5, grid=GRID, text_first=text_first)
     q, k, v = inputs = operands(layout.n, hk=hk)
     keep = torch.ones(2, layout.n, dtype=torch.bool)
     keep[0, layout.span("text")] = torch.arange(5) >= padded
     phi = [torch.randn(1, 2, layout.n, 2, dtype=torch.float64) for _ in range(2)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chosen_chunks, "SHORT", short)
-        system = VMoBA(tile=(2, 3), tau=0.3)
-        out = run(system, q, k, v, layout, mask=KeyPadding(keep), bias=LowRank(*phi) if biased else None).total
-        ours = gradients(out, inputs)
+    system = VMoBA(tile=(2, 3), tau=0.3)
+    out = run(system, q, k, v, layout, mask=KeyPadding(keep), bias=LowRank(*phi) if biased else None).total
     mask = allowed(system, q, k, "tile", layout) & keep[:, None, None]
     scores = q @ k.mT * 6**-0.5 + (phi[0] @ phi[1].mT if biased else 0)
     expected = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v
     torch.testing.assert_close(out, expected, atol=1e-10, rtol=0)
-    for a, e in zip(ours, gradients(expected, inputs), strict=True):
+    for a, e in zip(gradients(out, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(a, e, atol=1e-10, rtol=0)
 
 
@@ -211,7 +215,7 @@ def test_a_batch_of_two_equals_two_runs(scope: Any, short: int, monkeypatch: pyt
 
 def test_it_does_not_depend_on_the_size_of_q() -> None:
     q, k, v = operands(72)
-    system = VMoBA(box=(1, 2, 3))
+    system = VMoBA(box=(3, 2, 2))
     heads = torch.tensor([0.25, 8.0]).view(1, 2, 1, 1)
     assert torch.equal(allowed(system, q, k, "box"), allowed(system, q * heads, k, "box"))
     scaled = run(system, q * heads, k / heads, v).total  # gates are products, so keys may be scaled back
