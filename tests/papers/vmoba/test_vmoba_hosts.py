@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.clock import Clock
-from saccade.core.masks import KeyPadding, Table
+from saccade.core.layout import Layout
+from saccade.core.masks import Table
 from saccade.core.mechanism import Mechanism, Pairs, PlanItem
 from saccade.core.site import Site, at
 from saccade.core.state import Memory
@@ -152,7 +153,7 @@ def test_rows_of_guidance_are_independent(name: str, short: int, monkeypatch: py
     torch.testing.assert_close(run(model, inputs, SYSTEMS[name]), alone, atol=1e-5, rtol=1e-4)
 
 
-def trained(model: nn.Module, inputs: dict[str, Any], steps: int = 1) -> list[Tensor]:
+def trained(model: nn.Module, inputs: dict[str, Any], steps: int = 2) -> list[Tensor]:
     """The parameters after some steps."""
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-2)
     for _ in range(steps):
@@ -169,38 +170,34 @@ def test_training_with_gradient_checkpointing_is_training(
     name: str, short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chosen_chunks, "SHORT", short)
-    after = []
-    for system in (SYSTEMS[name], HandMade(SYSTEMS[name])):
-        for checkpointed in (False, True):
-            model, inputs = BY_NAME[name].build()
-            before = {key: x.clone() for key, x in model.state_dict().items()}
-            if checkpointed:
-                model.enable_gradient_checkpointing()
-            model.train()
-            with attach(model, system):
-                after.append(trained(model, inputs))
-                assert model.state_dict().keys() == before.keys()  # no new parameters
+    system, after = SYSTEMS[name], list[list[Tensor]]()
+    for attached, checkpointed in ((system, False), (system, True), (HandMade(system), False)):
+        model, inputs = BY_NAME[name].shallow()
+        before = [*model.parameters(), *model.state_dict()]
+        if checkpointed:
+            model.enable_gradient_checkpointing()
+        model.train()
+        with attach(model, attached):
+            assert len([*model.parameters(), *model.state_dict()]) == len(before)  # no new parameters
+            after.append(trained(model, inputs))
     for others in after[1:]:
         for a, b in zip(after[0], others, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
-    assert any((a - b).abs().max() > 1e-6 for a, b in zip(after[0], before.values(), strict=False))
 
 
 def test_dropout_is_refused() -> None:
-    model, inputs = BY_NAME["plain"].build()
-    from saccade.core.layout import Layout
-
     class Dropping(nn.Module):
         heads = 2
 
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
 
+    model = Dropping()
     with (
-        attach(Dropping(), VMoBA(frames=1), layout=Layout.image_only((3, 2, 2))) as attached,
+        attach(model, VMoBA(frames=1), layout=Layout.image_only((3, 2, 2))),
         pytest.raises(ValueError, match=r"dropout_p=0.1 at site 'self'; call eval\(\) on the model, or set dropout"),
     ):
-        attached.models[0].model(torch.randn(1, 2, 12, 4))
+        model(torch.randn(1, 2, 12, 4))
 
 
 def test_a_flux_pipeline_samples_with_the_first_quarter_dense() -> None:
@@ -274,21 +271,3 @@ def test_blocks_that_do_not_fit_a_host_are_refused() -> None:
     picture, latents = BY_NAME["flux"].build()
     with pytest.raises(ValueError, match=r"frames=1 divides a video in time, grid=\(1, 4, 4\) is one frame; give tile"):
         run(picture, latents, VMoBA(frames=1))
-
-
-def test_padding_is_read_from_the_hosts_mask() -> None:
-    seen: list[Any] = []
-
-    class Watch(Mechanism):
-        def observe(self, call: AttentionCall, parts: Any, mem: Memory) -> None:
-            seen.append(call.mask)
-
-    class Watching:
-        name = "watching"
-
-        def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
-            return (Watch(),)
-
-    model, inputs = BY_NAME["hunyuan_video"].build()
-    run(model, inputs, Watching())
-    assert seen and all(isinstance(mask, KeyPadding) for mask in seen)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from saccade.core.features import Features
 from saccade.core.inference import outside_inference
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.masks import CoarseRule, Device, Mask, Rule, Table
@@ -63,16 +64,19 @@ class Chunks:
 
 def chunks(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
     """A grid's chunks; raises ValueError where blocks and grid do not fit."""
-    make = _chunks.__wrapped__ if torch.compiler.is_compiling() else _chunks  # a graph cannot hold the cache
-    return make(blocks, grid, device)
+    return (_made if torch.compiler.is_compiling() else _kept)(blocks, grid, device)  # a graph cannot hold the cache
 
 
 @lru_cache(maxsize=64)
-def _chunks(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
-    label, count = _runs(blocks, grid) if isinstance(blocks, Frames) else _boxes(blocks, grid)
+def _kept(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
     with outside_inference():
-        label = label.to(device)
-        return Chunks(label, label.argsort(stable=True), count)
+        return _made(blocks, grid, device)
+
+
+def _made(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
+    label, count = _runs(blocks, grid) if isinstance(blocks, Frames) else _boxes(blocks, grid)
+    label = label.to(device)
+    return Chunks(label, label.argsort(stable=True), count)
 
 
 def _runs(blocks: Frames, grid: Grid) -> tuple[Tensor, tuple[int, ...]]:
@@ -104,26 +108,30 @@ class OwnChunk(Mask):
     blocks: Blocks
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        return self._table(layout_q, layout_k).rule(layout_q, layout_k, device)
+        in_q, in_k = (label.to(device) for label in self._labels(layout_q, layout_k))
+        return lambda b, h, q, k: (in_q[q] >= 0) & (in_k[k] >= 0), lambda b, h, q, k: in_q[q] == in_k[k]
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         return self._table(layout_q, layout_k).coarse(layout_q, layout_k, device)
 
-    def features(self, layout_q: Layout, layout_k: Layout):  # noqa: ANN201
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
         return self._table(layout_q, layout_k).features(layout_q, layout_k)
 
     def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
         if q.grid is None or k != layout_q.image:
             return q.n * k.n
-        return sum(size**2 for size in self._in(q.grid).sizes)
+        return sum(size**2 for size in self._in(layout_q).sizes)
 
-    def _in(self, grid: Grid) -> Chunks:
-        return chunks(self.blocks, grid, torch.device("cpu"))
+    def _in(self, layout: Layout) -> Chunks:
+        assert layout.image.grid is not None
+        return chunks(self.blocks, layout.image.grid, torch.device("cpu"))
+
+    def _labels(self, layout_q: Layout, layout_k: Layout) -> tuple[Tensor, ...]:
+        """The chunk of each token, -1 for those of no image."""
+        name, label = layout_q.image.name, self._in(layout_q).label
+        spans = [(layout.span(name), layout.n) for layout in (layout_q, layout_k)]
+        return tuple(torch.nn.functional.pad(label, (span.start, n - span.stop), value=-1) for span, n in spans)
 
     def _table(self, layout_q: Layout, layout_k: Layout) -> Table:
-        image = layout_q.image
-        assert image.grid is not None
-        parts, whole = self._in(image.grid), [torch.full((layout.n,), -1) for layout in (layout_q, layout_k)]
-        for label, layout in zip(whole, (layout_q, layout_k), strict=True):
-            label[layout.span(image.name)] = parts.label
-        return Table(*whole, torch.eye(len(parts.sizes), dtype=torch.bool))
+        count = len(self._in(layout_q).sizes)
+        return Table(*self._labels(layout_q, layout_k), torch.eye(count, dtype=torch.bool))
