@@ -36,7 +36,7 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 120
+    steps: int = 100
     batch: int = 16
     width: int = 72
     depth: int = 6
