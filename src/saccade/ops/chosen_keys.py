@@ -84,7 +84,7 @@ def _work(chosen: Tensor, order: Tensor, sizes: list[int], width: int, ratio: in
 
 
 def _in_blocks(counts: Int[Tensor, " r"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Places (B s) in a list of `counts` numbers for each head, none of two heads in one block; real ones; the heads."""
+    """Places (B s) in a list with `counts` entries a head, each block of one head; which are real; the heads."""
     blocks = (counts + BLOCK - 1) // BLOCK
     head = torch.arange(len(counts), device=counts.device).repeat_interleave(blocks)
     nth = torch.arange(len(head), device=counts.device) - (blocks.cumsum(0) - blocks)[head]

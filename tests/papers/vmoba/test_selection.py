@@ -35,7 +35,9 @@ def kept(chosen: Tensor) -> set[tuple[int, ...]]:
 @every_scope
 @pytest.mark.parametrize("forced", [True, False])
 @settings(max_examples=30)
-@given(c=st.integers(2, 5), s=st.integers(5, 9), tau=st.floats(0.01, 0.99), seed=st.integers(0, 99), whole=st.booleans())
+@given(
+    c=st.integers(2, 5), s=st.integers(5, 9), tau=st.floats(0.01, 0.99), seed=st.integers(0, 99), whole=st.booleans()
+)
 def test_the_fewest_pairs_that_reach_the_share(
     scope: Scope, forced: bool, c: int, s: int, tau: float, seed: int, whole: bool
 ) -> None:

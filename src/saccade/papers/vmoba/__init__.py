@@ -1,4 +1,4 @@
-"""Mixture of blocks for video: per head, only the strongest pairs of a query and a block of keys are attended (VMoBA).
+"""Mixture of blocks for video: per head, the strongest pairs of a query and a block of keys are attended (VMoBA).
 
 l mod 3 -> cycle          layers in turn divide a video in time, in space and in both: `frames`, `tile`, `box`
 ct | ch, cw | ct, ch, cw -> frames | tile | box     sizes of a block, in latent frames and tokens

@@ -1,8 +1,8 @@
-"""What alternating blocks bring to a small video model at an equal share of pairs, and what they cost one that has none.
+"""What alternating blocks bring to a small video model at an equal share of pairs, and what they cost a dense one.
 
 kept      share of pairs kept against tau, on random gates of different concentration
-training  a small video DiT of moving shapes, trained dense and with a quarter of the pairs: runs of frames alone (MoBA),
-          all three kinds of blocks, and with one kind left out; then blocks put into the dense one without training
+training  a small video DiT of moving shapes, trained dense and with a quarter of the pairs: runs of frames alone
+          (MoBA), all three kinds of blocks, and one kind left out; then blocks put into the dense one untrained
 """
 
 from collections.abc import Iterable
@@ -82,8 +82,8 @@ EXPERIMENT = Experiment(
     name="vmoba",
     settings=Settings(),
     quick=Settings(
-        seeds=(0,), steps=2, batch=2, width=24, depth=3, heads=2, videos=4, held=2, times=(0.5,), taus=(0.25,), chunks=4,
-        queries=40,
+        seeds=(0,), steps=2, batch=2, width=24, depth=3, heads=2, videos=4, held=2, times=(0.5,), taus=(0.25,),
+        chunks=4, queries=40,
     ),
     hours=0.1,
     sections=SECTIONS,
@@ -163,7 +163,7 @@ def judged(model: VideoDiT, system: VMoBA | None, held: Tensor, times: Iterable[
 
 
 def swaps(model: VideoDiT, held: Tensor, settings: Settings) -> Iterable[Row]:
-    """What is lost where the dense model attends to blocks: loss, and how much the change flickers from frame to frame."""
+    """What the dense model loses where it attends to blocks, and how much the change flickers from frame to frame."""
     with eval_mode(model):
         dense = [look(model, held, time).guess for time in settings.times]
     for name, system in settings.swapped.items():

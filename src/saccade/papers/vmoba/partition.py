@@ -126,12 +126,15 @@ class OwnChunk(Mask):
         assert layout.image.grid is not None
         return chunks(self.blocks, layout.image.grid, torch.device("cpu"))
 
-    def _labels(self, layout_q: Layout, layout_k: Layout) -> tuple[Tensor, ...]:
+    def _labels(self, layout_q: Layout, layout_k: Layout) -> tuple[Tensor, Tensor]:
         """The chunk of each token, -1 for those of no image."""
-        name, label = layout_q.image.name, self._in(layout_q).label
-        spans = [(layout.span(name), layout.n) for layout in (layout_q, layout_k)]
-        return tuple(torch.nn.functional.pad(label, (span.start, n - span.stop), value=-1) for span, n in spans)
+        label, spans = self._in(layout_q).label, [x.span(layout_q.image.name) for x in (layout_q, layout_k)]
+        in_q, in_k = (
+            torch.nn.functional.pad(label, (span.start, layout.n - span.stop), value=-1)
+            for span, layout in zip(spans, (layout_q, layout_k), strict=True)
+        )
+        return in_q, in_k
 
     def _table(self, layout_q: Layout, layout_k: Layout) -> Table:
-        count = len(self._in(layout_q).sizes)
-        return Table(*self._labels(layout_q, layout_k), torch.eye(count, dtype=torch.bool))
+        (in_q, in_k), count = self._labels(layout_q, layout_k), len(self._in(layout_q).sizes)
+        return Table(in_q, in_k, torch.eye(count, dtype=torch.bool))

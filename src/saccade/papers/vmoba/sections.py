@@ -49,7 +49,9 @@ def plot_kept(results: Results, figures: Figures) -> str:
         rows = results.rows("kept", gates=name)
         for key, line in (("free", "-"), ("forced", "--")):
             label = name if key == "free" else None
-            panel.plot([r["tau"] for r in rows], [r[key] for r in rows], line, marker="o", ms=4, color=tint, label=label)
+            panel.plot(
+                [r["tau"] for r in rows], [r[key] for r in rows], line, marker="o", ms=4, color=tint, label=label
+            )
     panel.plot((0, 1), (0, 1), color="#8a8f98", lw=0.8)
     panel.set(xlabel="tau", ylabel="share of pairs kept", xlim=(0, 0.8), ylim=(0, 0.8))
     panel.legend(frameon=False, fontsize=8)
@@ -95,8 +97,9 @@ def runs_about(results: Results, figures: Figures) -> str:
     """Of what model."""
     s = results.settings
     return (
-        f"Videos of {'x'.join(map(str, s['grid']))} tokens, {s['depth']} layers of width {s['width']}, {s['steps']} steps "
-        f"of {s['batch']}; blocks frames={s['frames']}, tile={tuple(s['tile'])}, box={tuple(s['box'])}, k={s['k']} of 8. "
+        f"Videos of {'x'.join(map(str, s['grid']))} tokens, {s['depth']} layers of width {s['width']}, {s['steps']} "
+        f"steps of {s['batch']}; blocks frames={s['frames']}, tile={tuple(s['tile'])}, box={tuple(s['box'])}, "
+        f"{s['k']} of them for each query. "
         f"Loss and motion of {s['held']} held-out videos: motion is the energy of differences between frames in what "
         "the model guesses of a noised video, as a share of the video's own."
     )

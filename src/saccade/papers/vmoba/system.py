@@ -1,4 +1,4 @@
-"""Mixture of blocks for video: per head, only the strongest pairs of a query and a block of keys are attended (VMoBA)."""
+"""Mixture of blocks for video: per head, the strongest pairs of a query and a block of keys are attended (VMoBA)."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,6 +1,5 @@
 """A small diffusion transformer of videos of moving shapes: what the experiment trains, and on what."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +135,6 @@ class Watching:
     into: list[float]
     name: str = "watching"
 
-    def plan(self, site: Site, clock: Clock) -> Iterator[PlanItem] | tuple[PlanItem, ...]:
-        return tuple(
-            KeptShare(act, self.into) for act in self.system.plan(site, clock) if isinstance(act, ChosenChunks)
-        )
+    def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
+        acts = self.system.plan(site, clock)
+        return tuple(KeptShare(act, self.into) for act in acts if isinstance(act, ChosenChunks))
