@@ -36,8 +36,8 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 100
-    batch: int = 16
+    steps: int = 80
+    batch: int = 8
     width: int = 72
     depth: int = 6
     heads: int = 4
@@ -48,9 +48,9 @@ class Settings:
     box: tuple[int, int, int] = (4, 2, 2)
     k: int = 2
     tau: float = 0.25
-    videos: int = 512
-    held: int = 64
-    times: tuple[float, ...] = (0.3, 0.5, 0.7)
+    videos: int = 128
+    held: int = 32
+    times: tuple[float, ...] = (0.3, 0.6)
     taus: tuple[float, ...] = (0.15, 0.25, 0.35, 0.5, 0.75)
     chunks: int = 24
     queries: int = 960
