@@ -233,6 +233,18 @@ def test_two_branches_err_no_more_than_twice_plain_attention(
     assert (out - exact).abs().max() <= 2 * (eager - exact).abs().max() + 1e-5
 
 
+@both_ways
+def test_autocast_leaves_gates_as_they_are(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen_chunks, "SHORT", short)
+    system = VMoBA(tile=(2, 3), tau=0.4)
+    q, k, v = (x.detach() for x in operands(72, dtype=torch.float32))
+    mask = allowed(system, q.double(), k.double(), "tile")
+    exact = reference.masked(*(x.bfloat16().double() for x in (q, k, v)), mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run(system, q, k, v).total
+    assert out.dtype == torch.bfloat16 and (out - exact).abs().max() < 0.03
+
+
 def test_layers_take_turns() -> None:
     three, two = VMoBA(frames=1, tile=(2, 3), box=(1, 2, 3)), VMoBA(frames=1, box=(1, 2, 3), select="topk", k=(2, 5))
 

@@ -56,7 +56,7 @@ class ChosenChunks(Mechanism):
         Raises ValueError for gates that are not finite.
         """
         parts, span = self._chunks(call.layout_q, call.q.device), call.layout_q.span(call.layout_q.image.name)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
             keep = split_mask(call.replace(mask=_without(call.mask, self._own))).keep
             means = mean_keys(call.k[:, :, span], parts, None if keep is None else keep[:, span])
             chosen = choose_pairs(gates(call.q[:, :, span], means), parts.own, self.rule)

@@ -1,13 +1,13 @@
 """VMoBA's page: its tables and plots, and what is claimed of it."""
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from saccade.core.layout import Layout
 from saccade.experiments import ArmTable, Claim, Column, Figures, Results, RowTable, Verdicts, higher, margin
 from saccade.experiments.claims import difference
 from saccade.metrics.intervals import Interval, t_interval
-from saccade.papers.vmoba.partition import Blocks, Box, Frames, OwnChunk, Tile
+from saccade.papers.vmoba.partition import Blocks, Box, Frames, Tile, chunks
 
 DENSE, FRAMES, OURS = "dense", "frames alone (MoBA)", "VMoBA"
 NO_TILES, NO_BOXES = "without tiles", "without boxes"
@@ -59,13 +59,12 @@ def plot_kept(results: Results, figures: Figures) -> str:
 
 
 def plot_blocks(results: Results, figures: Figures) -> str:
-    """The three kinds of blocks on a small video, frame by frame, and the keys of a token's own block."""
+    """The three kinds of blocks on a small video, frame by frame, a colour for each block."""
     grid = (4, 6, 8)
     kinds: dict[str, Blocks] = {"frames=1": Frames(1), "tile=(3, 4)": Tile(3, 4), "box=(2, 3, 4)": Box(2, 3, 4)}
-    layout = Layout.image_only(grid)
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     for row, (name, blocks) in enumerate(kinds.items()):
-        label = OwnChunk(blocks)._in(layout).label.view(grid)
+        label = chunks(blocks, grid, torch.device("cpu")).label.view(grid)
         for frame in range(grid[0]):
             panel = figure.add_subplot(3, grid[0], row * grid[0] + frame + 1)
             panel.imshow(np.asarray(label[frame]), cmap="tab10", vmin=0, vmax=9)
