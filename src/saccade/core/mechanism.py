@@ -73,7 +73,10 @@ class Mechanism:
         return Pairs()
 
     def density(self, mem: Memory) -> Float[Tensor, ""] | float | None:
-        """Share of the pairs that `pairs` will leave in the coming call, for the report; None where nobody can tell."""
+        """Share of the pairs that will be left in the coming call, for the report; None where nobody can tell.
+
+        A mechanism whose `blend` attends to more says so too.
+        """
         return None if uses(self, "pairs") else 1.0
 
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:

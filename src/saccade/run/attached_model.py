@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -126,10 +126,11 @@ def sites_of(
         (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
     ]
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
+    layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))
     sites = [
         Site(
-            name=prefix + (name or "self"), index=i, count=len(found), stage=stages.index(_stack(name)),
-            stages=len(stages), kind=kind, heads=_heads(name, module, heads),
+            name=prefix + (name or "self"), index=i, count=len(found), layer=layers[i],
+            stage=stages.index(_stack(name)), stages=len(stages), kind=kind, heads=_heads(name, module, heads),
         )
         for i, (name, module, kind) in enumerate(found)
     ]  # fmt: skip

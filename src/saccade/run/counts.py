@@ -65,7 +65,8 @@ class RunCounts:
 
 def computed(plan: Plan, memories: Mapping[str, Memory]) -> Any:
     """Share of pairs a call will compute, a number or a 0-d tensor; None where a chosen mask meets another."""
-    chosen = [mechanism.density(memories[name]) for name, mechanism in plan.pairs]
+    acts = {id(mechanism): (name, mechanism) for name, mechanism in (*plan.pairs, *plan.attention)}
+    chosen = [mechanism.density(memories[name]) for name, mechanism in acts.values()]
     sparse = [share for share in chosen if not isinstance(share, float) or share < 1]
     if not sparse:
         return density(plan)
