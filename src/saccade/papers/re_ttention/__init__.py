@@ -40,7 +40,7 @@ PAPER = Paper(
         "scales them up to 1.12 times: compat='official'",
         "the schedule is a share of the steps and a period, for any number of steps; the official PixArt code lists "
         "steps 5, 10 and 15",
-        "the residual is kept per head before the output projection, in float32; the official code keeps it after that, "
+        "the residual is kept per head before the output projection, in float32; the official code keeps it behind, "
         "which is the same where nothing but a linear layer follows",
         "ratios come from log-sum-exps and windows run by block-sparse kernels; the official code makes n x n maps",
         "a new generation forgets all statistics; the official code relies on a counter that its scripts reset",
