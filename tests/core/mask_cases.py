@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import KeyPadding, Mask, OnHeads, Table, among, forbid
-from saccade.core.places import Band, Causal, Disc, Windows
+from saccade.core.places import Band, Causal, Disc, RasterBand, Windows
 
 TWO = Layout((Segment("a", "image", 12, (1, 3, 4)), Segment("words", "text", 5), Segment("b", "image", 8, (2, 2, 2))))
 LAYOUTS = [Layout.joint(text=3, grid=(1, 6, 7)), Layout.joint(text=2, grid=(2, 4, 3), text_first=False), TWO]
@@ -24,6 +24,7 @@ def leaves(layout: Layout) -> st.SearchStrategy[Mask]:
         st.floats(0.5, 8).map(Disc),
         st.builds(Band, axis=st.sampled_from(("t", "y", "x")), width=st.integers(1, 4)),
         st.integers(1, 4).map(Windows),
+        st.integers(0, 6).map(RasterBand),
         st.floats(1, 4).map(lambda r: OnHeads(Disc(r), (0, 2), 3)),
         st.sampled_from([forbid("text", "image"), forbid("image", "a"), Causal(), KeyPadding(keep), bands(layout)]),
     )

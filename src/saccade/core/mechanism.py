@@ -46,12 +46,14 @@ class Mechanism:
     needs: host items asked of the site ("host.rotary", "rows.source"), and "lse"; checked when attached.
     puts, gets: keys of memory written, and read where an earlier step must have put them; `explain` checks the order.
     acts_on: which blend pass `blend` belongs to.
+    more_pairs: pairs its verbs compute beside the call's own, as a share of all, for the report.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     puts: ClassVar[frozenset[str]] = frozenset()
     gets: ClassVar[frozenset[str]] = frozenset()
     acts_on: ClassVar[Literal["attention", "output"]] = "attention"
+    more_pairs: ClassVar[float] = 0.0
 
     def appends(self, layout: Layout) -> tuple[Appended, ...]:
         """The segments `keys` will append for these tokens; known beforehand so that masks can be prepared."""

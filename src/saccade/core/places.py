@@ -131,6 +131,54 @@ class Windows(Mask):
 
 
 @dataclass(frozen=True)
+class RasterBand(Mask):
+    """Image tokens see image tokens at most `reach` places away in the raster order of a frame, in every frame.
+
+    Raises ValueError for options out of range.
+    """
+
+    reach: int
+
+    def __post_init__(self) -> None:
+        if self.reach < 0:
+            raise ValueError(f"reach={self.reach} must be at least 0, which leaves each token its own place")
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        need_grid(self, layout_q, layout_k)
+        q_at, k_at = raster_places(layout_q, device), raster_places(layout_k, device)
+        return _same_grid(q_at, k_at), lambda b, h, q, k: (q_at[0][q] - k_at[0][k]).abs() <= self.reach
+
+    def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
+        """By the places from the first to the last of a block; a token without one widens them, which is careful."""
+        q_at, k_at = raster_places(layout_q, device), raster_places(layout_k, device)
+
+        def judge(q: Tensor, k: Tensor) -> Judge:
+            (first_q, last_q), (first_k, last_k) = ((x.amin(-1), x.amax(-1)) for x in (q_at[0][q], k_at[0][k]))
+
+            def near_enough(i: Tensor, j: Tensor) -> Verdict:
+                near = torch.maximum(first_k[j] - last_q[i], first_q[i] - last_k[j])
+                far = torch.maximum(last_k[j] - first_q[i], last_q[i] - first_k[j])
+                return Verdict((near <= self.reach)[None, None], (far <= self.reach)[None, None])
+
+            return Judge(near_enough)
+
+        return _on_one_grid(q_at, k_at), judge
+
+    def features(self, layout_q: Layout, layout_k: Layout) -> Features:
+        q_at, k_at = raster_places(layout_q, None), raster_places(layout_k, None)
+        return features(q_at[1], k_at[1], q_at[0], k_at[0], n=layout_q.n, m=layout_k.n)
+
+    def count_pairs(self, layout_q: Layout, layout_k: Layout, q: Segment, k: Segment) -> int | None:
+        if q.grid is None or k.grid is None or not q.kind == k.kind == "image":
+            return q.n * k.n
+        if _number(layout_q, q) != _number(layout_k, k):
+            return q.n * k.n
+        frame_q, frame_k = (grid[1] * grid[2] for grid in (q.grid, k.grid))
+        steps = torch.arange(max(1 - frame_k, -self.reach), min(frame_q - 1, self.reach) + 1)
+        return q.grid[0] * k.grid[0] * int(_overlap(steps, frame_q, frame_k).sum())
+
+
+@dataclass(frozen=True)
 class Causal(Mask):
     """Every query sees the keys at or before its own place; places count from the end when keys outnumber queries.
 
@@ -190,8 +238,19 @@ def grid_places(layout: Layout, device: Device) -> Tensor:
     return places
 
 
+def raster_places(layout: Layout, device: Device) -> Int[Tensor, "2 n"]:
+    """(2, n) int32: place in the raster order of its frame, and number of the image grid; -1 for all other tokens."""
+    places = torch.full((2, layout.n), -1, dtype=torch.int32, device=device)
+    for number, segment in enumerate(layout.of("image")):
+        if segment.grid is not None:
+            span, frame = layout.span(segment.name), segment.grid[1] * segment.grid[2]
+            places[0, span] = torch.arange(segment.n, dtype=torch.int32, device=device) % frame
+            places[1, span] = number
+    return places
+
+
 def _same_grid(q_at: Tensor, k_at: Tensor) -> Predicate:
-    return lambda b, h, q, k: (q_at[3][q] >= 0) & (q_at[3][q] == k_at[3][k])
+    return lambda b, h, q, k: (q_at[-1][q] >= 0) & (q_at[-1][q] == k_at[-1][k])
 
 
 def count_within(grid_q: Grid, grid_k: Grid, radius: float) -> int:
@@ -247,10 +306,10 @@ def _in_windows(at: Int[Tensor, "4 n"], size: int) -> Int[Tensor, "4 n"]:
     return torch.stack((at[0] * 0, at[1] // size, at[2] // size, at[3]))
 
 
-def _on_one_grid(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"]) -> Coarse:
-    """Whether some, or all, pairs of a block lie on the same image grid."""
-    numbers = range(int(max(q_at[3].max(), k_at[3].max())) + 1)
-    grids = [both(q_at[3] == g, k_at[3] == g) for g in numbers]
+def _on_one_grid(q_at: Int[Tensor, "a n"], k_at: Int[Tensor, "a m"]) -> Coarse:
+    """Whether some, or all, pairs of a block lie on the same image grid, whose number stands in the last row."""
+    numbers = range(int(max(q_at[-1].max(), k_at[-1].max())) + 1)
+    grids = [both(q_at[-1] == g, k_at[-1] == g) for g in numbers]
 
     def judge(q: Tensor, k: Tensor) -> Judge:
         found = ~always(q, k)

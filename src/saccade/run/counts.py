@@ -8,6 +8,7 @@ from saccade.core.stack import Plan
 from saccade.core.state import Memory
 from saccade.ops import Choice
 from saccade.run.attached_model import AttachedModel
+from saccade.run.planner import mechanisms
 from saccade.run.report import Report, SiteReport
 from saccade.seam.interceptor import SiteInterceptor
 
@@ -74,5 +75,6 @@ def computed(plan: Plan, memories: Mapping[str, Memory]) -> Any:
 
 
 def density(plan: Plan) -> float:
-    """Share of pairs its fixed mask leaves."""
-    return 1.0 if plan.mask is None else plan.mask.bound.density()
+    """Share of pairs its fixed mask leaves, and that its mechanisms compute beside them."""
+    own = 1.0 if plan.mask is None else plan.mask.bound.density()
+    return own + sum(mechanism.more_pairs for mechanism in mechanisms(plan))
