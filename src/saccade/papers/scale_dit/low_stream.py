@@ -60,12 +60,13 @@ class LowTokens:
 class LowStream:
     """A FLUX transformer that can carry a low-resolution picture; also a context manager that undoes it.
 
-    ntk  factor on the rotary base of all tokens while one is held
+    ntk         factor on the rotary base of all tokens while one is held
+    lora_alone  whether LoRA acts on all tokens while none is held; the paper's first stage is without
     Sites see the layout `anchor_layout.anchored` gives: pass it to `attach(..., layout=...)`.
     Raises ValueError for another model, one that has this already, and options out of range.
     """
 
-    def __init__(self, transformer: Any, *, ntk: float = NTK) -> None:
+    def __init__(self, transformer: Any, *, ntk: float = NTK, lora_alone: bool = False) -> None:
         if not ntk > 0:
             raise ValueError(f"ntk={ntk} must be positive; 1 leaves the rotary base as it is")
         name = type(transformer).__name__
@@ -73,7 +74,7 @@ class LowStream:
             raise ValueError(f"{name} is no FLUX transformer; give pipe.transformer of a FluxPipeline")
         if hasattr(transformer, MARK):
             raise ValueError(f"{name} carries a low-resolution stream already; undo that one first")
-        self.transformer, self.ntk = transformer, ntk
+        self.transformer, self.ntk, self.lora_alone = transformer, ntk, lora_alone
         self.held: LowTokens | None = None
         self.on_low = False  # within a norm that is run for the low-resolution tokens alone
         self._undos: list[Callable[[], object]] = []
@@ -210,6 +211,8 @@ class LowStream:
         """LoRA on low-resolution tokens, and on the others where it acts on all."""
 
         def act(own: Forward, x: Tensor) -> Tensor:
+            if self.held is None and self.lora_alone:
+                return own(x)
             out = layer.base_layer(x)
             if not self.n or (x.ndim == 2 and not self.on_low):
                 return out

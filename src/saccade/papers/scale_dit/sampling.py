@@ -35,6 +35,7 @@ class Stages:
     true_cfg     guidance away from the empty caption, 1 for none
     text_tokens  captions are padded to
     scaled       whether the small picture's places are stretched to the large one's
+    anchor       whether the large picture sees the small one at all
     Raises ValueError for options out of range.
     """
 
@@ -48,6 +49,7 @@ class Stages:
     true_cfg: float = 1.0
     text_tokens: int = 512
     scaled: bool = True
+    anchor: bool = True
 
     def __post_init__(self) -> None:
         ratio_of(self.high, self.low)
@@ -106,8 +108,9 @@ def _large(
     large: Flow, small: Flow, made: tuple[Tensor, np.ndarray],
 ) -> np.ndarray:  # fmt: skip
     tokens, pictures = made
-    low = LowTokens(tokens=tokens, low=small.grid, high=large.grid, scaled=stages.scaled)
-    layout = anchored(text=stages.text_tokens, high=large.grid, low=small.grid)
+    anchor = LowTokens(tokens=tokens, low=small.grid, high=large.grid, scaled=stages.scaled)
+    low = anchor if stages.anchor else None
+    layout = anchored(text=stages.text_tokens, high=large.grid, low=small.grid if stages.anchor else None)
     start = _start(large, pictures, stages, seed) if stages.start == "upsampled" else {}
     systems = () if system is None else (system,)
     with stream.holding(low), attach(pipe, *systems, layout=layout):

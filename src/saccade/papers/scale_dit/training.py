@@ -68,10 +68,13 @@ def tune(
     """One step of AdamW an example, gradients clipped; gives the loss of each. All examples are of one size.
 
     system  the mask to train under, None for dense; the paper's is `ScaleDiT.training()`
+    Raises ValueError for a picture without a copy where LoRA is off without one.
     """
     tuned = [*parameters]
     optimiser = torch.optim.AdamW(tuned, lr=lr, weight_decay=0.01)
     for example in examples:
+        if example.low is None and not stream.lora_alone:
+            raise ValueError("low=None leaves LoRA off; give the copy, or LowStream(..., lora_alone=True)")
         high = tuple((example.ids[:, 1:].amax(0) + 1).long().tolist())
         words = example.text["encoder_hidden_states"].shape[1]
         layout = anchored(text=words, high=high, low=None if example.low is None else example.low.low)
