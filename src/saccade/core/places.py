@@ -52,7 +52,7 @@ class Disc(Mask):
             near, far = ((part * part).sum(0)[None, None] for part in steps)
             return Verdict(near < limit, far < limit)
 
-        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, near_enough)
+        return _on_one_grid(q_at, k_at), by_boxes(q_at, k_at, near_enough)
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
         return _steps(layout_q, layout_k)
@@ -91,7 +91,7 @@ class Band(Mask):
             near, far = (part[axis][None, None] for part in steps)
             return Verdict(near < self.width, far < self.width)
 
-        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, near_enough)
+        return _on_one_grid(q_at, k_at), by_boxes(q_at, k_at, near_enough)
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
         return _steps(layout_q, layout_k)
@@ -123,7 +123,7 @@ class Windows(Mask):
             near, far = ((part == 0).all(0)[None, None] for part in steps)
             return Verdict(near, far)
 
-        return _on_one_grid(q_at, k_at), _by_boxes(q_at, k_at, same)
+        return _on_one_grid(q_at, k_at), by_boxes(q_at, k_at, same)
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
         q_at, k_at = (_in_windows(grid_places(layout, None), self.size) for layout in (layout_q, layout_k))
@@ -278,7 +278,7 @@ def _box(at: Int[Tensor, "4 n"], block: Int[Tensor, "B s"]) -> tuple[Tensor, Ten
     return low, places.masked_fill(~on_grid, -FAR).amax(-1)
 
 
-def _by_boxes(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"], verdict: Callable[[Steps], Verdict]) -> Coarse:
+def by_boxes(q_at: Int[Tensor, "4 n"], k_at: Int[Tensor, "4 m"], verdict: Callable[[Steps], Verdict]) -> Coarse:
     """Judges blocks by the steps between the boxes round them."""
 
     def judge(q: Tensor, k: Tensor) -> Judge:

@@ -81,7 +81,30 @@ class Hilbert:
         return (torch.arange(t)[:, None] * h * w + frame).flatten()
 
 
-Order = Tiles | Bars | Hilbert
+@dataclass(frozen=True)
+class HilbertTiles:
+    """Tiles of h x w tokens in raster order, along a Hilbert curve inside each; frame after frame.
+
+    Raises ValueError for options out of range.
+    """
+
+    h: int
+    w: int
+
+    def __post_init__(self) -> None:
+        if min(self.h, self.w) < 1:
+            raise ValueError(f"tile ({self.h}, {self.w}) must have sides of at least 1")
+
+    def places(self, grid: Grid) -> Int[Tensor, " n"]:
+        """The grid's tokens, tile by tile; tiles that are no power of two follow the curve of the next one."""
+        level = max(self.h - 1, self.w - 1, 1).bit_length()
+        y, x = (c.flatten() for c in torch.meshgrid(torch.arange(grid[1]), torch.arange(grid[2]), indexing="ij"))
+        tile = y // self.h * -(-grid[2] // self.w) + x // self.w
+        frame = torch.argsort((tile << 2 * level) + _hilbert(x % self.w, y % self.h, level))
+        return (torch.arange(grid[0])[:, None] * grid[1] * grid[2] + frame).flatten()
+
+
+Order = Tiles | Bars | Hilbert | HilbertTiles
 
 
 @lru_cache(maxsize=64)
