@@ -66,7 +66,7 @@ class Mask:
         verdict = allowed(self.coarse(layout_q, layout_k, None))(_block(layout_q, q), _block(layout_k, k))(one, one)
         return q.n * k.n if verdict.every.all() else None if verdict.some.any() else 0
 
-    def regions(self, layout_q: Layout, layout_k: Layout) -> Regions | None:
+    def by_regions(self, layout_q: Layout, layout_k: Layout) -> Regions | None:
         """The mask as verdicts between regions, whose blocks kernels need not seek; None where it is none."""
         return None
 
@@ -89,7 +89,7 @@ class Mask:
             coarse=allowed(self.coarse(layout_q, layout_k, device)),
             closed=self._closed(layout_q, layout_k),
             features=lambda: self.features(layout_q, layout_k),
-            regions=self.regions(layout_q, layout_k),
+            regions=self.by_regions(layout_q, layout_k),
         )  # fmt: skip
 
     def _closed(self, layout_q: Layout, layout_k: Layout) -> int | None:

@@ -45,7 +45,7 @@ class RegionGrid(Mask):
         label_q, label_k = self._labels(layout_q, layout_k, None)
         return features(q=label_q, k=label_k, n=layout_q.n, m=layout_k.n)
 
-    def regions(self, layout_q: Layout, layout_k: Layout) -> Regions | None:
+    def by_regions(self, layout_q: Layout, layout_k: Layout) -> Regions | None:
         if layout_q.n != self.partition.n:
             return None
         return Regions(self.partition, self.allow)
