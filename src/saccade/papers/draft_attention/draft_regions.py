@@ -8,6 +8,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
+from saccade.core.masks import Mask
 from saccade.core.mechanism import Mechanism, Pairs
 from saccade.core.state import Memory
 from saccade.mechanisms.region_grid import RegionGrid
@@ -51,13 +52,8 @@ class DraftRegions(Mechanism):
 
     def pairs(self, call: AttentionCall, mem: Memory) -> Pairs:
         """The mask of this call."""
-        layout = call.layout_q
         with torch.no_grad():
-            allow = self._allowed(call)
-            if layout.n > layout.image.n:
-                allow = torch.nn.functional.pad(allow, (0, 1, 0, 1), value=True)
-        grid = RegionGrid(patches(layout, self.pool, call.q.device), allow)
-        return Pairs(mask=grid.lowered(layout, call.layout_k))
+            return Pairs(mask=between_patches(self._allowed(call), call, self.pool))
 
     def _allowed(self, call: AttentionCall) -> Bool[Tensor, "b h g g"]:
         image = call.layout_q.image
@@ -69,6 +65,14 @@ class DraftRegions(Mechanism):
         if self.guard is not None:
             keep = guarded(keep, draft, self.guard)
         return guarded(keep, draft, "diagonal") if _is_masked(call) else keep
+
+
+def between_patches(allow: Bool[Tensor, "#b h g g"], call: AttentionCall, pool: Pool) -> Mask | None:
+    """Verdicts between the patches of a call's grid as its mask, all other tokens open; None where all are."""
+    layout = call.layout_q
+    if layout.n > layout.image.n:
+        allow = torch.nn.functional.pad(allow, (0, 1, 0, 1), value=True)
+    return RegionGrid(patches(layout, pool, call.q.device), allow).lowered(layout, call.layout_k)
 
 
 def _is_masked(call: AttentionCall) -> bool:
