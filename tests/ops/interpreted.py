@@ -23,6 +23,8 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Mask
 from saccade.core.partial import Partial
 from saccade.core.places import Disc
+from saccade.core.regions import Partition
+from saccade.mechanisms.region_grid import RegionGrid
 from saccade.ops import attend, gather, reference, triton_kernel
 from saccade.ops.block_cost import BlockCost
 from saccade.ops.pattern import Pattern
@@ -129,6 +131,17 @@ def of_an_order() -> Found:
     return {"moved": pattern_of(at).order is not None, **compared(at), **differentiated(at)}
 
 
+def of_regions() -> Found:
+    """Mingled regions that fill no block, so that fillers stand between tokens."""
+    n = 100
+    label = torch.randperm(n, generator=torch.Generator().manual_seed(3)) % 3
+    allow = torch.tensor([[1, 1, 0], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)[None, None]
+    made = RegionGrid(Partition.of(label), allow).lowered(Layout.plain(n), Layout.plain(n))
+    assert made is not None
+    at = call(*operands(2, 2, 2, n, n), made & padding(2, n, 9))
+    return {"gaps": pattern_of(at).gaps, **compared(at), **differentiated(at)}
+
+
 def whole_blocks() -> Found:
     """Blocks of 128 as they are used, by the public way in."""
     triton_kernel.COSTS = WHOLE
@@ -143,6 +156,7 @@ CASES: dict[str, Callable[[], Found]] = {
     "bfloat16 grouped": lambda: compared(at := small(GROUPS, dtype=HALF, by_head=True)) | differentiated(at),
     "padded until nothing is left": lambda: compared(at := small((2, 1, 1, 40, 40), padded=40)) | differentiated(at),
     "order and factors": of_an_order,
+    "regions": of_regions,
     "float16": lambda: compared(at := small(dtype=torch.float16)) | differentiated(at),
     "bfloat16 factors": lambda: compared(at := small(d=64, dv=40, dtype=HALF, biased=True)) | differentiated(at),
     "by batch, head and padding": lambda: (

@@ -28,7 +28,7 @@ from tests.ops.cases import block_mask, call, operands, padding
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
-QUICK = ("bfloat16 grouped", "padded until nothing is left", "order and factors")
+QUICK = ("bfloat16 grouped", "padded until nothing is left", "order and factors", "regions")
 SLOW = ("float32", "float16", "bfloat16 factors", "by batch, head and padding", "wide", "blocks of 128")
 Found = dict[str, dict[str, Any]]
 
@@ -79,6 +79,7 @@ def test_queries_without_a_key_give_nothing_and_orders_are_followed(quick: Found
     assert quick["padded until nothing is left"]["empty"] == [40, True]
     assert quick["order and factors"]["moved"]
     assert {"dphi_q", "dphi_k", "dvalues"} <= set(quick["order and factors"])
+    assert quick["regions"]["gaps"]
 
 
 def made(n: int = 70, m: int = 90, h: int = 2) -> Pattern:

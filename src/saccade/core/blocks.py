@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saccade.core.coarse import Coarse, Verdict, blocks, unknown
 from saccade.core.features import Features, distinct, features
+from saccade.core.regions import Regions
 from saccade.core.shapes import broadcast_shape
 from saccade.core.survey import PAIRS, Survey, survey
 
@@ -27,6 +28,7 @@ class Bound:
     n, m: queries and keys; batch, heads: how many rows and heads it distinguishes (1: the same for all).
     coarse: verdicts on whole blocks; closed: the number of allowed pairs where the mask knows it in closed form.
     features: what a verdict depends on; None: on the very tokens.
+    regions: the same as verdicts between regions, where it is that: then counts and blocks are read from those.
     """
 
     allows: Callable[[Tensor, Tensor, Tensor, Tensor], Bool[Tensor, "..."]]
@@ -38,6 +40,7 @@ class Bound:
     coarse: Coarse = unknown
     closed: int | None = None
     features: Callable[[], Features] | None = None
+    regions: Regions | None = None
 
     @property
     def total(self) -> int:
@@ -62,6 +65,8 @@ class Bound:
 
     def pairs(self) -> int:
         """Exact number of allowed pairs, over the batch rows and heads it distinguishes."""
+        if self.regions is not None:
+            return self.regions.pairs(self.m)
         return self._counted if self.closed is None else self.closed
 
     def density(self) -> float:
@@ -70,7 +75,7 @@ class Bound:
 
     def empty_row(self) -> tuple[int, int, int] | None:
         """(batch, head, query) of the first query without a key, or None."""
-        return self._lone
+        return self._lone if self.regions is None else self.regions.empty_row(self.m)
 
     def survey(self, q: Int[Tensor, "Q s"], k: Int[Tensor, "K c"]) -> Survey:
         """Which of these blocks are open, and kinds of those that are mixed."""

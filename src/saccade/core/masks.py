@@ -23,8 +23,9 @@ from torch import Tensor
 from saccade.core.blocks import Bound
 from saccade.core.coarse import Coarse, Judge, Verdict, always, both, unknown
 from saccade.core.features import Features, features
-from saccade.core.labels import labels, member, num_rows, one_class, pick
+from saccade.core.labels import label_coarse, label_rule, labels, member, num_rows, pick
 from saccade.core.layout import Layout, Segment
+from saccade.core.regions import Regions
 from saccade.core.rules import allowed, conjoin, disjoin, opposite
 
 Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -65,6 +66,10 @@ class Mask:
         verdict = allowed(self.coarse(layout_q, layout_k, None))(_block(layout_q, q), _block(layout_k, k))(one, one)
         return q.n * k.n if verdict.every.all() else None if verdict.some.any() else 0
 
+    def by_regions(self, layout_q: Layout, layout_k: Layout) -> Regions | None:
+        """The mask as verdicts between regions, whose blocks kernels need not seek; None where it is none."""
+        return None
+
     def __and__(self, other: "Mask") -> "Mask":
         return And(self, other)
 
@@ -84,6 +89,7 @@ class Mask:
             coarse=allowed(self.coarse(layout_q, layout_k, device)),
             closed=self._closed(layout_q, layout_k),
             features=lambda: self.features(layout_q, layout_k),
+            regions=self.by_regions(layout_q, layout_k),
         )  # fmt: skip
 
     def _closed(self, layout_q: Layout, layout_k: Layout) -> int | None:
@@ -280,41 +286,17 @@ class Table(Mask):
         return max(allow.shape[0], num_rows(self.label_q), num_rows(self.label_k)), allow.shape[1]
 
     def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
-        allow = self.allow[(None,) * (4 - self.allow.ndim)].to(device)
-        label_q = labels(self.label_q, layout_q.n, device)
-        label_k = labels(self.label_k, layout_k.n, device)
-
-        def names(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (pick(label_q, b, q) >= 0) & (pick(label_k, b, k) >= 0)
-
-        def permits(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            row, column = pick(label_q, b, q).clamp(min=0), pick(label_k, b, k).clamp(min=0)
-            return allow[b * (allow.shape[0] > 1), h * (allow.shape[1] > 1), row, column]
-
-        return names, permits
+        return label_rule(*self._labels(layout_q, layout_k, device), self.allow.to(device))
 
     def coarse(self, layout_q: Layout, layout_k: Layout, device: Device) -> CoarseRule:
         """Blocks of a single class on either side are judged by its verdict."""
-        _, permits = self.rule(layout_q, layout_k, device)
-        label_q = labels(self.label_q, layout_q.n, device)
-        label_k = labels(self.label_k, layout_k.n, device)
+        return label_coarse(*self._labels(layout_q, layout_k, device), self.allow.to(device))
 
-        def judge(q: Tensor, k: Tensor) -> Judge:
-            one_q, one_k, first_q, first_k = one_class(label_q[:, q]), one_class(label_k[:, k]), q[:, 0], k[:, 0]
-
-            def verdict(i: Tensor, j: Tensor) -> Verdict:
-                ones = (1,) * i.ndim
-                batch, heads = (torch.arange(n, device=device) for n in self.mask_dims)
-                at = (batch.reshape(-1, 1, *ones), heads.reshape(-1, *ones), first_q[i], first_k[j])
-                one = (one_q[:, i] & one_k[:, j])[:, None]
-                return Verdict(permits(*at) | ~one, permits(*at) & one)
-
-            return Judge(verdict)
-
-        return both(label_q >= 0, label_k >= 0), judge
+    def _labels(self, layout_q: Layout, layout_k: Layout, device: Device) -> tuple[Tensor, Tensor]:
+        return labels(self.label_q, layout_q.n, device), labels(self.label_k, layout_k.n, device)
 
     def features(self, layout_q: Layout, layout_k: Layout) -> Features:
-        label_q, label_k = labels(self.label_q, layout_q.n, None), labels(self.label_k, layout_k.n, None)
+        label_q, label_k = self._labels(layout_q, layout_k, None)
         return features(q=label_q, k=label_k, n=layout_q.n, m=layout_k.n)
 
 

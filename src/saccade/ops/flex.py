@@ -134,8 +134,8 @@ def bytes(call: AttentionCall) -> int:
 
 def bucket(call: AttentionCall, found: Pattern, want_lse: bool) -> Bucket:
     """What a compiled kernel is made for; calls of one bucket share it."""
-    b, h, n, _ = call.q.shape
-    lengths = _up(n, BUCKET), _up(call.k.shape[2], BUCKET)
+    b, h = call.q.shape[:2]
+    lengths = _lengths(found)
     tiles = 0 if found.tiles is None else power_of_two(len(found.tiles))
     columns = (width(call), call.v.shape[-1])
     keep = split_mask(call).keep
@@ -169,11 +169,16 @@ def _up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
+def _lengths(found: Pattern) -> Size:
+    """Queries and keys, filled up to the bucket."""
+    return _up(found.lengths[0], BUCKET), _up(found.lengths[1], BUCKET)
+
+
 def _lists(call: AttentionCall) -> tuple[Pattern, BlockLists]:
     """The pattern, and its block lists filled up to the bucket."""
     fixed = _fixed(call)
     found = chosen_pattern(call, fixed)
-    n, m = (_up(x.shape[2], BUCKET) for x in (call.q, call.k))
+    n, m = _lengths(found)
     key = ("flex", n, m, trains(call))
     return found, fixed.once(key, lambda: block_lists(found, n // found.size[0], m // found.size[1], trains(call)))
 
@@ -181,9 +186,9 @@ def _lists(call: AttentionCall) -> tuple[Pattern, BlockLists]:
 def _run(call: AttentionCall, want_lse: bool) -> Partial:
     folded = operands(call)
     found, lists = _lists(call)
-    b, h, n, _ = call.q.shape
-    q = _laid(folded.q, found.order_q, _up(n, BUCKET))
-    k, v = (_laid(x, found.order_k, _up(call.k.shape[2], BUCKET)) for x in (folded.k, folded.v))
+    n, (length_q, length_k) = call.q.shape[2], _lengths(found)
+    q = _laid(folded.q, found.order_q, length_q)
+    k, v = (_laid(x, found.order_k, length_k) for x in (folded.k, folded.v))
     if (keep := split_mask(call).keep) is not None:
         lists = with_padding(lists, keep, found)
     kernel = _flex if torch.compiler.is_compiling() else _compiled(bucket(call, found, want_lse))

@@ -16,6 +16,7 @@ from saccade.ops.gathered import BUDGET, tiles_for, work
 from saccade.ops.operands import Operands, has_dense, operands, width
 from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.pattern_choice import cheapest
+from saccade.ops.region_pattern import cheapest_size, region_pattern
 from saccade.ops.split_mask import Fixed, MaskParts, split_mask
 
 NAME = "gather"
@@ -102,7 +103,10 @@ def bytes(call: AttentionCall) -> int:
 
 def chosen_pattern(call: AttentionCall, fixed: Fixed, costs: Costs = WIDE) -> Pattern:
     """The block pattern of a mask that a kernel of these costs takes least time for; kept with the mask."""
-    layouts = call.layout_q, call.layout_k
+    layouts, regions = (call.layout_q, call.layout_k), fixed.bound.regions
+    if regions is not None:
+        size = fixed.once(pattern_key(costs), lambda: cheapest_size(regions.partition, costs))
+        return fixed.once(("pattern", size), lambda: region_pattern(regions, layouts[1].n, size))
     size, order = fixed.once(pattern_key(costs), lambda: cheapest(fixed.bound, *layouts, costs))
     return fixed.once(("pattern", size, order), lambda: pattern(fixed.bound, *layouts, size, order))
 

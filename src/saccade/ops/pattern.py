@@ -16,6 +16,7 @@ from saccade.core.blocks import EMPTY, FULL, MIXED, Bound
 from saccade.core.coarse import blocks
 from saccade.core.features import numbered
 from saccade.core.layout import Layout
+from saccade.core.regions import Partition
 from saccade.core.survey import Survey
 from saccade.ops.block_cost import BlockCost
 from saccade.ops.orders import Order, inverse, tokens
@@ -34,13 +35,14 @@ class Pattern:
     back: where each query's row of the output lies, None where nothing moved.
     rows, cols, which: of each block its query block, numbered over b h Q, its key block and its tile.
     tiles is None where too many differ; all blocks not known to be full are then listed, as tile 1.
+    gaps: whether blocks that are not whole stand before others, filled up with repeated tokens; the tiles close those.
     """
 
     size: Size
     n: int
     m: int
     shape: tuple[int, int, int, int]
-    order: Order | None
+    order: Order | Partition | None
     order_q: Int[Tensor, " nq"] | None
     order_k: Int[Tensor, " mk"] | None
     back: Int[Tensor, " n"] | None
@@ -48,6 +50,7 @@ class Pattern:
     cols: Int[Tensor, " P"]
     which: Int[Tensor, " P"]
     tiles: Bool[Tensor, "T s c"] | None
+    gaps: bool = False
 
     @property
     def area(self) -> float:
@@ -59,9 +62,16 @@ class Pattern:
         """Number of blocks computed, over the batch rows and heads distinguished."""
         return len(self.cols)
 
+    @property
+    def lengths(self) -> Size:
+        """Queries and keys in whole blocks, fillers counted."""
+        return self.shape[2] * self.size[0], self.shape[3] * self.size[1]
+
     @cached_property
     def mixed(self) -> int:
         """How many of them have a token map."""
+        if self.tiles is not None and len(self.tiles) == 1:  # known without waiting for the device
+            return 0
         return int((self.which > 0).sum())
 
     @property

@@ -1,7 +1,8 @@
 """Block-sparse attention on CUDA by kernels of this library in Triton: forward with lse, and backward.
 
 It works from the same patterns as `gather`. Open blocks come before mixed ones, whose token map is one bit a pair;
-token orders, padding given at the call and grouped heads are read where they stand, so nothing is permuted or repeated.
+token orders, padding given at the call and grouped heads are read where they stand, so nothing is permuted or repeated,
+unless a pattern has gaps: then operands are laid out before.
 Widths are two powers of two, so the columns of a factored bias cost only themselves. float32, bfloat16 and float16.
 Triton compiles a kernel at its first call, for a second or so. Without the package `triton` and on other devices it
 refuses, except under Triton's interpreter (TRITON_INTERPRET=1), where it runs on the CPU, very slowly, for tests.
@@ -73,7 +74,14 @@ def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     lists, back = _lists(call, seen.fixed, trains)
     keep = None if seen.keep is None else seen.keep.expand(len(q), -1)
+    found = chosen_pattern(call, seen.fixed, COSTS[call.q.dtype])
+    if found.gaps:
+        assert found.order_q is not None and found.order_k is not None
+        q, k, v = q.index_select(2, found.order_q), *(x.index_select(2, found.order_k) for x in (k, v))
+        keep = None if keep is None else keep.index_select(1, found.order_k)
     out, lse = attend_blocks(q, k, v, keep, lists, back, folded.scale)
+    if found.gaps:
+        out, lse = (x[:, :, : found.n] if found.back is None else x.index_select(2, found.back) for x in (out, lse))
     return Partial(out, lse if want_lse else None)
 
 

@@ -34,7 +34,8 @@ class KernelLists:
     """A pattern for the kernel; `bits` has one bit for each pair of a token map, the lowest for the first key.
 
     heads_of  batch rows and heads the pattern distinguishes
-    order_q, order_k  token numbers in the pattern's order; None where the tokens stand as they are
+    order_q, order_k  token numbers in the pattern's order; None where the tokens stand as they are, and where they
+                      must be laid out first, see `Pattern.gaps`
     """
 
     size: Size
@@ -49,7 +50,7 @@ def kernel_lists(pattern: Pattern) -> KernelLists:
     """Lists of the key blocks that each query block reads. Raises ValueError where the pattern has no token maps."""
     if pattern.tiles is None:
         raise ValueError("the pattern keeps no token maps: too many of its mixed blocks differ")
-    moved = pattern.order is not None
+    moved = pattern.order is not None and not pattern.gaps
     b, h, queries, _ = pattern.shape
     return KernelLists(
         size=pattern.size,
@@ -71,7 +72,7 @@ def transposed(pattern: Pattern) -> Lists:
 def listed(rows: Int[Tensor, " N"], cols: Int[Tensor, " N"], which: Int[Tensor, " N"], shape: Size) -> Lists:
     """Lists for P x B blocks of `shape`: which of them, `rows`, reads which one, `cols`; token map 0 is open."""
     places = torch.argsort(rows * 2 + (which > 0), stable=True)
-    some, full = (_count(x, shape) for x in (rows, rows[which == 0]))
+    some, full = _count(rows, torch.ones_like(which), shape), _count(rows, (which == 0).to(which.dtype), shape)
     starts = some.flatten().cumsum(0).view(shape) - some
     return Lists(
         order=_int32(torch.argsort(some, dim=-1, descending=True, stable=True)),
@@ -88,8 +89,10 @@ def packed(tiles: Bool[Tensor, "T s c"]) -> Int32[Tensor, "T s words"]:
     return (words - (words >> 31 << 32)).to(torch.int32)  # the highest bit is the sign
 
 
-def _count(rows: Int[Tensor, " N"], shape: Size) -> Int[Tensor, "P B"]:
-    return torch.bincount(rows, minlength=shape[0] * shape[1]).view(shape)
+def _count(rows: Int[Tensor, " N"], times: Int[Tensor, " N"], shape: Size) -> Int[Tensor, "P B"]:
+    """How often each row comes, each time counted so often; waits for nothing."""
+    count = torch.zeros(shape[0] * shape[1], dtype=torch.int64, device=rows.device)
+    return count.index_add_(0, rows, times.to(torch.int64)).view(shape)
 
 
 def _numbers(order: Tensor | None, n: int) -> Int32[Tensor, " n"]:
