@@ -17,6 +17,7 @@ from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import Mask
 from saccade.core.partial import Parts
+from saccade.core.projections import Adapter
 from saccade.core.site import Site
 from saccade.core.state import Memory
 
@@ -96,7 +97,7 @@ class KernelChoice:
     kernel: str
 
 
-PlanItem = Mask | BiasRule | Mechanism | KernelChoice
+PlanItem = Mask | BiasRule | Mechanism | KernelChoice | Adapter
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Lowered, Mask, forbid, lower
 from saccade.core.mechanism import Appended, KernelChoice, Mechanism, PlanItem, blind_to, uses
 from saccade.core.partial import Parts
+from saccade.core.projections import Adapter
 from saccade.core.site import Site
 from saccade.core.state import Memory
 
@@ -45,6 +46,7 @@ class Plan:
     observe: tuple[Act, ...] = ()
     want_lse: bool = False
     kernel: str | None = None  # None: dispatch chooses
+    adapters: tuple[Adapter, ...] = ()  # what the projections before and after the call add
 
     @property
     def empty(self) -> bool:
@@ -86,6 +88,7 @@ def make_plan(
         observe=tuple(a for a in acts if uses(a[1], "observe")),
         want_lse=any("lse" in mechanism.needs for _, mechanism in acts),
         kernel=_kernel(named, site),
+        adapters=tuple(item for _, item in named if isinstance(item, Adapter)),
     )
 
 

@@ -5,23 +5,30 @@ from itertools import groupby
 
 from saccade.core.errors import StateError
 from saccade.core.mechanism import Mechanism
+from saccade.core.projections import Adapter
 from saccade.core.site import Site
 from saccade.run.planner import Items, Planner
 from saccade.run.site_plan import SitePlan, clocks, site_plans
 from saccade.seam.guards import check_need
 from saccade.seam.interceptor import SiteInterceptor
+from saccade.seam.projection_hooks import check_adapter
 
 PROBES = 5  # steps looked at when a stack is attached
 
 
 def probe(planner: Planner, interceptors: Iterable[SiteInterceptor]) -> None:
-    """Ask every system at a few steps and check its needs at each site; what wants recorded state is checked later."""
+    """Ask every system at a few steps and check its needs at each site; what wants recorded state is checked later.
+
+    Raises what the checks raise.
+    """
     for interceptor in interceptors:
         for clock in clocks(PROBES):
             try:
                 items = planner.items(interceptor.site, clock)
             except StateError:
                 continue
+            for adapter in (item for chosen in items.values() for item in chosen if isinstance(item, Adapter)):
+                check_adapter(interceptor, adapter)
             for need in _needs(items):
                 if need.startswith("host."):
                     check_need(interceptor, need, None)

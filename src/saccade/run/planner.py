@@ -83,7 +83,9 @@ class Planner:
 
 def idle(plan: Plan) -> bool:
     """Whether running the plan would be plain dense attention."""
-    return plan.mask is None and plan.bias is None and plan.kernel is None and not mechanisms(plan)
+    return (
+        plan.mask is None and plan.bias is None and plan.kernel is None and not mechanisms(plan) and not plan.adapters
+    )
 
 
 def mechanisms(plan: Plan) -> tuple[Mechanism, ...]:

@@ -20,7 +20,7 @@ from saccade.seam.entry import HERE
 from saccade.seam.interceptor import SiteInterceptor
 
 _autograd = torch._C._autograd  # type: ignore[attr-defined]
-PER_FORWARD = ("active", "open", "plan", "layout_q", "layout_k", "rows", "ahead", "heads", "memories")
+PER_FORWARD = ("active", "open", "plan", "added", "layout_q", "layout_k", "rows", "ahead", "heads", "memories")
 Hooks = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 

@@ -43,6 +43,7 @@ from saccade.seam.guards import (
 )
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.kernel_choice import choose_kernel, operand_dtype, site_device
+from saccade.seam.projection_hooks import ProjectionHooks
 from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import refuse_copy
 
@@ -97,7 +98,7 @@ class Run:
         self._rows, self._nth = rows, 0
         self._models: list[AttachedModel] = []
         self._hooks: list[Any] = []
-        self._activation_hooks = ActivationHooks()
+        self._activation_hooks, self._projection_hooks = ActivationHooks(), ProjectionHooks()
         self._memories: dict[Any, dict[str, Memory]] = {}
         self._choices: WeakKeyDictionary[Plan, dict[Any, Choice]] = WeakKeyDictionary()
         self._lock, self._thread = threading.Lock(), None
@@ -144,6 +145,7 @@ class Run:
             hook.remove()
         self._hooks.clear()
         self._activation_hooks.remove()
+        self._projection_hooks.remove()
         for attached in self._models:
             attached.undo()
         self.state.clear()
@@ -263,12 +265,13 @@ class Run:
         skipped = attached.family.skipped(now.inputs, interceptor.site.name)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
+        dtype = operand_dtype(now.sample, interceptor.view.module)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device,
-            operand_dtype(now.sample, interceptor.view.module),
-        )  # fmt: skip
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype
+        )
         interceptor.active, interceptor.open = plan is not None or self.timing, True
         interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
+        interceptor.added = {}
         if plan is None:
             self.counts.count(interceptor)
             return
@@ -281,6 +284,7 @@ class Run:
             interceptor.view.table = now.table(attached, interceptor.layout_q, device)
         if self.where.heads is not None and (interceptor.heads is None or interceptor.heads.device != device):
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
+        interceptor.added = self._projection_hooks.added(interceptor, plan.adapters, device, dtype)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
         self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
 

@@ -15,6 +15,7 @@ from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
+from saccade.core.projections import LowRankTerm
 from saccade.core.rows import Rows
 from saccade.core.site import Site
 from saccade.core.stack import Plan, run_plan
@@ -37,6 +38,7 @@ class SiteInterceptor:
     open       whether the settings belong to what runs: a forward, or a part of one that backward runs again
     trains     whether gradients were wanted where the forward began
     seen       whether a call passed in the running forward
+    added      terms the module's projections add, by path
     heads      the heads chosen, None for all; the others keep what the host's own attention gives them
     ahead      keys before the first query's own, where the host's map is known to be order and padding alone
     seconds    attention time so far, None unless timing was asked for
@@ -51,6 +53,7 @@ class SiteInterceptor:
     trains: bool = False
     seen: bool = False
     plan: Plan | None = None
+    added: Mapping[str, tuple[LowRankTerm, ...]] = field(default_factory=dict)
     layout_q: Layout | None = None
     layout_k: Layout | None = None
     rows: Rows | None = None

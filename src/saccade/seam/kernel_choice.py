@@ -49,7 +49,9 @@ def blank(interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torc
     """The call this site will make, as views of one number: shapes, type, device, mask and bias are right."""
     site, module = interceptor.site, interceptor.view.module
     one = torch.empty((), dtype=operand_dtype(sample, module), device=device)
-    one.requires_grad_(torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
+    added = (t for terms in interceptor.added.values() for term in terms for t in term)
+    trained = any(p.requires_grad for p in (*module.parameters(), *added))
+    one.requires_grad_(torch.is_grad_enabled() and trained)
     width = head_width(module, interceptor.all_heads)
     q = one.expand(sample.shape[0], site.heads, plan.layout_q.n, width)
     k = one.expand(sample.shape[0], key_heads(module, site.heads), plan.layout_k.n, width)
