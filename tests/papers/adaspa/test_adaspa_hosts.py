@@ -21,6 +21,7 @@ from saccade.core.site import Site, at
 from saccade.core.state import Memory
 from saccade.papers.adaspa import AdaSpa
 from saccade.papers.clear import Clear
+from saccade.systems.dense import Dense
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 from tests.papers.adaspa.plain import adaptive_mask, expanded
 from tests.tiny_flux import tiny_flux
@@ -38,8 +39,11 @@ def sparse(**options: Any) -> AdaSpa:
 
 
 def built(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """One block of each kind: choosing kernels for each mask is what takes time here."""
+    """One block of each kind."""
     return BY_NAME[name].shallow()
+
+
+KERNEL = Dense(kernel="sdpa")  # to choose one for each mask is what takes time on tiny models
 
 
 def walk(model: nn.Module, inputs: dict[str, Any], *systems: Any, **options: Any) -> list[Tensor]:
@@ -121,7 +125,7 @@ class ByHand:
 @every_host
 def test_a_run_attends_to_the_blocks_found_by_hand(name: str) -> None:
     model, inputs = built(name)
-    dense, by_hand, outs = (walk(model, inputs, *s) for s in ((), (ByHand(),), (sparse(),)))
+    dense, by_hand, outs = (walk(model, inputs, *s) for s in ((), (ByHand(), KERNEL), (sparse(), KERNEL)))
     torch.testing.assert_close(outs[FIRST], dense[FIRST], atol=1e-5, rtol=1e-4)
     for out, other in zip(outs, by_hand, strict=True):
         torch.testing.assert_close(out, other, atol=1e-5, rtol=1e-4)
@@ -137,14 +141,15 @@ def test_sparsity_0_is_bitwise_the_host(name: str) -> None:
         assert torch.equal(out, dense)
 
 
+@pytest.mark.slow
 @every_host
 def test_in_bfloat16_it_stays_near_float32(name: str) -> None:
     """Where all blocks are kept but the least: the masks of both may differ in these."""
     model, inputs = built(name)
-    fine = walk(model, inputs, sparse(sparsity=0.34, block=8))
+    fine = walk(model, inputs, sparse(sparsity=0.34, block=8), KERNEL)
     low = {k: v.bfloat16() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()}
     low |= {k: inputs[k] for k in ("img_ids", "txt_ids") if k in inputs}
-    outs = walk(model.bfloat16(), low, sparse(sparsity=0.34, block=8))
+    outs = walk(model.bfloat16(), low, sparse(sparsity=0.34, block=8), KERNEL)
     assert all(out.dtype == torch.bfloat16 and out.isfinite().all() for out in outs)
     assert all((a.float() - b).abs().mean() < 0.1 * b.abs().mean() for a, b in zip(outs, fine, strict=True))
 
@@ -155,17 +160,18 @@ def test_padded_text_stays_unseen(name: str) -> None:
     flag = "encoder_attention_mask" if name == "hunyuan_video" else "encoder_hidden_states_mask"
     other = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"].clone()}
     other["encoder_hidden_states"][~inputs[flag].bool()] += 3
-    for a, b in zip(walk(model, inputs, sparse()), walk(model, other, sparse()), strict=True):
+    for a, b in zip(walk(model, inputs, sparse(), KERNEL), walk(model, other, sparse(), KERNEL), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flux", "wan"])
 def test_a_row_of_guidance_is_what_it_is_alone(name: str) -> None:
     model, inputs = built(name)
-    both = walk(model, inputs, sparse())
+    both = walk(model, inputs, sparse(), KERNEL)
     for row in (0, 1):
         alone = {k: v[row : row + 1] if isinstance(v, Tensor) and len(v) == 2 else v for k, v in inputs.items()}
-        with attach(model, sparse(), schedule=TIMES):
+        with attach(model, sparse(), KERNEL, schedule=TIMES):
             for step, whole in enumerate(both):
                 latents = moved(inputs, step)["hidden_states"][row : row + 1]
                 out = output(model, {**moved(alone, step), "hidden_states": latents})
@@ -183,7 +189,7 @@ def test_a_pipeline_draws_and_begins_anew_with_each_sample() -> None:
         ).images  # fmt: skip
 
     plain = [draw(size) for size in (64, 96)]
-    with attach(pipe, sparse()) as run:
+    with attach(pipe, sparse(), KERNEL) as run:
         small, large, again = draw(64), draw(96), draw(64)
         draw(64, steps=1)
         text = run.explain(5)
@@ -210,15 +216,16 @@ def test_the_report_has_the_density_of_sparse_steps() -> None:
 
 def test_it_stacks_with_another_mask() -> None:
     model, inputs = built("flux")
-    with_disc, alone = (walk(model, inputs, *s) for s in ((Clear(radius=1.5), sparse()), (Clear(radius=1.5),)))
+    disc = Clear(radius=1.5)
+    with_disc, alone = (walk(model, inputs, *s) for s in ((disc, sparse(), KERNEL), (disc, KERNEL)))
     torch.testing.assert_close(with_disc[0], alone[0], atol=1e-5, rtol=1e-4)
     assert not torch.equal(with_disc[-1], alone[-1]) and all(out.isfinite().all() for out in with_disc)
 
 
 def test_some_heads_of_a_site_can_be_chosen() -> None:
     model, inputs = built("flux")
-    some = walk(model, inputs, sparse(), where=at(heads=(1,)))
-    dense, all_ = walk(model, inputs), walk(model, inputs, sparse())
+    some = walk(model, inputs, sparse(), KERNEL, where=at(heads=(1,)))
+    dense, all_ = walk(model, inputs), walk(model, inputs, sparse(), KERNEL)
     assert not torch.equal(some[-1], dense[-1]) and not torch.equal(some[-1], all_[-1])
 
 
