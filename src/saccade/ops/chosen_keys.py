@@ -138,19 +138,20 @@ def _chosen_keys(
     for work in _work(chosen, order, sizes, q.shape[-1] + v.shape[-1], q.shape[1] // k.shape[1]):
         blocks = _queries(queries, work), _keys(k, work), _keys(v, work)
         more = _attended(*blocks, scale, _open(keep, work, k.shape[1]))
-        both = merge(Partial(out.index_select(0, work.rows), lse.index_select(0, work.rows)), more)
-        out.index_copy_(0, work.into, both.out)
+        own = Partial(*(x.index_select(0, work.rows)[None, None] for x in (out, lse)))
+        both = merge(own, more)
         assert both.lse is not None
-        lse.index_copy_(0, work.into, both.lse)
+        out.index_copy_(0, work.into, both.out[0, 0])
+        lse.index_copy_(0, work.into, both.lse[0, 0])
     return out[:-1].view(*q.shape[:3], -1), lse[:-1].view(q.shape[:3])
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, scale: float, open_: Tensor | None) -> Partial:
-    """Dense attention of each block, row by row."""
+    """Dense attention of each block, as one row of queries (1 1 q d)."""
     mask = None if open_ is None else KeyPadding(open_)
     found = attend(plain_call(q[:, None], k[:, None], v[:, None], scale=scale, mask=mask), want_lse=True)
     assert found.lse is not None
-    return Partial(found.out.flatten(0, 2).to(_fine(q)), found.lse.flatten().to(_fine(q)))
+    return Partial(*(x.flatten(0, 2)[None, None].to(_fine(q)) for x in (found.out, found.lse)))
 
 
 @_chosen_keys.register_fake

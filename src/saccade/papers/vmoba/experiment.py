@@ -36,10 +36,10 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 80
+    steps: int = 90
     batch: int = 8
-    width: int = 72
-    depth: int = 6
+    width: int = 48
+    depth: int = 3
     heads: int = 4
     grid: Grid = (8, 4, 4)
     patch: int = 8
@@ -139,7 +139,8 @@ def fresh(settings: Settings, seed: int) -> VideoDiT:
 
 def schedule(settings: Settings, seed: int) -> Fit:
     """The training of every arm."""
-    return Fit(steps=settings.steps, seed=seed, precision="no", decay=0.97, optim=Optim(cooldown=0.4))
+    optim = Optim(lr=5e-3, muon_lr=1.5e-2, flatten=True, cooldown=0.4)
+    return Fit(steps=settings.steps, seed=seed, precision="no", decay=0.95, optim=optim)
 
 
 def attached(model: VideoDiT, *systems: Any) -> AbstractContextManager[Any]:

@@ -92,7 +92,7 @@ def _by_sum(gate: Float[Tensor, "*g p"], own: Bool[Tensor, "*g p"], rule: Thresh
     return own | _reaching(share.masked_fill(own, -1), needed)
 
 
-def _reaching(share: Float[Tensor, "*g p"], needed: Float[Tensor, "*#g"]) -> Bool[Tensor, "*g p"]:
+def _reaching(share: Float[Tensor, "*g p"], needed: Tensor) -> Bool[Tensor, "*g p"]:
     """The fewest, best first, whose shares sum to what is needed, at least one; all where they never do."""
     ranked, place = share.sort(dim=-1, descending=True, stable=True)
     short = (ranked.clamp(min=0).cumsum(-1) < needed).sum(-1, keepdim=True)
