@@ -78,7 +78,7 @@ def test_the_official_blocks() -> None:
     (mechanism,) = DraftAttention(sparsity=0.6, skip=0).plan(site, Clock())
     assert isinstance(mechanism, DraftRegions)
     call = AttentionCall(q=q, k=k, v=v, scale=0.5, layout_q=JOINT, layout_k=JOINT, site=site)
-    mask = mechanism.pairs(call, Memory("draft", "call")).mask
+    mask = mechanism.pairs(call, Memory()).mask
     assert isinstance(mask, Lowered) and isinstance(mask.mask, RegionGrid)
     assert torch.equal(mask.mask.allow[0], found["block_mask_segment0"].bool())
 

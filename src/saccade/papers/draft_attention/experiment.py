@@ -42,7 +42,7 @@ class Settings:
     cell: Pool = (4, 4)
     sparsities: tuple[float, ...] = (0.6, 0.8, 0.9)
     skips: tuple[float, ...] = (0.0, 0.25)
-    captions: int = 12
+    captions: int = 24
     steps: int = 12
     timed: Grid = (4, 64, 64)
     heads: int = 8
@@ -156,10 +156,10 @@ COST = RowTable(
         "sparsity": "{sparsity:.0%}",
         "kernel": "{kernel}",
         "choosing, s": "{choosing:.3f}",
-        "preparing, s": "{preparing:.3f}",
-        "sparse, all of it, s": "{sparse:.2f}",
+        "and preparing, s": "{both:.3f}",
+        "and attending, s": "{sparse:.2f}",
         "dense, s": "{dense:.2f}",
-        "choosing and preparing, of dense": lambda row: f"{(row['choosing'] + row['preparing']) / row['dense']:.1%}",
+        "chosen and prepared, of dense": lambda row: f"{row['both'] / row['dense']:.1%}",
     },
 )
 EXPERIMENT = Experiment(
