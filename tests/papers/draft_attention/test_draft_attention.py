@@ -177,7 +177,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_what_a_host_does_not_say_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"model='sora' is unknown; choose one of hunyuan_video, hunyuan_custom, wan"):
         DraftAttention.preset("sora")
-    with pytest.raises(ValueError, match=r"dense_above=925.0 needs the timestep, and this host is told steps alone"):
+    with pytest.raises(ValueError, match=r"dense_above=925.0 needs the timestep, and this host is given steps alone"):
         planned(DraftAttention.preset("wan"), step=3, num_steps=8)
     q, k, v = operands(golden())
     wrong = attach(model := Operator(), DraftAttention(skip=0), layout=Layout.image_only(VIDEO), heads=2)

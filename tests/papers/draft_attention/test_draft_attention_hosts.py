@@ -186,7 +186,7 @@ def test_compiled_agrees_with_eager(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_a_plain_module_is_told_its_tokens_and_its_step() -> None:
+def test_a_plain_module_is_given_its_tokens_and_its_step() -> None:
     model, inputs = BY_NAME["plain"].build()
     with attach(model, sparse(), layout=PLAIN) as run:
         outs = []
