@@ -42,7 +42,7 @@ class Settings:
     cell: Pool = (4, 4)
     sparsities: tuple[float, ...] = (0.6, 0.8, 0.9)
     skips: tuple[float, ...] = (0.0, 0.25)
-    captions: int = 24
+    captions: int = 12
     steps: int = 12
     timed: Grid = (4, 64, 64)
     heads: int = 8
