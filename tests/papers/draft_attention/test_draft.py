@@ -14,10 +14,12 @@ from saccade.core.layout import Layout
 from saccade.core.masks import Lowered
 from saccade.core.state import Memory
 from saccade.mechanisms.region_grid import RegionGrid
-from saccade.ops import attend, reference, warm
+from saccade.ops import attend, gather, reference, triton_kernel, warm
 from saccade.ops.region_pattern import side
+from saccade.ops.triton_kernel.lists import kernel_lists
 from saccade.papers.draft_attention.draft import draft_map, guarded, keep_strongest, patches, pool_patches
 from saccade.papers.draft_attention.draft_regions import DraftRegions
+from tests.hosts.test_waits import waits
 from tests.papers.draft_attention.by_hand import regions, table
 
 GRID, POOL = (2, 16, 32), (8, 16)
@@ -35,7 +37,7 @@ def masked(call: AttentionCall, sparsity: float = 0.6, pool: tuple[int, int] = P
     """The call with its mask chosen."""
     mechanism = DraftRegions(sparsity=sparsity, pool=pool, **options)
     mechanism.check(call.layout_q, call.layout_k)
-    return call.replace(mask=mechanism.pairs(call, Memory("draft", "call")).mask)
+    return call.replace(mask=mechanism.pairs(call, Memory()).mask)
 
 
 def allowed(call: AttentionCall) -> Tensor:
@@ -241,6 +243,22 @@ def test_at_length_it_runs_by_blocks_without_a_search(monkeypatch: pytest.Monkey
     call = masked(drawn(Layout.joint(text=50, grid=(3, 20, 40), text_first=False), h=1), 0.8)
     found = attend(call, "native")
     torch.testing.assert_close(found.out, reference.run(call).out, atol=1e-5, rtol=1e-4)
+
+
+def test_a_warm_call_asks_the_device_for_three_numbers_and_no_more() -> None:
+    """Pairs allowed and patches without a key, read together, and the number of blocks: on a card two waits."""
+    call = drawn(Layout.joint(text=256, grid=(2, 16, 32), text_first=False), h=2)
+    costs = triton_kernel.COSTS[torch.float32]
+
+    def prepared() -> None:
+        made = masked(call)
+        found = gather.found_pattern(made, costs)
+        assert found.mixed == 0 and kernel_lists(found).forward.cols.numel() == found.kept
+
+    prepared()
+    with waits() as asked:
+        prepared()
+    assert asked == ["_local_scalar_dense"] * 3
 
 
 @pytest.mark.bad_input

@@ -78,7 +78,7 @@ def test_the_official_blocks() -> None:
     (mechanism,) = DraftAttention(sparsity=0.6, skip=0).plan(site, Clock())
     assert isinstance(mechanism, DraftRegions)
     call = AttentionCall(q=q, k=k, v=v, scale=0.5, layout_q=JOINT, layout_k=JOINT, site=site)
-    mask = mechanism.pairs(call, Memory("draft", "call")).mask
+    mask = mechanism.pairs(call, Memory()).mask
     assert isinstance(mask, Lowered) and isinstance(mask.mask, RegionGrid)
     assert torch.equal(mask.mask.allow[0], found["block_mask_segment0"].bool())
 
@@ -177,7 +177,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_what_a_host_does_not_say_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"model='sora' is unknown; choose one of hunyuan_video, hunyuan_custom, wan"):
         DraftAttention.preset("sora")
-    with pytest.raises(ValueError, match=r"dense_above=925.0 needs the timestep, and this host is told steps alone"):
+    with pytest.raises(ValueError, match=r"dense_above=925.0 needs the timestep, and this host is given steps alone"):
         planned(DraftAttention.preset("wan"), step=3, num_steps=8)
     q, k, v = operands(golden())
     wrong = attach(model := Operator(), DraftAttention(skip=0), layout=Layout.image_only(VIDEO), heads=2)

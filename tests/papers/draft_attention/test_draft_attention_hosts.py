@@ -48,7 +48,7 @@ def by_hand() -> ByHand:
 
 @every_host
 def test_a_run_is_dense_then_attends_to_the_regions_chosen_by_hand(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     dense, wanted, outs = (walk(model, inputs, *s) for s in ((), (by_hand(),), (sparse(),)))
     for step in range(FIRST):
         assert torch.equal(outs[step], dense[step])
@@ -59,7 +59,7 @@ def test_a_run_is_dense_then_attends_to_the_regions_chosen_by_hand(name: str) ->
 
 @pytest.mark.parametrize("name", ["wan", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != "wan")])
 def test_half_precision_keeps_the_same_regions(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     model = model.to(torch.bfloat16)
     inputs = {key: x.bfloat16() if _is_float(x) else x for key, x in inputs.items()}
     if name == "cogvideox":
@@ -75,7 +75,7 @@ def _is_float(x: Any) -> bool:
 
 @every_host
 def test_dropping_nothing_is_bitwise_the_host(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     for out, dense in zip(walk(model, inputs, sparse(sparsity=0)), walk(model, inputs), strict=True):
         assert torch.equal(out, dense)
 
@@ -99,7 +99,7 @@ def test_the_released_exceptions_on_a_schedule() -> None:
 
 
 def test_padded_text_stays_unseen() -> None:
-    model, inputs = BY_NAME["hunyuan_video"].build()
+    model, inputs = BY_NAME["hunyuan_video"].shallow()
     other = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"].clone()}
     other["encoder_hidden_states"][~inputs["encoder_attention_mask"].bool()] += 3
     for a, b in zip(walk(model, inputs, sparse()), walk(model, other, sparse()), strict=True):
@@ -108,7 +108,7 @@ def test_padded_text_stays_unseen() -> None:
 
 @pytest.mark.parametrize("name", ["hunyuan_video", "cogvideox"])
 def test_rows_of_guidance_have_masks_of_their_own(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     both = walk(model, inputs, sparse())
     for row in range(2):
         one = {key: x[row : row + 1] if isinstance(x, Tensor) and len(x) == 2 else x for key, x in inputs.items()}
@@ -120,14 +120,14 @@ def test_rows_of_guidance_have_masks_of_their_own(name: str) -> None:
 
 
 def test_it_stacks_with_another_mask_and_leaves_no_query_alone() -> None:
-    model, inputs = BY_NAME["flux"].build()
+    model, inputs = BY_NAME["flux"].shallow()
     both, alone = (walk(model, inputs, *s) for s in ((Clear(radius=1.5), sparse()), (Clear(radius=1.5),)))
     assert torch.equal(both[0], alone[0]) and not torch.equal(both[-1], alone[-1])
     assert all(out.isfinite().all() for out in both)
 
 
 def test_some_heads_of_a_site_can_be_chosen() -> None:
-    model, inputs = BY_NAME["flux"].build()
+    model, inputs = BY_NAME["flux"].shallow()
     some = walk(model, inputs, sparse(), where=at(heads=(1,)))
     dense, all_ = walk(model, inputs), walk(model, inputs, sparse())
     assert not torch.equal(some[-1], dense[-1]) and not torch.equal(some[-1], all_[-1])
@@ -186,7 +186,7 @@ def test_compiled_agrees_with_eager(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_a_plain_module_is_told_its_tokens_and_its_step() -> None:
+def test_a_plain_module_is_given_its_tokens_and_its_step() -> None:
     model, inputs = BY_NAME["plain"].build()
     with attach(model, sparse(), layout=PLAIN) as run:
         outs = []

@@ -87,7 +87,7 @@ def test_arms_say_what_their_sparse_steps_compute() -> None:
     for arm in (every[1], every[3]):
         (mechanism,) = arm.system.plan(site, Clock(step=7, num_steps=8))
         assert isinstance(mechanism, Mechanism)
-        mask = mechanism.pairs(plain_call(q, k, v, layout=JOINT), Memory("a", "b")).mask
+        mask = mechanism.pairs(plain_call(q, k, v, layout=JOINT), Memory()).mask
         assert isinstance(mask, Lowered) and mask.bound.density() == pytest.approx(arm.pairs, abs=0.01)
 
 
@@ -100,14 +100,14 @@ def test_a_band_comes_as_near_as_it_can() -> None:
 def test_random_regions_are_the_same_in_every_call() -> None:
     q, k, v = (torch.randn(1, 2, JOINT.n, 8) for _ in range(3))
     call = plain_call(q, k, v, layout=JOINT)
-    one, other = (RandomRegions(sparsity=0.5, pool=POOL).pairs(call, Memory("a", "b")).mask for _ in range(2))
+    one, other = (RandomRegions(sparsity=0.5, pool=POOL).pairs(call, Memory()).mask for _ in range(2))
     assert one is not None and other is not None
     assert torch.equal(one.materialize(JOINT, JOINT), other.materialize(JOINT, JOINT))
 
 
 def test_a_call_is_timed_by_its_parts() -> None:
     row = zero_shot.cost((1, 32, 32), (4, 8), 0.8, heads=1, columns=16)
-    assert row["tokens"] == 1024 and min(row[name] for name in ("choosing", "sparse", "dense")) > 0
+    assert row["tokens"] == 1024 and min(row[name] for name in ("choosing", "both", "sparse", "dense")) > 0
 
 
 def test_the_page_says_what_the_results_say(tmp_path: Path) -> None:

@@ -156,10 +156,10 @@ COST = RowTable(
         "sparsity": "{sparsity:.0%}",
         "kernel": "{kernel}",
         "choosing, s": "{choosing:.3f}",
-        "preparing, s": "{preparing:.3f}",
-        "sparse, all of it, s": "{sparse:.2f}",
+        "and preparing, s": "{both:.3f}",
+        "and attending, s": "{sparse:.2f}",
         "dense, s": "{dense:.2f}",
-        "choosing and preparing, of dense": lambda row: f"{(row['choosing'] + row['preparing']) / row['dense']:.1%}",
+        "chosen and prepared, of dense": lambda row: f"{row['both'] / row['dense']:.1%}",
     },
 )
 EXPERIMENT = Experiment(

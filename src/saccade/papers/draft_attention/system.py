@@ -79,7 +79,7 @@ class DraftAttention:
 
     @property
     def timed(self) -> bool:
-        """Whether the plan depends on the step, so that a host must tell it."""
+        """Whether the plan depends on the step, so that a host must give it."""
         return self.sparsity > 0 and (self.skip > 0 or self.dense_above is not None)
 
     def plan(self, site: Site, clock: Clock) -> tuple[PlanItem, ...]:
@@ -114,7 +114,7 @@ class DraftAttention:
             return False
         if (time := clock.timestep) is None:
             raise ValueError(
-                f"dense_above={self.dense_above} needs the timestep, and this host is told steps alone; use skip="
+                f"dense_above={self.dense_above} needs the timestep, and this host is given steps alone; use skip="
             )
         return time > self.dense_above
 
