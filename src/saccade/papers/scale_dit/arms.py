@@ -1,5 +1,6 @@
 """What the experiment compares on the bundled model: dense, windows, and windows with the anchor, tuned or not."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class AnchorArm:
     scaled: bool = True
     tuned: bool = False
     ntk: float = 1.0
+
+    @property
+    def part(self) -> str:
+        """Its name in the experiment."""
+        return "_".join(re.findall(r"\w+", self.label.lower()))
 
     def system(self, window: int, *, training: bool = False) -> ScaleDiT | None:
         """The mask. The copy sees the text in training and in sampling."""
