@@ -121,9 +121,9 @@ EXPERIMENT = Experiment(
     quick=Settings(sides=(256,), small=QUICK),
     hours=0.15,
     sections={
-        "mask": (plot_mask,),
-        "densities": (plot_densities, densities_table),
         "small": (about, SMALL, Verdicts(CLAIMS, differences=True)),
+        "densities": (plot_densities, densities_table),
+        "mask": (plot_mask,),
     },
     claims=CLAIMS,
 )
