@@ -281,6 +281,18 @@ def test_layers_of_peft_do_as_well() -> None:
         assert torch.equal(carried(one), carried(two))
 
 
+@torch.no_grad()
+def test_lora_on_other_layers_acts_as_it_does() -> None:
+    model = flux()
+    other = LoraLinear(model.transformer_blocks[0].ff_context.net[2], rank=2, alpha=2)
+    model.transformer_blocks[0].ff_context.net[2] = other
+    nn.init.normal_(other.lora_B["default"].weight)
+    x = torch.randn(2, TEXT, other.base_layer.in_features)
+    expected = other(x)
+    with LowStream(model) as stream, stream.holding(anchor()):
+        assert torch.equal(other(x), expected)
+
+
 def test_lora_starts_by_adding_nothing_and_leaves_only_itself_to_tune() -> None:
     layer = LoraLinear(nn.Linear(3, 5), rank=2, alpha=4)
     x = torch.randn(7, 3)

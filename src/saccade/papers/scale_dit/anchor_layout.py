@@ -22,6 +22,11 @@ def anchored(*, text: int, high: Size, low: Size | None) -> Layout:
     return layout.append(Segment(LOW, "extra", low[0] * low[1], (1, *low)))
 
 
+def square(side: int) -> Size:
+    """The size of a square picture."""
+    return side, side
+
+
 def ratio_of(high: Size, low: Size) -> int:
     """How many high-resolution tokens stand along one low-resolution token.
 

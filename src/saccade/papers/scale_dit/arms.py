@@ -1,5 +1,6 @@
 """What the experiment compares on the bundled model: dense, windows, and windows with the anchor, tuned or not."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from saccade.core.layout import Layout
 from saccade.data.scenes import describe
-from saccade.papers.scale_dit.anchor_layout import anchored
+from saccade.papers.scale_dit.anchor_layout import anchored, square
 from saccade.papers.scale_dit.lora import add_lora_
 from saccade.papers.scale_dit.low_stream import LowStream
 from saccade.papers.scale_dit.system import ScaleDiT
@@ -23,7 +25,7 @@ COUNTS = (1, 2, 3)  # things of a scene, in turn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class Sides:
     """Of the large picture, its copy and the pictures LoRA is tuned on, in tokens along a side."""
 
     high: int = 32
@@ -66,16 +68,24 @@ class AnchorArm:
     tuned: bool = False
     ntk: float = 1.0
 
+    @property
+    def part(self) -> str:
+        """Its name in the experiment."""
+        return "_".join(re.findall(r"\w+", self.label.lower()))
+
     def system(self, window: int, *, training: bool = False) -> ScaleDiT | None:
         """The mask. The copy sees the text in training and in sampling."""
         if not self.windows:
             return None
         return ScaleDiT.training(window=window) if training else ScaleDiT(window=window, low_sees_text=True)
 
-    def pairs(self, size: Size) -> float:
+    def layout(self, size: Sides) -> Layout:
+        """The tokens of the large picture's forwards."""
+        return anchored(text=TEXT, high=square(size.high), low=square(size.low) if self.anchor else None)
+
+    def pairs(self, size: Sides) -> float:
         """Share of the pairs that a dense model of the picture alone computes."""
-        low = (size.low,) * 2 if self.anchor else None
-        layout, system = anchored(text=TEXT, high=(size.high,) * 2, low=low), self.system(size.window)
+        layout, system = self.layout(size), self.system(size.window)
         pairs = layout.n**2 if system is None else system.mask().bind(layout, layout).pairs()
         return pairs / (TEXT + size.high**2) ** 2
 
@@ -92,7 +102,7 @@ ARMS = (DENSE, WINDOWS, ANCHOR, UNSCALED, NTK, WINDOWS_TUNED, ANCHOR_TUNED, UNSC
 
 
 @contextmanager
-def made(model: str, arm: AnchorArm, size: Size, tuning: Tuning) -> Iterator[tuple[Any, LowStream, list[float]]]:
+def made(model: str, arm: AnchorArm, size: Sides, tuning: Tuning) -> Iterator[tuple[Any, LowStream, list[float]]]:
     """The pipeline as an arm has it, its stream, and the losses of its tuning."""
     pipe = load_pipeline(model)
     with torch.random.fork_rng():

@@ -62,8 +62,9 @@ def add_lora_(transformer: nn.Module, *, rank: int = 16, alpha: float | None = N
 
 
 def lora_layers(transformer: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Layers with LoRA, ours or peft's, by name."""
-    return ((name, module) for name, module in transformer.named_modules() if hasattr(module, "lora_A"))
+    """The paper's layers with LoRA, ours or peft's, by name; LoRA elsewhere is none of ours and acts as it does."""
+    named = transformer.named_modules()
+    return ((name, module) for name, module in named if hasattr(module, "lora_A") and re.fullmatch(TARGETS, name))
 
 
 def lora_parameters(layer: Any) -> Iterable[nn.Parameter]:

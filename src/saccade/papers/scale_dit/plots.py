@@ -17,7 +17,7 @@ def plot_mask(results: Results, figures: Figures, *, text: int = 16, high: int =
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for panel, order in zip(figure.subplots(1, len(ORDERS)), reversed(ORDERS), strict=True):
         at = ordered(order, layout, 4)
-        panel.imshow(seen[at][:, at], cmap="Blues", interpolation="none", rasterized=True)
+        panel.imshow(seen[at][:, at].numpy(), cmap="Blues", interpolation="none", rasterized=True)
         panel.set(title=order, xticks=[], yticks=[])
     return figures.save("mask", figure, "Who sees whom: text, picture and its copy, in three token orders")
 

@@ -78,15 +78,11 @@ def two_stages(
     """
     if stream.transformer is not pipe.transformer:
         raise ValueError("stream is of another transformer; make it by LowStream(pipe.transformer)")
-    small, large = (Flow(pipe=pipe, height=h, width=w, text_tokens=stages.text_tokens) for h, w in _sizes(stages))
+    drawing = _Drawing(pipe=pipe, stream=stream, system=system, prompts=list(prompts), stages=stages, seed=seed)
     with no_progress_bar(pipe):
-        tokens = _run(pipe, small, prompts, stages.guidance, stages, seed)
-        low = small.decode(tokens)
-        return TwoPictures(
-            low=low,
-            high=_large(pipe, stream, system, prompts, stages, seed, large, small, (tokens, low)),
-            tokens=tokens,
-        )
+        tokens = drawing.run(drawing.flow(stages.low), stages.guidance)
+        low = drawing.flow(stages.low).decode(tokens)
+        return TwoPictures(low=low, high=drawing.large(tokens, low), tokens=tokens)
 
 
 def enlarged(pictures: Float[np.ndarray, "b h w 3"], size: Size) -> Float[np.ndarray, "b H W 3"]:
@@ -103,48 +99,49 @@ def blurred(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, groups=x.shape[1])
 
 
-def _large(
-    pipe: Any, stream: LowStream, system: ScaleDiT | None, prompts: list[str], stages: Stages, seed: int,
-    large: Flow, small: Flow, made: tuple[Tensor, np.ndarray],
-) -> np.ndarray:  # fmt: skip
-    tokens, pictures = made
-    anchor = LowTokens(tokens=tokens, low=small.grid, high=large.grid, scaled=stages.scaled)
-    low = anchor if stages.anchor else None
-    layout = anchored(text=stages.text_tokens, high=large.grid, low=small.grid if stages.anchor else None)
-    start = _start(large, pictures, stages, seed) if stages.start == "upsampled" else {}
-    systems = () if system is None else (system,)
-    with stream.holding(low), attach(pipe, *systems, layout=layout):
-        return large.decode(_run(pipe, large, prompts, stages.high_guidance, stages, seed, **start))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Drawing:
+    """What both stages share."""
 
+    pipe: Any
+    stream: LowStream
+    system: ScaleDiT | None
+    prompts: list[str]
+    stages: Stages
+    seed: int
 
-def _start(large: Flow, pictures: np.ndarray, stages: Stages, seed: int) -> dict[str, Any]:
-    """Latents and the levels that remain: (1 - s) z + s e at the first of them."""
-    first = stages.steps - stages.high_steps
-    level = large.sigmas(stages.steps)[first]
-    clean = large.encode(enlarged(pictures, (large.height, large.width)))
-    noise = torch.cat([large.noise(seed + i) for i in range(len(clean))]).to(clean)
-    left = np.linspace(1, 1 / stages.steps, stages.steps)[first:].tolist()
-    return {"latents": (1 - level) * clean + level * noise, "sigmas": left, "num_inference_steps": stages.high_steps}
+    def flow(self, size: Size) -> Flow:
+        """The pipeline opened for pictures of a size."""
+        return Flow(pipe=self.pipe, height=size[0], width=size[1], text_tokens=self.stages.text_tokens)
 
+    def large(self, tokens: Float[Tensor, "b n c"], low: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b H W 3"]:
+        """The second stage, beside the small picture's tokens."""
+        stages, small, large = self.stages, self.flow(self.stages.low), self.flow(self.stages.high)
+        anchor = LowTokens(tokens=tokens, low=small.grid, high=large.grid, scaled=stages.scaled)
+        held = anchor if stages.anchor else None
+        layout = anchored(text=stages.text_tokens, high=large.grid, low=small.grid if stages.anchor else None)
+        start = self.start(large, low) if stages.start == "upsampled" else {}
+        systems = () if self.system is None else (self.system,)
+        with self.stream.holding(held), attach(self.pipe, *systems, layout=layout):
+            return large.decode(self.run(large, stages.high_guidance, **start))
 
-@torch.no_grad()
-def _run(
-    pipe: Any, flow: Flow, prompts: list[str], guidance: float, stages: Stages, seed: int, **start: Any
-) -> Float[Tensor, "b n c"]:
-    options = {"num_inference_steps": stages.steps} | start
-    return pipe(
-        list(prompts),
-        height=flow.height,
-        width=flow.width,
-        guidance_scale=guidance,
-        negative_prompt=[""] * len(prompts) if stages.true_cfg > 1 else None,
-        true_cfg_scale=stages.true_cfg,
-        max_sequence_length=stages.text_tokens,
-        generator=[torch.Generator().manual_seed(seed + i) for i in range(len(prompts))],
-        output_type="latent",
-        **options,
-    ).images
+    def start(self, large: Flow, low: Float[np.ndarray, "b h w 3"]) -> dict[str, Any]:
+        """Latents and the levels that remain: (1 - s) z + s e at the first of them."""
+        steps, high_steps = self.stages.steps, self.stages.high_steps
+        level = large.sigmas(steps)[steps - high_steps]
+        clean = large.encode(enlarged(low, self.stages.high))
+        noise = torch.cat([large.noise(self.seed + i) for i in range(len(clean))]).to(clean)
+        left = np.linspace(1, 1 / steps, steps)[steps - high_steps :].tolist()
+        return {"latents": (1 - level) * clean + level * noise, "sigmas": left, "num_inference_steps": high_steps}
 
-
-def _sizes(stages: Stages) -> tuple[Size, Size]:
-    return stages.low, stages.high
+    @torch.no_grad()
+    def run(self, flow: Flow, guidance: float, **start: Any) -> Float[Tensor, "b n c"]:
+        """A call of the pipeline; final latents."""
+        rows, stages = len(self.prompts), self.stages
+        options = {"num_inference_steps": stages.steps} | start
+        return self.pipe(
+            self.prompts, height=flow.height, width=flow.width, guidance_scale=guidance,
+            negative_prompt=[""] * rows if stages.true_cfg > 1 else None, true_cfg_scale=stages.true_cfg,
+            max_sequence_length=stages.text_tokens, output_type="latent",
+            generator=[torch.Generator().manual_seed(self.seed + i) for i in range(rows)], **options,
+        ).images  # fmt: skip

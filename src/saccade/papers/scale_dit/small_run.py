@@ -10,8 +10,8 @@ import torch
 from saccade.attach import attach
 from saccade.data.scenes import Parsed, judge, parse, prompts
 from saccade.experiments import Row
-from saccade.papers.scale_dit.anchor_layout import anchored
-from saccade.papers.scale_dit.arms import PIXELS, SEED, TEXT, AnchorArm, Pool, Size, Tuning, made
+from saccade.papers.scale_dit.anchor_layout import square
+from saccade.papers.scale_dit.arms import PIXELS, SEED, TEXT, AnchorArm, Pool, Sides, Tuning, made
 from saccade.papers.scale_dit.low_stream import LowStream
 from saccade.papers.scale_dit.sampling import Stages, two_stages
 from saccade.papers.scale_dit.training import flow_loss
@@ -28,7 +28,7 @@ class SmallRun:
     """
 
     model: str = "scenes-flux"
-    size: Size = field(default_factory=Size)
+    size: Sides = field(default_factory=Sides)
     tuning: Tuning = field(default_factory=Tuning)
     pictures: int = 12
     captions: int = 6
@@ -50,8 +50,7 @@ class SmallRun:
         size = self.size
         pool = Pool(pipe, arm, size.high, size.ratio, self.pictures, split="held-out")
         rng, kept = np.random.default_rng(SEED), np.array([False])
-        low = (size.low,) * 2 if arm.anchor else None
-        with attach(pipe.transformer, *_systems(arm, size), layout=anchored(text=TEXT, high=(size.high,) * 2, low=low)):
+        with attach(pipe.transformer, *_systems(arm, size), layout=arm.layout(size)):
             for i in range(self.pictures):
                 t = torch.tensor([(i + 0.5) / self.pictures])
                 yield {"picture": i, "loss": flow_loss(stream, pool.example(np.array([i]), t, rng, kept)).item()}
@@ -59,7 +58,7 @@ class SmallRun:
     def samples(self, pipe: Any, stream: LowStream, arm: AnchorArm) -> Iterator[Row]:
         """Caption by caption; the small pictures are the same for all arms."""
         stages = Stages(
-            low=(PIXELS * self.size.low,) * 2, high=(PIXELS * self.size.high,) * 2, steps=self.steps,
+            low=square(PIXELS * self.size.low), high=square(PIXELS * self.size.high), steps=self.steps,
             high_steps=self.steps, start="noise", text_tokens=TEXT, scaled=arm.scaled, anchor=arm.anchor,
         )  # fmt: skip
         system = arm.system(self.size.window)
@@ -90,7 +89,7 @@ def layout_error(low: Parsed, high: Parsed) -> float:
     return float(costs[linear_sum_assignment(costs)].mean()) if most else 0.0
 
 
-def _systems(arm: AnchorArm, size: Size) -> tuple[Any, ...]:
+def _systems(arm: AnchorArm, size: Sides) -> tuple[Any, ...]:
     system = arm.system(size.window)
     return () if system is None else (system,)
 
