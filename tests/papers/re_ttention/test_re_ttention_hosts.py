@@ -20,6 +20,7 @@ from saccade.core.site import Site, at
 from saccade.core.state import Memory
 from saccade.papers.clear import Clear
 from saccade.papers.re_ttention import RasterWindow, ReTtention
+from tests.hosts.test_waits import waits
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 from tests.papers.sparsed.test_sparsed_hosts import moved as at_step
 from tests.tiny_flux import tiny_flux
@@ -201,6 +202,18 @@ def test_a_plain_module_is_given_its_tokens_and_its_step() -> None:
     dense = output(model, inputs)
     for out in outs:  # nothing moves
         torch.testing.assert_close(out, dense, atol=1e-6, rtol=1e-5)
+
+
+def test_warm_steps_wait_for_nothing() -> None:
+    model, inputs = BY_NAME["plain"].build()
+    with attach(model, system(), layout=PLAIN) as run:
+        found = []
+        for step in range(len(PHASES)):
+            run.step(step, of=len(PHASES))
+            with waits() as asked:
+                output(model, inputs)
+            found.append(len(asked))
+    assert found[3:] == [0, 0, 0, 0] and found[1] > 0  # sparse, take, sparse, sparse; the first of either prepares
 
 
 def test_some_heads_of_a_site_can_be_chosen() -> None:
