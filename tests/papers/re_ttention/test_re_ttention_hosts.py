@@ -28,7 +28,7 @@ from tests.tiny_flux import tiny_flux
 pytestmark = pytest.mark.host
 TIMES = (1000, 900, 800, 700, 600, 500, 400)
 KEEP = 0.3
-NAMES = ("flux", "sd3", "qwen_image", "pixart", "dit", "wan", "cogvideox", "hunyuan_video")
+NAMES = ("flux", "sd3", "qwen_image", "pixart", "dit", "wan", "cogvideox", "hunyuan_video", "hunyuan_dit")
 every_host = pytest.mark.parametrize("name", NAMES)
 PHASES = ("dense", "take", "sparse", "sparse", "take", "sparse", "sparse")
 
