@@ -16,7 +16,7 @@ from tests.hosts.tiny import BY_NAME, PLAIN, attach_options, output
 pytestmark = [pytest.mark.host, pytest.mark.compile]
 WHOLE = (
     "flux", "sd3", "wan", "plain", "llama", "llada", "qwen3", "bert", "modern_bert", "beit", "cogvideox", "dit", "eva",
-    "hunyuan_video", "pixart", "qwen_image", "vit",
+    "hunyuan_dit", "hunyuan_video", "pixart", "qwen_image", "vit",
 )  # fmt: skip
 QUICK = ("flux", "sd3", "wan", "plain", "llama", "bert", "vit")  # one of each kind of host
 IN_PARTS = ("llava", "qwen2_vl")  # their own code breaks the graph, with or without an attachment

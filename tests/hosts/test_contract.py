@@ -165,7 +165,7 @@ def test_cross_attention_is_untouched_unless_asked(host: Host) -> None:
     with attach(model, Same()) as run:
         assert {site.kind for site in run.sites} <= {"joint", "self"}
         crossing = [s.name for s in run.report().sites if s.note and "where" in s.note]
-    kinds = {"pixart", "wan"}
+    kinds = {"hunyuan_dit", "pixart", "wan"}
     assert bool(crossing) == (host.name in kinds)
     if crossing:
         with attach(model, Looking(Scaled(factor=4.0)), where=at(kind="cross")) as run:

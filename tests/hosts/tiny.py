@@ -190,6 +190,27 @@ def hunyuan_video() -> tuple[nn.Module, dict[str, Any]]:
     }
 
 
+def hunyuan_dit() -> tuple[nn.Module, dict[str, Any]]:
+    from diffusers import HunyuanDiT2DModel
+
+    model = HunyuanDiT2DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, patch_size=2, sample_size=8, hidden_size=32,
+        num_layers=2, mlp_ratio=2.0, cross_attention_dim=16, cross_attention_dim_t5=24, pooled_projection_dim=16,
+        text_len=3, text_len_t5=4, use_style_cond_and_image_meta_size=False,
+    )  # fmt: skip
+    angles = torch.randn(16, 16)
+    return model, {
+        "hidden_states": torch.randn(2, 4, 8, 8),
+        "timestep": torch.tensor([500.0, 500.0]),
+        "encoder_hidden_states": torch.randn(2, 3, 16),
+        "text_embedding_mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
+        "encoder_hidden_states_t5": torch.randn(2, 4, 24),
+        "text_embedding_mask_t5": torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]]),
+        "image_rotary_emb": (angles.cos(), angles.sin()),
+        "return_dict": False,
+    }
+
+
 def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import QwenImageTransformer2DModel
 
@@ -208,7 +229,8 @@ def qwen_image() -> tuple[nn.Module, dict[str, Any]]:
 
 
 DIFFUSERS = tuple(
-    Host(make.__name__, make) for make in (cogvideox, dit, flux, hunyuan_video, pixart, qwen_image, sd3, wan)
+    Host(make.__name__, make)
+    for make in (cogvideox, dit, flux, hunyuan_dit, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
 TEXTS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
 TRANSFORMERS = (*TEXTS, *(Host(make.__name__, make) for make in pictured.MAKERS))

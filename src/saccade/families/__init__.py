@@ -19,7 +19,18 @@ __all__ = ["FAMILIES", "Family", "Guidance", "ITEMS", "offers"]
 __getattr__, __dir__ = lazily(__name__)
 
 GROUPS = {
-    "grid": ("cogvideox", "flux", "hunyuan_video", "pixart", "qwen_image", "sd3", "timm", "torch", "wan"),
+    "grid": (
+        "cogvideox",
+        "flux",
+        "hunyuan_dit",
+        "hunyuan_video",
+        "pixart",
+        "qwen_image",
+        "sd3",
+        "timm",
+        "torch",
+        "wan",
+    ),
     "text": ("bert", "llama", "llava", "modernbert", "qwen2_vl"),
 }  # what an entry of the catalogue means by a word; a test compares them with the families
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from saccade.core.call import plain_call
+from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.core.stack import make_plan, run_plan
@@ -18,7 +19,7 @@ from saccade.ops.parts import attend_parts
 from saccade.papers.re_ttention import RasterWindow
 from saccade.papers.re_ttention.drawing import Studio
 from saccade.papers.re_ttention.experiment import EXPERIMENT, Settings, arms_of
-from saccade.papers.re_ttention.probe import Look, Seen
+from saccade.papers.re_ttention.probe import Look, Probe, Seen
 from saccade.papers.re_ttention.sections import BOTH, CLAIMS, PLAIN
 from saccade.papers.re_ttention.system import ReTtention
 from tests.tiny_flux import tiny_flux
@@ -48,13 +49,22 @@ def test_a_look_measures_image_rows_and_changes_nothing() -> None:
     assert "share_moves" not in seen.rows[0] and seen.rows[1]["sum_moves"] > 0
 
 
+def test_sites_are_measured_apart() -> None:
+    """Equal plans are shared, so those of two sites must differ."""
+    probe, (one, other) = Probe(window=RasterWindow(0.3)), (Site(name=f"blocks.{i}.attn") for i in range(2))
+    assert probe.plan(one, Clock()) == probe.plan(one, Clock()) != probe.plan(other, Clock())
+
+
 @pytest.mark.host
 def test_arms_are_drawn_from_the_same_noise_and_decoded_as_the_pipeline_decodes() -> None:
     studio = Studio(pipe=tiny_flux(), grid=6, captions=2, steps=4)
     dense = studio.draw()
     assert [row["error"] for row in studio.rows(dense, dense)] == [0, 0]
     some = studio.draw(ReTtention(keep=0.2, dense=0.25))
-    assert all(row["error"] > 0 for row in studio.rows(some, dense)) and some.density < 1
+    assert all(row["error"] > 0 for row in studio.rows(some, dense))
+    layout = Layout.joint(text=32, grid=(1, 6, 6))
+    share = RasterWindow(0.2).bind(layout, layout).density()
+    assert some.density == pytest.approx((2 + 3 * share) / 4)  # dense, with statistics, sparse, sparse
     texts = [prompt.text for prompt in studio.wanted]
     seeds = [torch.Generator().manual_seed(17 + i) for i in range(2)]
     shown = studio.pipe(

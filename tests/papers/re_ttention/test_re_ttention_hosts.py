@@ -20,6 +20,7 @@ from saccade.core.site import Site, at
 from saccade.core.state import Memory
 from saccade.papers.clear import Clear
 from saccade.papers.re_ttention import RasterWindow, ReTtention
+from tests.hosts.test_waits import waits
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 from tests.papers.sparsed.test_sparsed_hosts import moved as at_step
 from tests.tiny_flux import tiny_flux
@@ -27,7 +28,7 @@ from tests.tiny_flux import tiny_flux
 pytestmark = pytest.mark.host
 TIMES = (1000, 900, 800, 700, 600, 500, 400)
 KEEP = 0.3
-NAMES = ("flux", "sd3", "qwen_image", "pixart", "dit", "wan", "cogvideox", "hunyuan_video")
+NAMES = ("flux", "sd3", "qwen_image", "pixart", "dit", "wan", "cogvideox", "hunyuan_video", "hunyuan_dit")
 every_host = pytest.mark.parametrize("name", NAMES)
 PHASES = ("dense", "take", "sparse", "sparse", "take", "sparse", "sparse")
 
@@ -88,7 +89,7 @@ class ByHand:
 
 @every_host
 def test_a_run_is_dense_then_mended_windows_as_by_hand(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     dense, by_hand, outs = (walk(model, inputs, *s) for s in ((), (ByHand(),), (system(),)))
     for step, phase in enumerate(PHASES):
         torch.testing.assert_close(outs[step], by_hand[step], atol=1e-5, rtol=1e-4)
@@ -97,16 +98,16 @@ def test_a_run_is_dense_then_mended_windows_as_by_hand(name: str) -> None:
     assert torch.equal(outs[0], dense[0])
 
 
-@every_host
+@pytest.mark.parametrize("name", ["pixart", "flux"])
 def test_all_steps_dense_is_bitwise_the_host(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     for out, dense in zip(walk(model, inputs, ReTtention(keep=KEEP, period=1)), walk(model, inputs), strict=True):
         assert torch.equal(out, dense)
 
 
-@pytest.mark.parametrize("name", ["pixart", "cogvideox", "flux"])
+@pytest.mark.parametrize("name", ["pixart", "cogvideox"])
 def test_bfloat16_is_within_its_own_rounding(name: str) -> None:
-    model, inputs = BY_NAME[name].build()
+    model, inputs = BY_NAME[name].shallow()
     fine, fine_dense = walk(model, inputs, system()), walk(model, inputs)
     half = {key: _half(x) for key, x in inputs.items()}
     model = model.to(torch.bfloat16)
@@ -124,7 +125,7 @@ def _half(x: Any) -> Any:
 
 
 def test_padded_text_stays_unseen() -> None:
-    model, inputs = BY_NAME["qwen_image"].build()
+    model, inputs = BY_NAME["qwen_image"].shallow()
     other = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"].clone()}
     other["encoder_hidden_states"][~inputs["encoder_hidden_states_mask"].bool()] += 3
     for a, b in zip(walk(model, inputs, system()), walk(model, other, system()), strict=True):
@@ -133,8 +134,8 @@ def test_padded_text_stays_unseen() -> None:
 
 def test_guidance_rows_have_statistics_of_their_own() -> None:
     """Both rows of a batch against each alone."""
-    model, inputs = BY_NAME["pixart"].build()
-    both = [output for output in walk(model, inputs, system())]
+    model, inputs = BY_NAME["pixart"].shallow()
+    both = walk(model, inputs, system())
     per_row = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask", "timestep")
     for row in (0, 1):
         steps = [{k: x[row : row + 1] if k in per_row else x for k, x in moved(inputs, s).items()} for s in range(7)]
@@ -155,10 +156,10 @@ def test_a_pipeline_draws_and_begins_anew_at_another_size_and_number_of_steps() 
 
     plain = draw(32)
     with attach(pipe, ReTtention(keep=KEEP, dense=0.2, period=4)) as run:
-        first, large, other, again = draw(32), draw(48), draw(32, steps=9), draw(32)
+        first, large, again = draw(32), draw(48, steps=7), draw(32)
         text, report = run.explain(6), run.report()
     assert torch.equal(first, again) and not torch.equal(first, plain)
-    assert large.isfinite().all() and other.isfinite().all()
+    assert large.isfinite().all()
     phases = [line.split(":")[0].strip() for line in text.splitlines() if line.startswith("  ")]
     assert phases == ["steps 0-0", "steps 1-1", "steps 2-4", "steps 5-5"]
     assert 0 < report.density < 1.5
@@ -203,8 +204,20 @@ def test_a_plain_module_is_given_its_tokens_and_its_step() -> None:
         torch.testing.assert_close(out, dense, atol=1e-6, rtol=1e-5)
 
 
+def test_warm_steps_wait_for_nothing() -> None:
+    model, inputs = BY_NAME["plain"].build()
+    with attach(model, system(), layout=PLAIN) as run:
+        found = []
+        for step in range(len(PHASES)):
+            run.step(step, of=len(PHASES))
+            with waits() as asked:
+                output(model, inputs)
+            found.append(len(asked))
+    assert found[3:] == [0, 0, 0, 0] and found[1] > 0  # sparse, take, sparse, sparse; the first of either prepares
+
+
 def test_some_heads_of_a_site_can_be_chosen() -> None:
-    model, inputs = BY_NAME["flux"].build()
+    model, inputs = BY_NAME["flux"].shallow()
     some = walk(model, inputs, system(), where=at(heads=(1,)))
     dense, all_ = walk(model, inputs), walk(model, inputs, system())
     assert not torch.equal(some[2], dense[2]) and not torch.equal(some[2], all_[2])

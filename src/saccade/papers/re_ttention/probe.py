@@ -30,11 +30,14 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Look(Mechanism):
-    """Attend to everything, and measure what the window gives instead, on rows of image tokens."""
+    """Attend to everything, and measure what the window gives instead, on rows of image tokens.
+
+    seen  of one site, by which the plans of sites differ
+    """
 
     window: Mask
     step: int
-    seen: Seen = field(hash=False, compare=False)
+    seen: Seen
     needs: ClassVar[frozenset[str]] = frozenset({"lse"})
 
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
