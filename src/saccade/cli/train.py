@@ -9,12 +9,13 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from saccade.core.catalogue import presets
+from saccade.core.catalogue import Recipe, presets, recipes
 
-OWN = {  # name -> module, what makes the recipe there, and the stage whose length `--minutes` and `--steps` set
-    "scenes-flux": ("scenes_flux", "ScenesFluxRecipe", "flow"),
-    "shakespeare-lm": ("shakespeare", "ShakespeareRecipe", "train"),
-    "classifier": ("classifier", "ClassifierRecipe", "train"),
+OWN = {
+    "scenes-flux": Recipe(make="scenes_flux:ScenesFluxRecipe", stage="flow", door="saccade.train"),
+    "shakespeare-lm": Recipe(make="shakespeare:ShakespeareRecipe", door="saccade.train"),
+    "classifier": Recipe(make="classifier:ClassifierRecipe", door="saccade.train"),
+    **recipes(),
 }
 PRESETS = ("dit", *presets())  # small recipes of architectures
 RECIPES = (*OWN, *PRESETS)
@@ -35,7 +36,7 @@ def train(
     """Train a model by its recipe. Repeating the command after a kill goes on with the same final weights."""
     if recipe not in RECIPES:
         raise ValueError(f"recipe '{recipe}' is unknown; choose one of {', '.join(RECIPES)}")
-    settings = _settings(setting or [], OWN[recipe][2] if recipe in OWN else "train", minutes, steps)
+    settings = _settings(setting or [], OWN[recipe].stage if recipe in OWN else "train", minutes, steps)
     folder = _run(recipe, out, stage or [], settings, threads)
     if _is_main():
         Console().print(f"model: {folder}", soft_wrap=True)
@@ -49,8 +50,8 @@ def _run(name: str, out: Path, stages: list[str], settings: list[str], threads: 
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
     if threads is not None:
         torch.set_num_threads(threads)
-    module = import_module(f"saccade.train.{OWN[name][0] if name in OWN else 'presets'}")
-    recipe = getattr(module, OWN[name][1])() if name in OWN else module.preset(name)
+    module = import_module(OWN[name].module if name in OWN else "saccade.train.presets")
+    recipe = getattr(module, OWN[name].make.partition(":")[2])() if name in OWN else module.preset(name)
     return override(recipe, settings).run(out, check_stages(stages, module.STAGES) or module.STAGES)
 
 

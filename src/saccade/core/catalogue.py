@@ -9,7 +9,6 @@ A door, as that file is called, loads no torch: names of modules and classes sta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -82,12 +81,32 @@ class Preset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training of a paper's own, by the name `saccade train` takes.
+
+    make    `module:Class` within the door's package; the module names its `STAGES`
+    stage   whose length `--minutes` and `--steps` set
+    door    the package, filled in by `recipes`
+    """
+
+    make: str
+    stage: str = "train"
+    door: str = ""
+
+    @property
+    def module(self) -> str:
+        """Where the class is."""
+        return f"{self.door}.{self.make.partition(':')[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Offers:
     """What one folder brings.
 
     models       modules that define architectures
     parts        modules that register mixers and feed-forwards
-    presets      by the name `saccade train` takes
+    presets      by the name `saccade train` takes, as are
+    recipes      trainings of their own
     comparison   arms of the comparison of architectures: name -> model as text
     """
 
@@ -95,6 +114,7 @@ class Offers:
     models: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
+    recipes: Mapping[str, Recipe] = field(default_factory=dict[str, Recipe])
     comparison: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -122,14 +142,29 @@ def presets() -> dict[str, Preset]:
     return {name: preset for door in doors() for name, preset in door.OFFERS.presets.items()}
 
 
+def recipes() -> dict[str, Recipe]:
+    """Trainings of papers by the name `saccade train` takes."""
+    return {
+        name: replace(recipe, door=door.__name__) for door in doors() for name, recipe in door.OFFERS.recipes.items()
+    }
+
+
 def comparison_arms() -> dict[str, str]:
     """Architectures that papers enter into the comparison at one budget: name -> model as text."""
     return {name: model for door in doors() for name, model in door.OFFERS.comparison.items()}
 
 
 def experiments() -> dict[str, str]:
-    """Papers and studies that have a declared experiment, and its module."""
-    found = {name: f"{PAPERS}.{name}.experiment" for name in papers() if find_spec(f"{PAPERS}.{name}.experiment")}
+    """Papers and studies that have a declared experiment, and its module.
+
+    A paper's further ones are in files `MORE_experiment.py` beside its own and are called NAME_MORE.
+    """
+    found = {
+        f"{name}_{file}".removesuffix("experiment").rstrip("_"): f"{PAPERS}.{name}.{file}"
+        for name, door in papers().items()
+        for file in (module.name for module in iter_modules(door.__path__))
+        if file == "experiment" or file.endswith("_experiment")
+    }
     studies = iter_modules(import_module(STUDIES).__path__)
     return dict(sorted({**found, **{study.name: f"{STUDIES}.{study.name}" for study in studies}}.items()))
 

@@ -6,17 +6,23 @@ w -> weights            d x d pooling weights by site, `clear.trainable(sites)`
 T0 -> trained_tokens    keys at training, text included: 64^2 + 512
 log_T0(n) -> proportional, n = N, or 10 N with pooled keys
 NTK factor -> ntk       on the rotary base of every axis
+L -> distillation.DistillationLoss, L_fm, L_pred, L_attn -> flow, prediction, attention
 Differs: see PAPER.deviations.
 """
 
 from typing import TYPE_CHECKING
 
-from saccade.core.catalogue import Entry, Offers, Paper
+from saccade.core.catalogue import Entry, Offers, Paper, Recipe
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.papers.clear.distillation import DistillationLoss as DistillationLoss
+    from saccade.papers.clear.distillation import DistillationTask as DistillationTask
+    from saccade.papers.clear.distillation import Student as Student
     from saccade.papers.clear.pooled_keys import PooledKeys as PooledKeys
     from saccade.papers.clear.pooled_keys import PoolingWeights as PoolingWeights
+    from saccade.papers.clear.recipe import Distillation as Distillation
+    from saccade.papers.clear.recipe import DistillationRecipe as DistillationRecipe
     from saccade.papers.clear.system import Clear as Clear
 
 PAPER = Paper(
@@ -35,7 +41,11 @@ PAPER = Paper(
         "the distilled projections transfer to sibling models and plugins without further training",
     ),
     deviations=(
-        "the distillation is not part of this system yet: what `Clear` does to a model is zero-shot",
+        "distilled are low-rank terms beside to_q, to_k, to_v and to_out, not these matrices and biases themselves: so "
+        "a file is small, the teacher needs no second copy, and detaching leaves the model as it was",
+        "AdamW, or Muon, and an average of the weights, where the paper has Prodigy",
+        "the bundled adapter is distilled on rendered scenes, not on pictures of the model itself, and compares the "
+        "attention outputs of all three single-stream layers, since every fourth of five sites is only one",
         "tokens may be reordered by the kernel; the official code keeps the raster and touches 2 to 4 times the blocks",
         "text may stand first or last, or be absent: it comes from the host's layout, never from a constant",
         "on videos the disc becomes a ball in (t, y, x) and pooling works frame by frame: extensions, not in the paper",
@@ -47,5 +57,6 @@ OFFERS = Offers(
     entries=(
         Entry(name="clear", paper=PAPER, kind="static sparse mask", seam="call", hosts=("grid",), make="system:Clear"),
     ),
+    recipes={"clear-distil": Recipe(make="recipe:DistillationRecipe")},
 )
 __getattr__, __dir__ = lazily(__name__)

@@ -1,6 +1,6 @@
 """What the experiment compares on a model: discs, and windows, pooled keys and linear attention beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -115,6 +115,13 @@ def disc(radius: float, *, pool: int | None = None, trained: int | None = None) 
     )
 
 
+def adapted(radius: float, *, trained: int | None = None) -> AttentionArm:
+    """A disc with the bundled adapter, which was distilled at one radius, whatever this one is."""
+    plain = disc(radius, trained=trained)
+    assert isinstance(plain.system, Clear)
+    return replace(plain, label=plain.label + " distilled", system=replace(plain.system, distilled=ADAPTER))
+
+
 def windows(size: int) -> AttentionArm:
     """Windows that do not overlap."""
     return AttentionArm(label=f"windows {size} x {size}", family="windows", system=InWindows(size=size))
@@ -131,6 +138,7 @@ def proportional(trained: int) -> AttentionArm:
     return AttentionArm(label="dense proportional", family="dense", scaled=True, system=system)
 
 
+ADAPTER = "scenes-flux-clear-r8"
 TEXT = 32  # tokens to which captions are padded
 TRAINED = 64 + TEXT  # keys at the bundled model's first training size: 8 x 8 and the caption
 COVERING = 22.0  # beyond the diagonal of 16 x 16

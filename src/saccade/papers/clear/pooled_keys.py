@@ -27,7 +27,13 @@ class PoolingWeights(nn.Module):
         super().__init__()
         names = [site.name if isinstance(site, Site) else site for site in sites]
         self.size = size
+        self.names = tuple(names)
         self.of = nn.ParameterDict({_key(name): nn.Parameter(average(size)) for name in names})
+
+    @property
+    def by_site(self) -> dict[str, nn.Parameter]:
+        """The weights by the names of their sites."""
+        return {name: self.of[_key(name)] for name in self.names}
 
     def at(self, site: Site) -> Float[Tensor, "d d"]:
         """The weights of a site.

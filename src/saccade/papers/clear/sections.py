@@ -16,8 +16,7 @@ def extra_loss(arm: str, grid: int) -> Measure:
 
     def measure(results: Results) -> Interval:
         (row,) = results.rows("losses", arm=arm, grid=results.settings["grids"][grid])
-        low, high = (nan if row[key] is None else row[key] for key in ("extra_low", "extra_high"))
-        return Interval(low=low, mid=row["extra"], high=high, n=results.settings["pictures"][grid])
+        return valued(row, "extra", results.settings["pictures"][grid])
 
     return measure
 
@@ -117,6 +116,12 @@ def setting(results: Results, figures: Figures) -> str:
 def touched_about(results: Results, figures: Figures) -> str:
     """Of what the shares are."""
     return "Share of 128 x 128 blocks a kernel must touch on FLUX.1's tokens, and the share of pairs that is needed."
+
+
+def valued(row: Row, name: str, n: int) -> Interval:
+    """A value of a row with its interval, where there is one, over n pictures."""
+    low, high = (nan if row[key] is None else row[key] for key in (f"{name}_low", f"{name}_high"))
+    return Interval(low=low, mid=row[name], high=high, n=n)
 
 
 def spanned(row: Row, name: str, digits: int) -> str:

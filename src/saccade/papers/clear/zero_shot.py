@@ -1,4 +1,4 @@
-"""What CLEAR without distillation does to the bundled model: losses at fixed noise, and pictures generated with it."""
+"""What CLEAR does to the bundled model: losses at fixed noise, and pictures generated with it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def losses(pipe: Any, grid: int, arms: Iterable[AttentionArm], *, pictures: int)
             "flow_loss": flow.mean().item(),
             "teacher_mse": teacher.mean().item(),
             "relative": teacher.mean().item() / power,
-            **_interval("extra", paired_difference(flow.tolist(), plain.tolist())),
+            **interval("extra", paired_difference(flow.tolist(), plain.tolist())),
             "weights": weights,
         }
 
@@ -69,7 +69,7 @@ def samples(pipe: Any, grid: int, arms: Iterable[AttentionArm], *, captions: int
             made = draw(pipe, [p.text for p in wanted], steps=steps, side=PIXELS * grid, seed=SEED, text_tokens=TEXT)
         first = made if first is None else first
         verdicts = [judge(image, prompt) for image, prompt in zip(made, wanted, strict=True)]
-        kept = _interval("kept", share([bool(v.all) for v in verdicts]))
+        kept = interval("kept", share([bool(v.all) for v in verdicts]))
         yield _about(arm, grid) | _fidelity(made, first) | kept | _attributes(verdicts) | {"weights": weights}
 
 
@@ -123,7 +123,7 @@ def _about(arm: AttentionArm, grid: int) -> Row:
     return {"grid": grid, "arm": arm.label, "family": arm.family, "scaled": arm.scaled, "pairs": pairs}
 
 
-def _interval(name: str, found: Interval) -> Row:
+def interval(name: str, found: Interval) -> Row:
     """Middle and 95 % interval, None where there is none."""
     ends = {name: found.mid, f"{name}_low": found.low, f"{name}_high": found.high}
     return {key: x if isfinite(x) else None for key, x in ends.items()}
