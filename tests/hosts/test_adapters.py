@@ -117,6 +117,34 @@ def test_they_work_beside_masks_and_at_chosen_sites_only() -> None:
     assert (single - out).abs().max() > 1e-4
 
 
+class Beside(nn.Module):
+    """A projection with a term of its own, as loaders of LoRA put it in the projection's place."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.in_features, self.out_features = base, base.in_features, base.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + 0.1 * x
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["loaded before", "loaded while attached"])
+def test_they_go_beside_terms_that_are_loaded_into_the_model(before: bool) -> None:
+    model, inputs = BY_NAME["flux"].build()
+    made, attn = adapter(model), model.transformer_blocks[0].attn
+    linear = attn.to_q
+    if before:
+        attn.to_q = Beside(linear)
+    with attach(model, Adapted(made)):
+        output(model, inputs)
+        attn.to_q = Beside(linear) if not before else attn.to_q
+        out = output(model, inputs)
+    attn.to_q = linear
+    merged(model, made)
+    attn.to_q = Beside(linear)
+    torch.testing.assert_close(out, output(model, inputs), atol=2e-5, rtol=1e-4)
+
+
 def test_half_precision_hosts_get_terms_of_their_own_type() -> None:
     model, inputs = BY_NAME["flux"].build()
     made = adapter(model).requires_grad_(False)

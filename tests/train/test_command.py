@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from saccade.cli import main
+from saccade.papers.clear import DistillationRecipe
 from saccade.train.scenes_flux import ScenesFluxRecipe
 from saccade.train.shakespeare import ShakespeareRecipe
 
@@ -48,6 +49,19 @@ def test_the_length_of_the_language_model_is_that_of_its_training(
     monkeypatch.setattr(ShakespeareRecipe, "run", run)
     assert call("shakespeare-lm", "--out", str(tmp_path), "--minutes", "3") == 0
     assert lengths == [(3, ("train", "export", "evaluate"))]
+
+
+def test_a_papers_own_recipe_takes_the_same_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def run(recipe: DistillationRecipe, folder: Path, stages: tuple[str, ...]) -> Path:
+        asked.append((recipe.radius, recipe.own.side, recipe.train.fit.steps, stages))
+        return folder
+
+    monkeypatch.setattr(DistillationRecipe, "run", run)
+    words = ["clear-distil", "--out", str(tmp_path), "--steps", "9", "--set", "radius=4", "--set", "own.side=512"]
+    assert call(*words) == 0
+    assert asked == [(4.0, 512, 9, ("train", "export"))]
 
 
 @pytest.mark.parametrize(

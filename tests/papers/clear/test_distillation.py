@@ -111,6 +111,19 @@ def test_gradient_checkpointing_changes_no_gradient_and_hooks_hear_each_layer_on
     assert not any(module._forward_hooks for module in made.transformer.modules())
 
 
+def test_a_teacher_forward_before_backward_leaves_the_student_its_terms() -> None:
+    plain, made = gradients(distillation()), distillation()
+    made.transformer.train().enable_gradient_checkpointing()
+    with attach(made.transformer, made.student):
+        loss = made.module(batch())["loss"]
+        made.student.on = False
+        with torch.no_grad():
+            made.transformer(**host_inputs(made.transformer, batch()))
+        loss.backward()
+    for one, two in zip(made.module.parameters(), plain, strict=True):
+        torch.testing.assert_close(one.grad, two, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.bad_input
 def test_reentrant_checkpointing_is_refused() -> None:

@@ -10,13 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saccade.attach import attach
+from saccade.cli.specs import parse_stack
 from saccade.core.layout import Layout
 from saccade.core.site import at
 from saccade.mechanisms.low_rank import LowRank
 from saccade.papers.clear import Clear
-from saccade.papers.clear.adapters import FILE, adapter_file, bundled_name, save_adapter
+from saccade.papers.clear.adapters import FILE, adapter_file, bundled, bundled_name, save_adapter
 from saccade.papers.clear.distillation import PATHS
 from saccade.papers.clear.pooled_keys import PoolingWeights
+from saccade.pipelines.loading import load_pipeline
 from saccade.systems.dense import Dense
 from tests.hosts.tiny import BY_NAME, output
 
@@ -104,6 +106,17 @@ def test_alpha_scales_terms_as_diffusers_has_it(tmp_path: Path) -> None:
     one, two = (Clear(radius=2, distilled=tmp_path / f"{name}.safetensors")._adapter[0] for name in "ab")
     for name in one.names:
         torch.testing.assert_close(two.at(name).up, one.at(name).up / 2)  # alpha / rank
+
+
+def test_the_bundled_adapter_is_small_and_serves_every_site_of_its_model() -> None:
+    assert bundled() == ("scenes-flux-clear-r8",)
+    assert adapter_file("scenes-flux-clear-r8").stat().st_size <= 2**20
+    clear, named = Clear(radius=8, distilled=True), Clear(radius=4, distilled="scenes-flux-clear-r8")
+    assert parse_stack("clear(radius=8, distilled=True)") == (clear,)
+    transformer = load_pipeline("scenes-flux").transformer
+    for system in (clear, named):
+        with attach(transformer, system) as run:
+            assert all(system._adapter[0].terms(site) for site in run.sites)
 
 
 def test_names_say_radius_and_pool() -> None:

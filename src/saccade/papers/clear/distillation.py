@@ -134,7 +134,11 @@ def host_inputs(transformer: Any, batch: Mapping[str, Tensor]) -> dict[str, Any]
 def attention_outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """What these modules return within the block, in order; nothing of what runs again in backward, later."""
     found: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, out: found.append(out)) for module in modules]
+
+    def listen(module: nn.Module, args: Any, out: Tensor) -> None:
+        found.append(out)
+
+    handles = [module.register_forward_hook(listen) for module in modules]
     try:
         yield found
     finally:

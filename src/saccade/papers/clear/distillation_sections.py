@@ -1,5 +1,7 @@
 """The page of CLEAR's distillation: its tables, its plot, and what is claimed of it."""
 
+from typing import Any
+
 from saccade.experiments import Claim, Figures, Results, Row, RowTable, Verdicts
 from saccade.experiments.claims import Measure
 from saccade.metrics.intervals import Interval
@@ -93,7 +95,7 @@ def arms_table(results: Results, figures: Figures) -> str:
     return f"{about}\n\n{RowTable(table='arms', cells=_cells('behind the first', 'behind'))(results, figures)}"
 
 
-def _cells(title: str, value: str) -> dict[str, object]:
+def _cells(title: str, value: str) -> dict[str, Any]:
     def bracketed(row: Row) -> str:
         return spanned(row, value, 4)
 

@@ -89,7 +89,7 @@ def samples(bench: Bench[Settings]) -> Iterable[Row]:
         yield from zero_shot.samples(pipe, grid, watched(bench, grid, arms), captions=captions, steps=steps)
 
 
-def watched(bench: Bench[Settings], grid: int, arms: Sequence[AttentionArm]) -> Iterator[AttentionArm]:
+def watched(bench: Bench[Any], grid: int, arms: Sequence[AttentionArm]) -> Iterator[AttentionArm]:
     """The arms, each reported before it runs."""
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), f"{grid} x {grid}, {arm.label}")
