@@ -22,6 +22,7 @@ from saccade.core.state import Memory
 from saccade.papers.adaspa import AdaSpa
 from saccade.papers.clear import Clear
 from saccade.systems.dense import Dense
+from tests.hosts.test_generations import STEPS, Clocks, flux, run, two_models
 from tests.hosts.tiny import BY_NAME, PLAIN, output
 from tests.papers.adaspa.plain import adaptive_mask, expanded
 from tests.tiny_flux import tiny_flux
@@ -275,3 +276,19 @@ def test_a_step_that_is_not_known_or_left_out_is_refused() -> None:
         output(model, moved(inputs, 0))
         with pytest.raises(StateError, match=r"'adaspa' at '.*' \(cond\) reads 'lse' before any step put it"):
             output(model, moved(inputs, 2))
+
+
+def test_below_full_strength_shares_are_of_the_steps_taken() -> None:
+    report = run(flux(), asked := Clocks(), system := sparse(), strength=0.5).report()
+    (taken,) = {clock.num_steps for clock in asked.seen}
+    first = system.search_steps(taken)[0]
+    assert 1 < taken < STEPS
+    calls = {site.calls for site in report.sites if not site.note}
+    assert calls == {report.forwards // taken * (taken - first)}
+
+
+def test_the_second_of_two_models_searches_when_it_begins() -> None:
+    report = run(two_models(), asked := Clocks(), system := sparse()).report()
+    begins = min(clock.step for clock in asked.seen if clock.first)
+    calls = {site.name.partition(".")[0]: site.calls for site in report.sites if not site.note}
+    assert calls == {"blocks": 2 * (begins - system.search_steps(STEPS)[0]), "transformer_2": 2 * (STEPS - begins)}
