@@ -56,6 +56,7 @@ def test_sites_are_measured_apart() -> None:
 
 
 @pytest.mark.host
+@pytest.mark.slow
 def test_arms_are_drawn_from_the_same_noise_and_decoded_as_the_pipeline_decodes() -> None:
     studio = Studio(pipe=tiny_flux(), grid=6, captions=2, steps=4)
     dense = studio.draw()

@@ -96,7 +96,7 @@ def published(
     return outs
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     grid=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(2, 5)),
     text=st.integers(0, 4),

@@ -29,7 +29,10 @@ pytestmark = pytest.mark.host
 TIMES = (1000, 900, 800, 700, 600, 500, 400)
 KEEP = 0.3
 NAMES = ("flux", "sd3", "qwen_image", "pixart", "dit", "wan", "cogvideox", "hunyuan_video", "hunyuan_dit")
-every_host = pytest.mark.parametrize("name", NAMES)
+QUICK = ("pixart", "cogvideox", "flux")  # text apart, text in the sequence, by guidance in turn
+every_host = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NAMES]
+)
 PHASES = ("dense", "take", "sparse", "sparse", "take", "sparse", "sparse")
 
 
@@ -105,6 +108,7 @@ def test_all_steps_dense_is_bitwise_the_host(name: str) -> None:
         assert torch.equal(out, dense)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pixart", "cogvideox"])
 def test_bfloat16_is_within_its_own_rounding(name: str) -> None:
     model, inputs = BY_NAME[name].shallow()
@@ -145,6 +149,7 @@ def test_guidance_rows_have_statistics_of_their_own() -> None:
             torch.testing.assert_close(out[row : row + 1], other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_pipeline_draws_and_begins_anew_at_another_size_and_number_of_steps() -> None:
     pipe = tiny_flux()
 
@@ -216,6 +221,7 @@ def test_warm_steps_wait_for_nothing() -> None:
     assert found[3:] == [0, 0, 0, 0] and found[1] > 0  # sparse, take, sparse, sparse; the first of either prepares
 
 
+@pytest.mark.slow
 def test_some_heads_of_a_site_can_be_chosen() -> None:
     model, inputs = BY_NAME["flux"].shallow()
     some = walk(model, inputs, system(), where=at(heads=(1,)))
