@@ -13,6 +13,7 @@ from saccade.core.catalogue import presets
 
 OWN = {  # name -> module, what makes the recipe there, and the stage whose length `--minutes` and `--steps` set
     "scenes-flux": ("scenes_flux", "ScenesFluxRecipe", "flow"),
+    "scenes-wan": ("scenes_wan", "ScenesWanRecipe", "flow"),
     "shakespeare-lm": ("shakespeare", "ShakespeareRecipe", "train"),
     "classifier": ("classifier", "ClassifierRecipe", "train"),
 }
