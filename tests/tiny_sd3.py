@@ -6,7 +6,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from saccade.models.scenes_flux import BEGIN, END, MAX_CLIP, PAD, ScenesFlux, clip_tokenizer, t5_tokenizer, word_ids
+from saccade.models.scene_words import BEGIN, END, MAX_CLIP, PAD, clip_tokenizer, t5_tokenizer, word_ids
+from saccade.models.scenes_flux import ScenesFlux
 
 WIDTH = 32
 SIZES = ScenesFlux(text_dim=2 * WIDTH, text_heads=2, t5_layers=1, autoencoder_widths=(8, 8, 8), groups=4)

@@ -19,6 +19,7 @@ from saccade.cli import main
 from saccade.cli.show import described
 from saccade.core.catalogue import systems
 from tests.tiny_flux import tiny_flux
+from tests.train.tiny_video import MODEL as TINY_WAN
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 EXTRAS["dev"] += [line for lines in EXTRAS.values() for line in lines]
@@ -85,6 +86,22 @@ def test_generate_draws_the_picture_of_the_pipeline(
 
 
 @pytest.mark.host
+def test_generate_writes_a_video_and_a_sheet_of_its_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TINY_WAN.pipeline().save_pretrained(tmp_path / "wan")
+    out, sheet = tmp_path / "a.png", tmp_path / "b.png"
+    size = ("--steps", "1", "--height", "48", "--width", "48", "--frames", "9", "-o", "max_sequence_length=24")
+    words = ("generate", "a red circle moving up", "--model", str(tmp_path / "wan"), *size)
+    assert run(*words, "--out", str(out), "--sheet", str(sheet), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(out)
+    frames = np.asarray(Image.open(sheet))
+    assert frames.shape == (52, 9 * 50 + 2, 3)
+    with Image.open(out) as video:
+        assert (video.n_frames, video.size) == (9, (48, 48))  # type: ignore[attr-defined]
+        video.seek(8)
+        assert np.array_equal(np.asarray(video.convert("RGB")), frames[2:50, -50:-2])
+
+
+@pytest.mark.host
 def test_explain_tells_sites_density_and_kernel_without_drawing(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("explain", "--model", model, *SMALL, "--system", "clear(radius=1.5, where=at(during=(0.5, 1.0)))")
     assert run(*words, "--json") == 0
@@ -125,6 +142,7 @@ def test_compare_writes_report_and_data_and_prints_the_table(
         (("compare", "--steps", "0"), "steps=0 must be at least 1"),
         (("generate", "x", "--dtype", "int7"), "dtype='int7' must be one of float32, bfloat16, float16"),
         (("generate", "x", "--out", "x.tune"), "out='x.tune' ends in no picture format; name it .png"),
+        (("generate", "x", "--sheet", "x.tune"), "sheet='x.tune' ends in no picture format; name it .png"),
         (("explain", "--option", "x"), "option 'x' must read name=value"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from saccade.models.scenes_flux import MAX_CLIP
+from saccade.models.scene_words import MAX_CLIP
 from saccade.pipelines.words import word_tokens
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3

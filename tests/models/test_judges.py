@@ -12,7 +12,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from saccade.metrics import structure_distance
 from saccade.models.judges import key_features, text_judge
-from saccade.models.scenes_flux import BEGIN, END, MAX_CLIP, PAD, clip_tokenizer, word_ids
+from saccade.models.scene_words import BEGIN, END, MAX_CLIP, PAD, clip_tokenizer, word_ids
 
 pytestmark = pytest.mark.host
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -8,7 +8,8 @@ import torch
 
 from saccade.data.scenes import Prompt, Want, judge, vocabulary
 from saccade.models import path
-from saccade.models.scenes_flux import UNKNOWN, ScenesFlux, clip_tokenizer, pin_pads_, t5_tokenizer
+from saccade.models.scene_words import UNKNOWN, clip_tokenizer, t5_tokenizer
+from saccade.models.scenes_flux import ScenesFlux, pin_pads_
 from tests.train.tiny import MODEL
 
 MAX_BYTES = 12_000_000

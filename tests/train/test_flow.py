@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from saccade.models.scenes_flux import PAD
+from saccade.models.scene_words import PAD
 from saccade.train.autoencoder import reconstruct, standardise_
 from saccade.train.flow import FlowStage, FlowTask, pad_bias
 from saccade.train.latent_cache import encode

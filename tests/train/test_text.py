@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saccade.data.scenes import COLOURS, PLACES, RELATIONS, SHAPES, Prompt, Want, describe, sample
-from saccade.models.scenes_flux import END, PAD, clip_tokenizer, t5_tokenizer, word_ids
+from saccade.models.scene_words import END, PAD, clip_tokenizer, t5_tokenizer, word_ids
 from saccade.train.text import clip_ids, t5_ids, targets
 
 PROMPT = Prompt(

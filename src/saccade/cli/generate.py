@@ -1,4 +1,4 @@
-"""`saccade generate`: one picture under a stack of systems."""
+"""`saccade generate`: one picture or video under a stack of systems."""
 
 import inspect
 import time
@@ -26,16 +26,22 @@ from saccade.cli.options import (
 from saccade.cli.printing import console, print_json
 from saccade.ui.progress import ProgressCallback, progress_bar
 
+SHEET_COLUMNS = 9
+
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="what to draw")],
     model: Model = DEFAULT_MODEL,
     system: SystemSpecs = None,
-    out: Annotated[Path, typer.Option(help="file to write; its ending says the format")] = Path("out.png"),
+    out: Annotated[
+        Path, typer.Option(help="file to write; its ending says the format: .png, .webp and .gif hold videos too")
+    ] = Path("out.png"),
+    sheet: Annotated[Path | None, typer.Option(help="file for a sheet of all frames of a video, side by side")] = None,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
     steps: Steps = None,
     height: Height = None,
     width: Width = None,
+    frames: Annotated[int | None, typer.Option(help="of a video; without it the pipeline's own default")] = None,
     device: Device = "cpu",
     dtype: Dtype = None,
     option: CallOptions = None,
@@ -43,10 +49,18 @@ def generate(
 ) -> None:
     """Draw PROMPT with some systems attached, and report what ran at each site. Several --system make one stack."""
     check_format(out)
+    if sheet is not None:
+        check_format(sheet, "sheet")
     stack = [entry for given in stacks(system) for entry in given]
     pipe = open_pipeline(model, device, dtype)
-    given = {"num_inference_steps": steps, "height": height, "width": width, **call_options(option)}
-    seconds, report = _draw(pipe, stack, prompt, seed, out, {k: v for k, v in given.items() if v is not None})
+    given = {"num_inference_steps": steps, "height": height, "width": width, "num_frames": frames}
+    given |= call_options(option)
+    start = time.perf_counter()
+    drawn, report = _draw(pipe, stack, prompt, seed, {k: v for k, v in given.items() if v is not None})
+    _save(drawn, out)
+    if sheet is not None:
+        _save_sheet(drawn, sheet)
+    seconds = time.perf_counter() - start
     if as_json:
         print_json({"path": str(out.resolve()), "seconds": seconds, "report": asdict(report)})
         return
@@ -54,19 +68,18 @@ def generate(
     console().print(f"{out} in {seconds:.1f} s", highlight=False)
 
 
-def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, out: Path, given: dict[str, Any]) -> tuple[float, Any]:
+def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The picture or video (t h w 3), and the report of the run."""
     import torch
 
     from saccade.attach import attach
     from saccade.metrics.output import pictures
 
-    start = time.perf_counter()
     noise = torch.Generator("cpu").manual_seed(seed)
     pipe.set_progress_bar_config(disable=True)
     with attach(pipe, *stack, timing=True) as run, progress_bar() as progress:
         drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **_callback(pipe, progress)))
-    _save(drawn[0], out)
-    return time.perf_counter() - start, run.report()
+    return drawn[0], run.report()
 
 
 def _callback(pipe: Any, progress: ProgressCallback) -> dict[str, Any]:
@@ -98,3 +111,13 @@ def _save(picture: Any, out: Path) -> None:
     frames = [Image.fromarray(frame) for frame in to_bytes(picture)]
     video = {"save_all": True, "append_images": frames[1:], "duration": 80, "loop": 0} if len(frames) > 1 else {}
     frames[0].save(out, **video)
+
+
+def _save_sheet(picture: Any, out: Path) -> None:
+    from PIL import Image
+
+    from saccade.metrics.output import to_bytes
+    from saccade.train.plots import tile
+
+    frames = to_bytes(picture)
+    Image.fromarray(tile([*frames], columns=min(len(frames), SHEET_COLUMNS))).save(out)

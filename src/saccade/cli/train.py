@@ -13,6 +13,7 @@ from saccade.core.catalogue import Recipe, presets, recipes
 
 OWN = {
     "scenes-flux": Recipe(make="scenes_flux:ScenesFluxRecipe", stage="flow", door="saccade.train"),
+    "scenes-wan": Recipe(make="scenes_wan:ScenesWanRecipe", stage="flow", door="saccade.train"),
     "shakespeare-lm": Recipe(make="shakespeare:ShakespeareRecipe", door="saccade.train"),
     "classifier": Recipe(make="classifier:ClassifierRecipe", door="saccade.train"),
     **recipes(),

@@ -1,4 +1,4 @@
-"""Pictures as bytes and as tensors in [-1, 1]."""
+"""Pictures and videos as bytes and as tensors in [-1, 1]."""
 
 import numpy as np
 import torch
@@ -6,18 +6,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
-def to_tensor(images: UInt8[np.ndarray, "b h w c"]) -> Float[Tensor, "b c h w"]:
+def to_tensor(images: UInt8[np.ndarray, "b *t h w c"]) -> Float[Tensor, "b c *t h w"]:
     """Bytes to [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).float() / 127.5 - 1
 
 
-def to_bytes(images: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b h w c"]:
+def to_bytes(images: Float[Tensor, "b c *t h w"]) -> UInt8[np.ndarray, "b *t h w c"]:
     """[-1, 1] to bytes, clipped. Raises ValueError for NaN, which no colour stands for."""
     check_finite(images)
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
 
 
-def check_finite(images: Float[Tensor, "b c h w"]) -> None:
+def check_finite(images: Float[Tensor, "b c *t h w"]) -> None:
     """Raise ValueError naming the first picture that holds NaN or infinity."""
     broken = (~images.isfinite().flatten(1).all(1)).nonzero()
     if len(broken):

@@ -15,5 +15,10 @@ class Attention(nn.Module):
 
     @no_type_check  # run-time shape checks would wrap the code in which the call of attention is found
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.operands(x)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    @no_type_check
+    def operands(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v, each (b heads n head_dim)."""
+        return x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()

@@ -15,18 +15,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from saccade.data.scenes import vocabulary
-
-PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
-SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
-MAX_CLIP = 32  # words of the longest caption, begin and end, and some room
+from saccade.models.scene_words import BEGIN, END, MAX_CLIP, PAD, clip_tokenizer, t5_tokenizer, word_ids
 
 _PAD_AXIS, _WORD_AXIS = 0, 1  # coordinates of the T5 stream that say "this is a pad" and "this is a word"
 _PAD_SIZE, _WORD_SIZE, _PINNED = 1e4, 8.0, 4.0
@@ -144,35 +138,6 @@ class ScenesFlux:
             **fresh,
             **parts,
         )
-
-
-def word_ids() -> dict[str, int]:
-    """Token of every special mark and word of the scenes, the same for both encoders."""
-    return {word: i for i, word in enumerate((*SPECIAL, *vocabulary()))}
-
-
-def t5_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, nothing added."""
-    return _tokenizer(512)
-
-
-def clip_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word between begin and end; the pooled embedding is read at the end."""
-    return _tokenizer(MAX_CLIP, begin_end=True)
-
-
-def _tokenizer(longest: int, *, begin_end: bool = False) -> PreTrainedTokenizerFast:
-
-    tokenizer = Tokenizer(models.WordLevel(word_ids(), unk_token=SPECIAL[UNKNOWN]))
-    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    if begin_end:
-        marks = [(SPECIAL[i], i) for i in (BEGIN, END)]
-        tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-            single=f"{marks[0][0]} $A {marks[1][0]}", special_tokens=marks
-        )
-    names = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **names)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from saccade.data.scenes import describe, prompts
-from saccade.models.scenes_flux import PAD
+from saccade.models.scene_words import PAD
 from saccade.train.checks import check_share
 from saccade.train.latent_cache import LatentCache, make_latent_cache
 from saccade.train.loop import Fit

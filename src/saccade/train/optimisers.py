@@ -94,7 +94,7 @@ def _is_matrix(weight: Tensor) -> bool:
 
 def _has_matrices(weight: Tensor) -> bool:
     """Whether it is a matrix, a stack of them, or a convolution that mixes channels."""
-    return weight.ndim in (2, 3) or (weight.ndim == 4 and weight.shape[1] > 1)
+    return weight.ndim in (2, 3) or (weight.ndim > 3 and weight.shape[1] > 1)
 
 
 def _matrices(weight: Tensor) -> list[Tensor]:

@@ -6,29 +6,28 @@ A stage that has its result is not run again, a killed one goes on: repeat the c
 """
 
 import json
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
-from torch import nn
+from jaxtyping import UInt8
 
 from saccade.models.scenes_flux import ScenesFlux, pin_pads_
 from saccade.train.autoencoder import AutoencoderLoss, AutoencoderStage, AutoencoderTask, standardise_
-from saccade.train.checkpoint import CHECKPOINT, RESULT, trained, write_atomically
+from saccade.train.checkpoint import write_atomically
 from saccade.train.evaluation import evaluate, sample_sheet
 from saccade.train.flow import FlowLoss, FlowStage, FlowTask
-from saccade.train.loop import Fit, Task, finished, fit
+from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import pictures, scenes
 from saccade.train.plots import save_picture
-from saccade.train.settings import check_run, flat
+from saccade.train.settings import check_run
+from saccade.train.stages import TrainedPart, export, stage_settings, train_parts
 from saccade.train.text import TextLoss, TextStage, TextTask
-
-log = logging.getLogger(__name__)
 
 Stage = Literal["autoencoder", "text", "flow", "decoder", "export", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -38,9 +37,6 @@ NEEDS: dict[Stage, tuple[Stage, ...]] = {  # the stages that are trained, and wh
     "flow": ("autoencoder", "text"),
     "decoder": ("autoencoder",),
 }
-_PARTS = ("vae", "transformer", "text_encoder", "text_encoder_2")
-_TEXT_PARTS = _PARTS[2:]
-
 
 POLISH = AutoencoderStage(
     fit=Fit(minutes=4, optim=Optim(lr=1e-3, weight_decay=0, cooldown=0.7), decay=0.995), decoder_only=True
@@ -84,10 +80,7 @@ class ScenesFluxRecipe:
             check_run(folder / name, self.settings(name))
         torch.manual_seed(self.seed)
         pipe = FluxPipeline.from_pretrained(self.start) if self.start else self.model.pipeline()
-        for name, part in self._parts(pipe, folder).items():
-            log.info("stage %s", name)
-            if part.complete(folder / name, self.settings(name), train=name in stages):
-                part.finish()
+        train_parts(self._parts(pipe, folder), folder, self.settings, stages)
         if "export" in stages:
             export(pipe, folder / "pipeline")
         if "evaluate" in stages:
@@ -96,39 +89,35 @@ class ScenesFluxRecipe:
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """What decides the result of a stage: its own options, and those it sets out from with their lengths."""
-        found = flat({name: getattr(self, name) for name in ("seed", "start", "model", stage, *NEEDS[stage])})
-        for name in NEEDS[stage]:
-            length: Fit = getattr(self, name).fit
-            found |= {f"{name}.fit.steps": length.steps, f"{name}.fit.minutes": length.minutes}
-        return found
+        return stage_settings(self, stage, NEEDS[stage])
 
-    def _parts(self, pipe: FluxPipeline, folder: Path) -> dict[Stage, "_Part"]:
+    def _parts(self, pipe: FluxPipeline, folder: Path) -> dict[Stage, TrainedPart]:
         vae, t5, clip = pipe.vae, pipe.text_encoder_2, pipe.text_encoder
 
         def standardise() -> None:
             standardise_(vae, pictures(scenes(512, seed=self.seed + 1), self.autoencoder.size))
 
         return {
-            "autoencoder": _Part(
+            "autoencoder": TrainedPart(
                 module=AutoencoderLoss(vae, self.autoencoder.kl_weight),
-                task=lambda: AutoencoderTask(vae, self.autoencoder),
+                task=lambda: AutoencoderTask(vae, self.autoencoder, pool(self.autoencoder)),
                 fit=self.autoencoder.fit,
                 finish=standardise,
             ),
-            "text": _Part(
+            "text": TrainedPart(
                 module=TextLoss(t5, clip),
                 task=lambda: TextTask(t5, clip, self.text),
                 fit=self.text.fit,
                 finish=lambda: pin_pads_(t5),
             ),
-            "flow": _Part(
+            "flow": TrainedPart(
                 module=FlowLoss(pipe.transformer, compiled=False),
                 task=lambda: FlowTask(pipe, self.flow, folder / "flow"),
                 fit=self.flow.fit,
             ),
-            "decoder": _Part(
+            "decoder": TrainedPart(
                 module=AutoencoderLoss(vae, self.decoder.kl_weight),
-                task=lambda: AutoencoderTask(vae, self.decoder),
+                task=lambda: AutoencoderTask(vae, self.decoder, pool(self.decoder)),
                 fit=self.decoder.fit,
             ),
         }
@@ -150,46 +139,12 @@ class ScenesFluxRecipe:
         save_picture(folder / "samples.png", sample_sheet(pipe, steps=wanted.steps))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """One trained stage: where its weights go, what trains them, and what is to be done with them afterwards."""
-
-    module: nn.Module
-    task: Callable[[], Task]
-    fit: Fit
-    finish: Callable[[], None] = lambda: None
-
-    def complete(self, folder: Path, settings: dict[str, Any], *, train: bool) -> bool:
-        """Train, or take what `folder` has: the result, else the averages of the newest checkpoint, else nothing."""
-        if train and not finished(self.fit, folder):
-            fit(self.task(), self.fit, folder, settings=settings)
-            return True
-        if not (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
-            return False
-        self.module.load_state_dict(trained(folder))
-        return True
+def pool(stage: AutoencoderStage) -> UInt8[np.ndarray, "b h w 3"]:
+    """The pictures that an autoencoder is trained on."""
+    return pictures(scenes(stage.pool, seed=stage.fit.seed, counts=(1, 2, 3)), stage.size)
 
 
 def stochastic(pipe: FluxPipeline, shift: float = 2.0) -> FluxPipeline:
     """The same parts under a scheduler that draws fresh noise after every step."""
     config = {**pipe.scheduler.config, "shift": shift, "stochastic_sampling": True}
     return FluxPipeline(**{**pipe.components, "scheduler": type(pipe.scheduler).from_config(config)})
-
-
-def export(pipe: FluxPipeline, folder: Path) -> None:
-    """Store the pipeline in half precision, in such a way that plain `from_pretrained` loads it in single."""
-    parts: list[nn.Module] = [getattr(pipe, name) for name in _PARTS]
-    for part in parts:
-        part.requires_grad_(False).half()
-    pipe.save_pretrained(folder)
-    for name in ("model_index.json", *(f"{part}/config.json" for part in _PARTS[:2])):  # which tell where `start` lay
-        _edit_json(folder / name, lambda config: {k: v for k, v in config.items() if k != "_name_or_path"})
-    for name in _TEXT_PARTS:  # transformers loads in the precision that is written here
-        _edit_json(folder / name / "config.json", lambda config: config | {"dtype": "float32"})
-    for part in parts:
-        part.float()
-
-
-def _edit_json(path: Path, edit: Callable[[dict[str, object]], dict[str, object]]) -> None:
-    text = json.dumps(edit(json.loads(path.read_text())), indent=2) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text))

@@ -2,23 +2,40 @@
 
 FLUX gives text tokens no positions, so the transformer cannot tell which colour stands beside which shape: T5 has to
 bind them. Small heads, thrown away afterwards, read from T5 at each shape word what that one thing is like and how it
-stands to the others, and from CLIP's pooled embedding what the whole picture is like.
+stands to the others, and from CLIP's pooled embedding what the whole picture is like. Captions of videos also say how
+each thing moves, and how it stands to the other at the end.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.models.t5.modeling_t5 import T5EncoderModel
+from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
-from saccade.data.scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Prompt, describe, sample
-from saccade.models.scenes_flux import BEGIN, END, PAD, UNKNOWN, pin_pads_, word_ids
+from saccade.data.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Prompt,
+    VideoPrompt,
+    describe,
+    describe_video,
+    sample,
+    sample_video,
+)
+from saccade.models.scene_words import BEGIN, END, PAD, UNKNOWN, word_ids
+from saccade.models.scenes_flux import pin_pads_
 from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
 from saccade.train.settings import flat
@@ -27,6 +44,7 @@ WIDTH = 25  # tokens of a caption in training: the longest, and at least one pad
 _INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 _THING = {"colour": len(COLOURS), "shape": len(SHAPES), "size": len(SIZES) + 1, "place": len(PLACES) + 1,
           "relation": len(RELATIONS) + 1, "order": 3, "background": len(BACKGROUNDS) + 1}  # fmt: skip
+_MOVING_THING = {**_THING, "motion": len(MOTIONS), "end": len(RELATIONS) + 1}
 _KINDS = len(COLOURS) * len(SHAPES)
 
 
@@ -36,28 +54,58 @@ class TextStage:
     batch: int = 128
 
 
+class ThingHeads(nn.Module):
+    """Linear heads that read, from the embeddings of shape words, each attribute of that thing, and its partners."""
+
+    def __init__(self, width: int, attributes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.things = nn.ModuleDict({name: nn.Linear(width, n) for name, n in attributes.items()})
+        self.partners = nn.Linear(width, _KINDS)
+
+    def forward(self, words: Float[Tensor, "b n c"], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        spoken = words[batch["rows"], batch["at"]]  # (things c)
+        losses = {name: F.cross_entropy(head(spoken), batch[name]) for name, head in self.things.items()}
+        losses["partners"] = _KINDS / 4 * F.binary_cross_entropy_with_logits(self.partners(spoken), batch["partners"])
+        return losses
+
+
 class TextLoss(nn.Module):
-    """Both encoders with their heads; returns the sum of the cross-entropies."""
+    """Both encoders of FLUX with their heads; returns the sum of the cross-entropies."""
 
     def __init__(self, t5: T5EncoderModel, clip: CLIPTextModel) -> None:
         super().__init__()
         self.t5, self.clip = t5, clip
         width = t5.config.d_model
-        self.things = nn.ModuleDict({name: nn.Linear(width, n) for name, n in _THING.items()})
-        self.partners = nn.Linear(width, _KINDS)
+        self.heads = ThingHeads(width, _THING)
         self.background = nn.Linear(width, len(BACKGROUNDS) + 1)
         self.kinds = nn.Linear(width, len(COLOURS) + len(SHAPES) + 3)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         pin_pads_(self.t5)
-        words = self.t5(input_ids=batch["t5"]).last_hidden_state  # (b n c)
-        spoken = words[batch["rows"], batch["at"]]  # (things c)
-        losses = {name: F.cross_entropy(head(spoken), batch[name]) for name, head in self.things.items()}
-        losses["partners"] = _KINDS / 4 * F.binary_cross_entropy_with_logits(self.partners(spoken), batch["partners"])
+        losses = self.heads(self.t5(input_ids=batch["t5"]).last_hidden_state, batch)
         pooled = self.clip(input_ids=batch["clip"]).pooler_output  # (b c)
         losses["pooled"] = F.cross_entropy(self.background(pooled), batch["scene_background"])
         losses["pooled"] = losses["pooled"] + F.mse_loss(self.kinds(pooled), batch["counts"])
         return {"loss": sum(losses.values(), torch.zeros(())), **losses}
+
+
+class VideoTextLoss(nn.Module):
+    """The encoder of a video pipeline, which masks its pads, with its heads; returns the sum of the cross-entropies."""
+
+    def __init__(self, encoder: UMT5EncoderModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = ThingHeads(encoder.config.d_model, _MOVING_THING)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = self.heads(embed(self.encoder, batch["t5"]), batch)
+        return {"loss": sum(losses.values(), torch.zeros(())), **losses}
+
+
+def embed(encoder: UMT5EncoderModel, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
+    """Embeddings of captions as Wan's pipeline makes them: pads masked, and zeros in the end."""
+    words = (ids != PAD).long()
+    return encoder(input_ids=ids, attention_mask=words).last_hidden_state * words[..., None]
 
 
 class TextTask:
@@ -73,6 +121,28 @@ class TextTask:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return targets([describe(sample(rng), rng) for _ in range(self.stage.batch)])
+
+    def uses_muon(self, name: str) -> bool:
+        return False
+
+    def sheet(self) -> None:
+        return None
+
+
+class VideoTextTask:
+    """A `Task`: read captions of videos."""
+
+    def __init__(self, encoder: UMT5EncoderModel, stage: TextStage) -> None:
+        self.module, self.stage = VideoTextLoss(encoder), stage
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the model and the data."""
+        return flat(self.stage)
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        videos = [sample_video(rng, count=1 + i % 2) for i in range(self.stage.batch)]
+        return video_targets([describe_video(video, rng) for video in videos])
 
     def uses_muon(self, name: str) -> bool:
         return False
@@ -122,17 +192,32 @@ def targets(captions: Sequence[Prompt]) -> dict[str, Tensor]:
     }
 
 
+def video_targets(captions: Sequence[VideoPrompt]) -> dict[str, Tensor]:
+    """The same of captions of videos, at their start; and how each thing moves and stands to the other at the end."""
+    ends = [_relation(caption.end, i) for caption in captions for i in range(len(caption.motions))]
+    motions = [MOTIONS.index(motion) for caption in captions for motion in caption.motions]
+    return targets([caption.start for caption in captions]) | {
+        "motion": torch.tensor(motions),
+        "end": torch.tensor(ends),
+    }
+
+
+def _relation(prompt: Prompt, i: int) -> int:
+    """Class of the first relation that is said of thing `i`."""
+    said = [name for j, name, _ in prompt.relations if j == i]
+    said += [_INVERSE[name] for _, name, j in prompt.relations if j == i]
+    return _index(RELATIONS, said[0] if said else None)
+
+
 def _thing(prompt: Prompt, i: int) -> tuple[int, ...]:
     """Classes of thing `i`, in the order of `_THING`."""
     want = prompt.wants[i]
-    said = [name for j, name, _ in prompt.relations if j == i]
-    said += [_INVERSE[name] for _, name, j in prompt.relations if j == i]
     return (
         _index(COLOURS, want.colour),
         _index(SHAPES, want.shape),
         _index(SIZES, want.size),
         _index(PLACES, want.place),
-        _index(RELATIONS, said[0] if said else None),
+        _relation(prompt, i),
         i,
         _index(BACKGROUNDS, prompt.background),
     )

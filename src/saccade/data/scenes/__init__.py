@@ -20,6 +20,7 @@ from saccade.data.scenes.shapes import SHAPES as SHAPES
 from saccade.data.scenes.verdict import Verdict as Verdict
 from saccade.data.scenes.verdict import judge as judge
 from saccade.data.scenes.verdict import rates as rates
+from saccade.data.scenes.video import MOTIONS as MOTIONS
 from saccade.data.scenes.video import Motion as Motion
 from saccade.data.scenes.video import Video as Video
 from saccade.data.scenes.video import render_video as render_video
@@ -46,6 +47,7 @@ from saccade.data.scenes.world import Thing as Thing
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
+    "MOTIONS",
     "Motion",
     "PLACES",
     "Parsed",

@@ -121,6 +121,9 @@ def motion_name(direction: str, *, turns: bool) -> str:
     return f"moving {direction} then {OPPOSITE[direction]}" if turns else f"moving {direction}"
 
 
+MOTIONS = (STILL, *(motion_name(direction, turns=turns) for direction in OPPOSITE for turns in (False, True)))
+
+
 def _draw(rng: np.random.Generator) -> Motion:
     if rng.random() < STILL_SHARE:
         return Motion(direction="still")

@@ -14,20 +14,25 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from math import log
+from math import isnan, log
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saccade.attach import Run, attach
+from saccade.core.call import plain_call
 from saccade.core.catalogue import lookup
 from saccade.core.clock import Clock
-from saccade.core.layout import Layout
-from saccade.core.mechanism import System
+from saccade.core.layout import Grid, Layout
+from saccade.core.mechanism import Mechanism, System
 from saccade.core.site import Site
+from saccade.core.state import Memory
 from saccade.experiments import Row
 from saccade.metrics.stopwatch import in_turn, measure
 from saccade.models.attention_alone import Attention
+from saccade.papers.scale_dit import anchored
+from saccade.papers.vmoba.chosen_chunks import ChosenChunks
 
 PICTURE = {4096: (1, 64, 64), 16384: (1, 128, 128), 32768: (1, 128, 256)}
 VIDEO = {4096: (4, 32, 32), 16384: (16, 32, 32), 32768: (32, 32, 32)}
@@ -36,20 +41,32 @@ WHOLE = 0.999  # a density from which on a step counts as dense
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A system by its name in the catalogue, its options, and the tokens it is timed on: text before a grid."""
+    """A system by its name in the catalogue, its options, and the tokens it is timed on by the grids they lie on."""
 
     system: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    grids: Mapping[int, tuple[int, int, int]] = field(default_factory=lambda: PICTURE)
+    grids: Mapping[int, Grid] = field(default_factory=lambda: PICTURE)
+    layout: Callable[[Grid], Layout] = Layout.image_only
 
     def make(self) -> System:
         """The system."""
         return lookup(self.system).load()(**self.options)
 
 
+def with_anchor(grid: Grid) -> Layout:
+    """A picture and its copy at a quarter of the side."""
+    _, high, wide = grid
+    return anchored(text=0, high=(high, wide), low=(high // 4, wide // 4))
+
+
 SYSTEMS: dict[str, Timed] = {
     "clear": Timed(system="clear", options={"radius": 8}),
+    "scale_dit": Timed(system="scale_dit", layout=with_anchor),
+    "re_ttention": Timed(system="re_ttention", grids=VIDEO),
     "sparsed": Timed(system="sparsed", options={"keep": 0.1, "queries": 3}),
+    "adaspa": Timed(system="adaspa", grids=VIDEO),
+    "draft_attention": Timed(system="draft_attention", grids=VIDEO),
+    "vmoba": Timed(system="vmoba", options={"box": (4, 8, 8), "skip": 0.25}, grids=VIDEO),
 }
 
 
@@ -91,7 +108,7 @@ class StepKind:
 def system_row(name: str, n: int, cases: SystemCases) -> list[Row]:
     """One row: milliseconds of dense attention, of a sparse step, and of what chooses its pairs; density; memory."""
     timed, generator = SYSTEMS[name], torch.Generator().manual_seed(0)
-    layout, system = Layout.image_only(timed.grids[n]), timed.make()
+    layout, system = timed.layout(timed.grids[n]), timed.make()
     x = torch.randn(1, layout.n, 3 * cases.heads * cases.width, generator=generator).to(cases.device)
     plain, model = (Attention(cases.heads, cases.width) for _ in range(2))
     found = kinds(system, cases)
@@ -99,11 +116,14 @@ def system_row(name: str, n: int, cases: SystemCases) -> list[Row]:
     with attach(model, system, layout=layout, heads=cases.heads) as run:
         walk = {f"{step}": partial(_step, run, model, x, step, cases.steps) for step in steps}
         dense_at = densities(run, walk)
+        for kind in found:
+            if isnan(dense_at[str(kind.again)]):
+                dense_at[str(kind.again)] = chosen_density(system, kind.again, cases, model.operands(x), layout)
         seconds = in_turn({"dense": partial(plain, x), **walk}, cases.rounds, device=x.device)
         idle, peak = measure(lambda: None).peak_bytes, measure(walk[str(steps[-1])]).peak_bytes
         dense_peak = measure(partial(plain, x)).peak_bytes
     ms = {arm: 1e3 * statistics.median(times) for arm, times in seconds.items()}
-    about = {"system": name, "options": dict(timed.options), "tokens": n, "dense_ms": ms["dense"]}
+    about = {"system": name, "options": dict(timed.options), "tokens": layout.n, "dense_ms": ms["dense"]}
     memory = {
         "extra_bytes": None if idle is None or peak is None else peak - idle,
         "dense_bytes": None if idle is None or dense_peak is None else dense_peak - idle,
@@ -126,6 +146,19 @@ def densities(run: Run, walk: Mapping[str, Callable[[], object]]) -> dict[str, f
         work()
         total = run.report().density * number
         found[step], before = total - before, total
+    return found
+
+
+def chosen_density(
+    system: System, step: int, cases: SystemCases, operands: tuple[Tensor, Tensor, Tensor], layout: Layout
+) -> float:
+    """Share of pairs that mechanisms choose in this very call, for reports that cannot say."""
+    call, found = plain_call(*operands, layout=layout), 1.0
+    for item in system.plan(Site(name="attention", heads=cases.heads), Clock(step=step, num_steps=cases.steps)):
+        if isinstance(item, ChosenChunks):
+            found *= float(item.choose(call).float().mean())
+        elif isinstance(item, Mechanism) and (mask := item.pairs(call, Memory()).mask) is not None:
+            found *= mask.bind(layout, layout, call.q.device).density()
     return found
 
 
@@ -155,6 +188,6 @@ def slope(rows: list[Row]) -> float | None:
     return statistics.linear_regression(x, y).slope
 
 
-def _step(run: Run, model: Attention, x: torch.Tensor, step: int, of: int) -> object:
+def _step(run: Run, model: Attention, x: Tensor, step: int, of: int) -> object:
     run.step(step, of=of)
     return model(x)
