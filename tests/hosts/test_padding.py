@@ -14,8 +14,12 @@ from saccade.core.site import at
 from saccade.papers.adaspa import AdaSpa
 from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
+from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
+from saccade.papers.re_ttention import ReTtention
+from saccade.papers.scale_dit import ScaleDiT
 from saccade.papers.sparsed import SparseD
+from saccade.papers.vmoba import VMoBA
 from saccade.systems.dense import Dense
 from tests.hosts.stand_ins import Masked, looking
 from tests.hosts.tiny import BY_NAME, output
@@ -35,8 +39,12 @@ LENGTHS = (5, 2)  # of the captions in a batch of two rows, padded to 6
 ARMS: dict[str, tuple[Any, ...]] = {
     "adaspa": (AdaSpa(sparsity=0.7, block=4, searches=(0.2, 0.9)),),
     "clear": (Clear(radius=1.5), Clear(radius=1.5, pool=2), Clear(radius=2.0, ntk=4.0)),
+    "draft_attention": (DraftAttention(sparsity=0.5, pool=(2, 2), skip=0.0),),
     "dense": tuple(Dense(kernel=kernel) for kernel in ("reference", "sdpa")),
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
+    "re_ttention": (ReTtention(keep=0.5, dense=0.3, period=2),),
+    "scale_dit": (ScaleDiT(window=2),),
+    "vmoba": (VMoBA(tile=(2, 2), tau=0.4),),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
 SINGLE = [
@@ -44,7 +52,13 @@ SINGLE = [
 ]  # which pairs the rows, and has a test of its own
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
-every_stack = pytest.mark.parametrize("stack", EVERY, ids=[f"{stack[0].name}{i}" for i, stack in enumerate(EVERY)])
+CASES = {
+    f"{stack[0].name}{i}-{name}": (stack, name)
+    for i, stack in enumerate(EVERY)
+    for name in HOSTS
+    if not (stack[0].name == "scale_dit" and name == "hunyuan_video")  # windows are for pictures
+}
+every_case = pytest.mark.parametrize(("stack", "name"), CASES.values(), ids=CASES)
 every_host = pytest.mark.parametrize("name", HOSTS)
 
 
@@ -65,8 +79,7 @@ def walk(model: nn.Module, inputs: dict[str, Any], *stack: Any, rows: Rows | Non
     return torch.stack(steps)
 
 
-@every_host
-@every_stack
+@every_case
 def test_what_stands_in_padding_never_reaches_the_picture(name: str, stack: tuple[Any, ...]) -> None:
     model, _ = BY_NAME[name].build()
     one, two = walk(model, padded(name), *stack), walk(model, padded(name, torch.full((), 1e3)), *stack)
@@ -76,8 +89,7 @@ def test_what_stands_in_padding_never_reaches_the_picture(name: str, stack: tupl
     assert (one - other).abs().amax(dim=tuple(range(2, one.ndim))).min() > 1e-4  # each row reads its real words
 
 
-@every_host
-@every_stack
+@every_case
 def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...]) -> None:
     """Padding is cut off there too, except where a system counts tokens from the start of the sequence."""
     model, inputs = BY_NAME[name].build()[0], padded(name)

@@ -67,7 +67,7 @@ def test_a_papers_own_recipe_takes_the_same_options(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["scenes"], "recipe 'scenes' is unknown; choose one of scenes-flux, shakespeare-lm"),
+        (["scenes"], "recipe 'scenes' is unknown; choose one of scenes-flux, scenes-wan, shakespeare-lm"),
         (["scenes-flux", "--stage", "vae"], "stage='vae' is unknown; choose from autoencoder"),
         (["scenes-flux", "--set", "flow.dropp=1"], "no field 'dropp' among"),
     ],

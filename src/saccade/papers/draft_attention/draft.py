@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saccade.core.inference import outside_inference
@@ -94,7 +94,7 @@ def guarded(keep: Bool[Tensor, "b h g g"], draft: Float[Tensor, "b h g g"], guar
     return keep.scatter(-1, draft.argmax(-1, keepdim=True), True)
 
 
-def _counts(tokens: int, side: int, device: torch.device) -> Float[Tensor, " i"]:
+def _counts(tokens: int, side: int, device: torch.device) -> Int[Tensor, " i"]:
     """Tokens of each of the patches along a side."""
     starts = torch.arange(0, tokens, side, device=device)
     return (tokens - starts).clamp(max=side)

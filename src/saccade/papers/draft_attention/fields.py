@@ -95,7 +95,7 @@ def touched(grid: Grid, pool: Pool, length: float, sparsity: float, size: int, s
     return about | {"kept": kept, "raster": raster, "sorted": sorted_}
 
 
-def blocks_touched(keep: Bool[Tensor, "1 h g g"], member: Float[Tensor, "n g"], size: int) -> float:
+def blocks_touched(keep: Bool[Tensor, "*h g g"], member: Float[Tensor, "n g"], size: int) -> float:
     """By which regions each block of tokens holds."""
     tokens = torch.nn.functional.pad(member, (0, 0, 0, -len(member) % size))
     holds = tokens.unflatten(0, (-1, size)).amax(1)

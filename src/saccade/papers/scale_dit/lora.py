@@ -72,7 +72,7 @@ def lora_parameters(layer: Any) -> Iterable[nn.Parameter]:
     return (*layer.lora_A.parameters(), *layer.lora_B.parameters())
 
 
-def lora_part(layer: Any, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+def lora_part(layer: Any, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"] | Float[Tensor, ""]:
     """What LoRA adds to a layer's output, all active adapters together.
 
     Raises ValueError where peft has merged them into the weights, from which no token could be left out.
