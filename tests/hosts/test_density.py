@@ -72,6 +72,11 @@ def test_sites_that_ran_dense_count() -> None:
     assert report.density == pytest.approx(sum(site.density for site in report.sites) / 4)
 
 
+def test_a_stack_without_systems_is_dense() -> None:
+    report, _ = walked()
+    assert report.density == 1 and {site.density for site in report.sites if not site.note} == {1.0}
+
+
 def test_two_masks_of_which_one_is_found_are_not_guessed_at() -> None:
     report, _ = walked(Clear(radius=1.5), SPARSE)
     assert {site.density for site in report.sites} == {None} and isnan(report.density)

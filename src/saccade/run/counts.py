@@ -59,7 +59,7 @@ class RunCounts:
             kernel=" + ".join(self.kernels.get(name, {"host": {}})),
             refused={k: why for reasons in self.kernels.get(name, {}).values() for k, why in reasons.items()},
             forwards=(passed := self.passed.get(name, 0 if self.passed else self.forwards)),
-            density=None if name in self.unknown else float(self.dense.get(name, 1.0)) / max(passed, 1),
+            density=None if name in self.unknown else float(self.dense[name]) / passed if name in self.dense else 1.0,
             seconds=interceptor.seconds,
         )
 
