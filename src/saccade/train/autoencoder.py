@@ -66,7 +66,11 @@ def decode(vae: Autoencoder, latents: Tensor) -> Float[Tensor, "b 3 *t h w"]:
     if isinstance(vae, AutoencoderKL):
         return vae.decode(latents).sample  # type: ignore[union-attr]
     chunks: list[Tensor] = []
-    handle = vae.decoder.register_forward_hook(lambda module, given, made: chunks.append(made))
+
+    def keep(module: nn.Module, given: object, made: Tensor) -> None:
+        chunks.append(made)
+
+    handle = vae.decoder.register_forward_hook(keep)
     try:
         vae.decode(latents)
     finally:
