@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from jaxtyping import UInt8
+
+from saccade.train.sampling import in_batches
 
 PIXELS = 48 * 48 * 9 * 16  # of one call
 
@@ -27,22 +28,7 @@ def draw_videos(
     `guidance` above 1 draws away from the empty caption, at twice the cost.
     torch's own generator is seeded too: stochastic schedulers draw from it, so that their videos depend on the batch.
     """
-    torch.manual_seed(seed)
-    size = max(1, PIXELS // (side**2 * frames))
-    pipe.set_progress_bar_config(disable=True)
-    parts = []
-    for start in range(0, len(texts), size):
-        batch = list(texts[start : start + size])
-        made = pipe(
-            batch,
-            num_inference_steps=steps,
-            height=side,
-            width=side,
-            num_frames=frames,
-            max_sequence_length=text_tokens,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))],
-            output_type="np",
-        )
-        parts.append((np.asarray(made.frames) * 255).round().astype(np.uint8))  # type: ignore[union-attr]
-    return np.concatenate(parts)
+    options = {"num_frames": frames, "max_sequence_length": text_tokens, "guidance_scale": guidance}
+    return in_batches(
+        pipe, texts, PIXELS // (side**2 * frames), seed=seed, side=side, num_inference_steps=steps, **options
+    )

@@ -4,7 +4,7 @@ A model of one attention layer goes through the steps of a run. Steps with equal
 timed where it first comes, when it may have to prepare, and once more, in turn with dense attention. From the medians a
 whole run is put together. Each system has its own density.
 
-sparse      milliseconds of the commonest sparse step as it comes again
+sparse      mean milliseconds of a sparse step as it comes again, all that is chosen inside it included
 selecting   milliseconds a sparse step has to bear for what chose its pairs: what steps that are not sparse take beyond
             dense attention, and what first steps take beyond later ones
 efficiency  dense / sparse x density; 1: no more time than the pairs' share
