@@ -10,17 +10,16 @@ import matplotlib.pyplot as plt
 from diffusers import FluxPipeline
 
 import saccade
+from saccade.compare import demo
 from saccade.compare.arms import Setup
 from saccade.compare.comparison import ArmResult
 from saccade.data.scenes import prompts
-from saccade.papers import Clear, FlashBias
 
-SYSTEMS = [Clear(radius=8), Clear(radius=4), Clear(radius=4, pool=4), FlashBias()]
-SETUP = Setup(steps=20, height=128, width=128, batch=4, floor=None, options={"max_sequence_length": 32})
+SETUP = Setup(**demo.CALL, floor=None, options=demo.OPTIONS)
 
 pipe = FluxPipeline.from_pretrained(saccade.models.path("scenes-flux"))
-captions = prompts(4, seed=7, count=1, split="held-out")
-comparison = saccade.compare(pipe, SYSTEMS, captions, setup=SETUP)
+captions = prompts(4, seed=demo.SEED, count=1, split="held-out")
+comparison = saccade.compare(pipe, demo.systems(), captions, setup=SETUP)
 
 
 def title(arm: ArmResult) -> str:

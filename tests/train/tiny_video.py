@@ -2,8 +2,9 @@
 
 from saccade.models.scenes_wan import ScenesWan
 from saccade.train.loop import Fit
-from saccade.train.scenes_wan import ScenesWanRecipe, VideoAutoencoderStage, VideoEvaluation
+from saccade.train.scenes_wan import ScenesWanRecipe, VideoEvaluation
 from saccade.train.text import TextStage
+from saccade.train.video_autoencoder import VideoAutoencoderStage
 from saccade.train.video_flow import VideoFlowStage
 
 MODEL = ScenesWan(
@@ -24,9 +25,9 @@ FLOW = VideoFlowStage(fit=FIT, batches=(3, 2), pools=(4, 2))
 RECIPE = ScenesWanRecipe(
     words="",
     model=MODEL,
-    autoencoder=VideoAutoencoderStage(fit=FIT, batch=1, pool=2),
+    autoencoder=VideoAutoencoderStage(fit=FIT, batch=1, still_batch=2, pool=2),
     text=TextStage(fit=FIT, batch=4),
     flow=FLOW,
-    decoder=VideoAutoencoderStage(fit=FIT, batch=1, pool=2, decoder_only=True),
+    decoder=VideoAutoencoderStage(fit=FIT, batch=1, still_batch=2, pool=2, decoder_only=True),
     evaluation=VideoEvaluation(frames=(9,), captions=(1,), guidance=(1.0, 2.0), steps=1),
 )

@@ -22,16 +22,12 @@ from saccade.cli.options import (
     stacks,
 )
 from saccade.cli.printing import console, print_json
+from saccade.compare import demo
 from saccade.models import PIPELINES
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.data.scenes import Prompt
-
-SYSTEMS = ("clear(radius=8)", "clear(radius=4)", "clear(radius=4, pool=4)", "flashbias")
-BOX = {"steps": 20, "height": 128, "width": 128, "batch": 2}  # 256 image tokens
-BOX_OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
-PROMPTS, PROMPT_SEED = 16, 7
 
 
 def compare(
@@ -54,15 +50,15 @@ def compare(
 ) -> None:
     """Compare systems on a pipeline: time, density, fidelity to dense, and whether pictures keep their prompts.
 
-    Without arguments: the bundled model, held-out captions of one coloured shape, and a few settings of each system.
+    Without arguments: the bundled model at 256 pixels, held-out captions of one coloured shape, and a few systems.
     """
     from saccade.compare import compare as run
     from saccade.compare.arms import Setup
 
-    found = stacks(system or list(SYSTEMS))
+    found = stacks(system) if system else demo.systems()
     texts = scenes(model, prompt, prompts)
     given = {"steps": steps, "height": height, "width": width, "batch": batch, "repeats": repeats}
-    defaults, extra = (BOX, BOX_OPTIONS) if model in PIPELINES else ({}, {})
+    defaults, extra = (demo.CALL, demo.OPTIONS) if model in PIPELINES else ({}, {})
     setup = Setup(
         seeds=tuple(seed or (0,)),
         floor=None if floor == "none" else floor,
@@ -87,8 +83,8 @@ def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str 
     if model not in PIPELINES and count is None:
         raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
     if count is None:  # captions of one thing, which the bundled model draws best
-        return list(prompts(PROMPTS, seed=PROMPT_SEED, count=1, split="held-out"))
-    return list(prompts(count, seed=PROMPT_SEED, split="held-out"))
+        return list(prompts(demo.CAPTIONS, seed=demo.SEED, count=1, split="held-out"))
+    return list(prompts(count, seed=demo.SEED, split="held-out"))
 
 
 def _tell(comparison: Any, output: Path, as_json: bool) -> None:

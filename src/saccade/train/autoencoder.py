@@ -19,6 +19,7 @@ from saccade.train.optimisers import Optim
 from saccade.train.pictures import to_bytes, to_tensor
 from saccade.train.plots import tile
 from saccade.train.settings import flat
+from saccade.train.still_twin import still_twin
 
 Pixels = UInt8[np.ndarray, "b *t h w 3"]  # pictures, or videos of t frames
 Autoencoder = AutoencoderKL | AutoencoderKLWan
@@ -48,10 +49,12 @@ class AutoencoderLoss(nn.Module):
         self.memory_format = torch.channels_last if still else torch.contiguous_format
         self.vae = vae.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.kl_weight = kl_weight
+        self._twin = () if still else (still_twin(vae),)  # a tuple: no submodule
 
     def forward(self, images: Float[Tensor, "b 3 *t h w"]) -> dict[str, Tensor]:
-        latents = self.vae.encode(images.to(memory_format=self.memory_format)).latent_dist  # type: ignore[union-attr]
-        drawn = decode(self.vae, latents.sample()).float()
+        vae = self._twin[0] if self._twin and images.shape[2] == 1 else self.vae
+        latents = vae.encode(images.to(memory_format=self.memory_format)).latent_dist  # type: ignore[union-attr]
+        drawn = decode(vae, latents.sample()).float()
         error = F.l1_loss(drawn, images) + F.mse_loss(drawn, images)
         kl = latents.kl().float().sum() / latents.mean.numel()
         return {"loss": error + self.kl_weight * kl, "error": error, "kl": kl}

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
-from jaxtyping import UInt8
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from saccade.models import path
 from saccade.models.scenes_wan import ScenesWan, standardise_, umt5_weights
-from saccade.train.autoencoder import AutoencoderLoss, AutoencoderStage, AutoencoderTask
+from saccade.train.autoencoder import AutoencoderLoss
 from saccade.train.checkpoint import write_atomically
 from saccade.train.loop import Fit
 from saccade.train.optimisers import Optim
@@ -28,30 +26,9 @@ from saccade.train.scenes_flux import STAGES as STAGES
 from saccade.train.settings import check_run
 from saccade.train.stages import TrainedPart, export, stage_settings, train_parts
 from saccade.train.text import TextStage, VideoTextLoss, VideoTextTask
+from saccade.train.video_autoencoder import VideoAutoencoderStage, VideoAutoencoderTask, pool
 from saccade.train.video_evaluation import evaluate_videos, video_sheet
 from saccade.train.video_flow import VideoFlowLoss, VideoFlowStage, VideoFlowTask
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoAutoencoderStage(AutoencoderStage):
-    """That of pictures, for videos of `frames` frames."""
-
-    fit: Fit = field(
-        default_factory=lambda: Fit(
-            steps=3000,
-            precision="no",
-            decay=0.995,
-            save_every=50,
-            sheet_every=500,
-            optim=Optim(lr=1e-3, muon_lr=3e-3, flatten=True, weight_decay=0),
-        )
-    )
-    batch: int = 2
-    pool: int = 1500
-    size: int = 48
-    frames: int = 9
-    kl_weight: float = 5e-5
-
 
 POLISH = VideoAutoencoderStage(
     fit=Fit(
@@ -133,7 +110,7 @@ class ScenesWanRecipe:
         return {
             "autoencoder": TrainedPart(
                 module=AutoencoderLoss(vae, self.autoencoder.kl_weight),
-                task=lambda: AutoencoderTask(vae, self.autoencoder, pool(self.autoencoder)),
+                task=lambda: VideoAutoencoderTask(vae, self.autoencoder, pool(self.autoencoder)),
                 fit=self.autoencoder.fit,
                 finish=standardise,
             ),
@@ -149,7 +126,7 @@ class ScenesWanRecipe:
             ),
             "decoder": TrainedPart(
                 module=AutoencoderLoss(vae, self.decoder.kl_weight),
-                task=lambda: AutoencoderTask(vae, self.decoder, pool(self.decoder)),
+                task=lambda: VideoAutoencoderTask(vae, self.decoder, pool(self.decoder)),
                 fit=self.decoder.fit,
             ),
         }
@@ -166,8 +143,3 @@ class ScenesWanRecipe:
         write_atomically(folder / "measured.json", lambda file: file.write_text(text))
         sheet = video_sheet(pipe, frames=wanted.frames[0], guidance=wanted.guidance[-1], **given)
         save_picture(folder / "samples.png", sheet)
-
-
-def pool(stage: VideoAutoencoderStage) -> UInt8[np.ndarray, "b t h w 3"]:
-    """The videos that an autoencoder is trained on."""
-    return clips(videos(stage.pool, seed=stage.fit.seed, frames=stage.frames, counts=(1, 2, 3)), stage.size)

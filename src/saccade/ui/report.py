@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from saccade.compare.comparison import ArmResult, Comparison, SiteUse
+from saccade.compare.finding import finding
 from saccade.compare.summary import Summary, differences, summarise
 from saccade.metrics.intervals import Interval
 from saccade.ui import plots
@@ -61,7 +62,8 @@ def _tiles(comparison: Comparison) -> str:
     rows = summarise(comparison)
     systems = [row for row in rows if row.role == "system"]
     tiles = [_fastest(systems), _closest(systems), _best_kept(rows), _floor(rows)]
-    return f'<dl class="tiles">{"".join(filter(None, tiles))}</dl>'
+    said = f'<p class="finding">{escape(finding(comparison))}</p>'
+    return f'{said}<dl class="tiles">{"".join(filter(None, tiles))}</dl>'
 
 
 def _fastest(systems: list[Summary]) -> str:

@@ -6,13 +6,14 @@ from rich.table import Table
 from rich.text import Text
 
 from saccade.compare.comparison import ArmResult, Comparison
+from saccade.compare.finding import finding
 from saccade.ui.columns import Cell, columns, subtitle
 
 TONE = {"floor": "dim", "reference": "bold", "system": ""}
 
 
 def table(comparison: Comparison) -> RenderableType:
-    """One row per arm, intervals beneath the figures, then what fell back and what was left out, with the reasons."""
+    """One row per arm, intervals beneath the figures, what was found, then what fell back and why."""
     found = columns(comparison)
     title = f"{comparison.model}: {subtitle(comparison)}"
     grid = Table(title=title, caption=comparison.device, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -22,7 +23,9 @@ def table(comparison: Comparison) -> RenderableType:
     for i, arm in enumerate(comparison.arms):
         cells = [_cell(column.cells[i]) for column in found]
         grid.add_row(Text(arm.label, style=TONE[arm.role]), *cells)
-    return Group(grid, *(Text(line, style="dim") for line in remarks(comparison)))
+    return Group(
+        grid, Text(finding(comparison), style="bold"), *(Text(line, style="dim") for line in remarks(comparison))
+    )
 
 
 def remarks(comparison: Comparison) -> tuple[str, ...]:

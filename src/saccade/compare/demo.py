@@ -1,0 +1,25 @@
+"""What `saccade compare` runs where nothing else is asked for: minutes on two cores, at a size where sparsity pays.
+
+Arms that are worth using stand beside one that is not: a window that the model was not trained for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from saccade.core.catalogue import lookup
+
+if TYPE_CHECKING:
+    from saccade.core.mechanism import System
+
+ARMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("clear", {"radius": 8, "distilled": True}),
+    ("adaspa", {"sparsity": 0.8, "block": 32}),
+    ("clear", {"radius": 8}),
+)
+CALL: dict[str, Any] = {"steps": 16, "height": 256, "width": 256, "batch": 2}  # 1,024 image tokens
+OPTIONS = {"max_sequence_length": 32}  # captions have at most 24 words
+CAPTIONS, SEED = 16, 7
+
+
+def systems() -> "list[tuple[System, ...]]":
+    """A stack for each arm."""
+    return [(lookup(name).load()(**options),) for name, options in ARMS]
