@@ -4,12 +4,14 @@ The text encoder sets out from that of `scenes-flux`, which has read captions of
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
@@ -27,7 +29,7 @@ from saccade.train.settings import check_run
 from saccade.train.stages import TrainedPart, export, stage_settings, train_parts
 from saccade.train.text import TextStage, VideoTextLoss, VideoTextTask
 from saccade.train.video_autoencoder import VideoAutoencoderStage, VideoAutoencoderTask, pool
-from saccade.train.video_evaluation import evaluate_videos, video_sheet
+from saccade.train.video_evaluation import evaluate_autoencoder, evaluate_videos, video_sheet
 from saccade.train.video_flow import VideoFlowLoss, VideoFlowStage, VideoFlowTask
 
 POLISH = VideoAutoencoderStage(
@@ -43,6 +45,9 @@ POLISH = VideoAutoencoderStage(
 TEXT = TextStage(
     fit=Fit(steps=800, precision="no", decay=0.99, save_every=50, log_every=25, optim=Optim(lr=1e-3)), batch=64
 )
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +111,7 @@ class ScenesWanRecipe:
             drawn = videos(64, seed=self.seed + 1, frames=self.autoencoder.frames)
             images = to_tensor(clips(drawn, self.autoencoder.size)).to(vae.device)
             standardise_(vae, vae.encode(images).latent_dist.mean)  # type: ignore[union-attr]
+            log.info("of videos through the autoencoder is kept: %s", self._ceiling(vae))
 
         return {
             "autoencoder": TrainedPart(
@@ -131,6 +137,10 @@ class ScenesWanRecipe:
             ),
         }
 
+    def _ceiling(self, vae: AutoencoderKLWan) -> dict[str, object]:
+        stage = self.autoencoder
+        return evaluate_autoencoder(vae, self.evaluation.captions[0], frames=stage.frames, side=stage.size)
+
     def _evaluate(self, folder: Path) -> None:
         pipe, wanted, side = WanPipeline.from_pretrained(folder), self.evaluation, self.flow.side
         given: dict[str, Any] = {"steps": wanted.steps, "side": side}
@@ -139,7 +149,7 @@ class ScenesWanRecipe:
             for frames, n in zip(wanted.frames, wanted.captions, strict=True)
             for guidance in wanted.guidance
         ]
-        text = json.dumps({"measured": measured}, indent=1) + "\n"
+        text = json.dumps({"measured": measured, "autoencoder": self._ceiling(pipe.vae)}, indent=1) + "\n"
         write_atomically(folder / "measured.json", lambda file: file.write_text(text))
         sheet = video_sheet(pipe, frames=wanted.frames[0], guidance=wanted.guidance[-1], **given)
         save_picture(folder / "samples.png", sheet)

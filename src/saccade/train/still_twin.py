@@ -20,9 +20,8 @@ class LastSlice(nn.Module):
         self.conv = conv
 
     def forward(self, x: Float[Tensor, "b c 1 h w"], cache_x: None = None) -> Float[Tensor, "b d 1 y x"]:
-        left, _, top, _, _, _ = self.conv._padding
-        weight, stride = self.conv.weight[:, :, -1], self.conv.stride[1:]
-        return F.conv2d(x[:, :, 0], weight, self.conv.bias, stride, (top, left))[:, :, None]
+        conv, around = self.conv, self.conv._padding[:4]  # left, right, top, bottom
+        return F.conv2d(F.pad(x[:, :, 0], around), conv.weight[:, :, -1], conv.bias, conv.stride[1:])[:, :, None]
 
 
 def still_twin(vae: AutoencoderKLWan) -> AutoencoderKLWan:

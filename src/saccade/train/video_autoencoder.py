@@ -25,18 +25,18 @@ class VideoAutoencoderStage(AutoencoderStage):
 
     fit: Fit = field(
         default_factory=lambda: Fit(
-            steps=6500,
+            steps=9000,
             precision="no",
             decay=0.995,
             save_every=50,
-            sheet_every=500,
+            sheet_every=1500,
             optim=Optim(lr=1e-3, muon_lr=3e-3, flatten=True, weight_decay=0),
         )
     )
-    batch: int = 4
+    batch: int = 1
     stills: float = 0.6
-    still_batch: int = 48
-    pool: int = 4000
+    still_batch: int = 18
+    pool: int = 2500
     size: int = 48
     frames: int = 9
     kl_weight: float = 5e-5

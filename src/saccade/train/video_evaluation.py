@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from jaxtyping import UInt8
 
-from saccade.data.scenes import VideoPrompt, VideoVerdict, describe_video, judge_video, rates
-from saccade.train.pictures import videos
+from saccade.data.scenes import Video, VideoPrompt, VideoVerdict, describe_video, judge_video, rates
+from saccade.train.autoencoder import reconstruct
+from saccade.train.pictures import clips, videos
 from saccade.train.plots import tile
 from saccade.train.video_sampling import draw_videos
 
@@ -46,11 +48,28 @@ def evaluate_videos(
     return found | {"seconds": round(time.perf_counter() - started, 1)}
 
 
+def evaluate_autoencoder(
+    vae: AutoencoderKLWan, captions: int, *, frames: int = 9, side: int = 48, counts: tuple[int, ...] = COUNTS
+) -> dict[str, object]:
+    """The same of rendered held-out videos through the autoencoder and back: the most that a transformer can reach."""
+    found: dict[str, object] = {"frames": frames, "side": side, "captions": captions, "split": "held-out"}
+    for count in counts:
+        drawn, wanted = _held_out(captions, frames, count, CAPTION_SEED)
+        made = reconstruct(vae, clips(drawn, side))
+        verdicts = [judge_video([*video], prompt) for video, prompt in zip(made, wanted, strict=True)]
+        found[f"things={count}"] = video_rates(verdicts)
+    return found
+
+
 def video_prompts(n: int, *, frames: int, count: int, seed: int = CAPTION_SEED) -> list[VideoPrompt]:
     """`n` captions of held-out videos."""
+    return _held_out(n, frames, count, seed)[1]
+
+
+def _held_out(n: int, frames: int, count: int, seed: int) -> tuple[list[Video], list[VideoPrompt]]:
     rng = np.random.default_rng(seed + count)
     drawn = videos(n, seed=seed + count, frames=frames, counts=(count,), split="held-out")
-    return [describe_video(video, rng) for video in drawn]
+    return drawn, [describe_video(video, rng) for video in drawn]
 
 
 def video_rates(verdicts: Sequence[VideoVerdict]) -> dict[str, float | None]:
