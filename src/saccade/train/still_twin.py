@@ -20,7 +20,7 @@ class LastSlice(nn.Module):
         self.conv = conv
 
     def forward(self, x: Float[Tensor, "b c 1 h w"], cache_x: None = None) -> Float[Tensor, "b d 1 y x"]:
-        conv, around = self.conv, self.conv._padding[:4]  # left, right, top, bottom
+        conv, around = self.conv, [int(side) for side in self.conv._padding[:4]]  # left, right, top, bottom
         return F.conv2d(F.pad(x[:, :, 0], around), conv.weight[:, :, -1], conv.bias, conv.stride[1:])[:, :, None]
 
 
