@@ -42,8 +42,9 @@ def attend_groups(
     (b, h, n, w), dv, library = q.shape, v.shape[-1], native.wide()
     out, lse = torch.zeros(b, h, n, dv), torch.empty(b, h, n)
     tensors = {
-        "q": q.float().contiguous(), "k": move_rows(library, k, order).float(), "v": move_rows(library, v, order).float(),
-        "keep": None if keep is None else keep[:, order].expand(b, -1).contiguous(), "chosen": chosen.contiguous(),
+        "q": q.float().contiguous(), "chosen": chosen.contiguous(),
+        "k": move_rows(library, k, order).float(), "v": move_rows(library, v, order).float(),
+        "keep": None if keep is None else keep[:, order].expand(b, -1).contiguous(),
         "starts": torch.tensor((0, *sizes)).cumsum(0), "out": out, "lse": lse,
     }  # fmt: skip
     job = ChosenJob(
