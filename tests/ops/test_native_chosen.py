@@ -17,7 +17,7 @@ __all__ = ["cold", "each_set", "threads", "warm"]  # fixtures
 def case(
     sizes: tuple[int, ...], n: int, *, padded: bool = False, d: int = 6, dv: int = 4, share: float = 0.3
 ) -> tuple[list[Tensor], Tensor, Tensor, tuple[int, ...], Tensor | None]:
-    """(q, k, v), chosen, order, sizes, keep of 2 batch rows, 4 query heads and 2 of keys; nobody chose the last group."""
+    """(q, k, v), chosen, order, sizes, keep of 2 batch rows, 4 query heads and 2 of keys; none see the last group."""
     g, m = torch.Generator().manual_seed(n), sum(sizes) + 3
     shapes = (2, 4, n, d), (2, 2, m, d), (2, 2, m, dv)
     chosen = torch.rand(2, 4, len(sizes), n, generator=g) < share

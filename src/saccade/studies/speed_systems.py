@@ -21,9 +21,13 @@ HEAD = ("system", "tokens", "density", "dense, ms", "sparse, ms", "selecting, ms
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`rounds`: times every kind of step is run by number of tokens, after one uncounted; the rest as `SystemCases`."""
+    """`rounds`: times every kind of step is run by number of tokens, after one uncounted; the rest as `SystemCases`.
+
+    most  tokens of a system whose search among dense maps takes minutes beyond
+    """
 
     rounds: dict[int, int] = field(default_factory=lambda: {4096: 5, 16384: 3, 32768: 1})
+    most: dict[str, int] = field(default_factory=lambda: {"adaspa": 16384})
     heads: int = 2
     width: int = 64
     steps: int = 50
@@ -75,6 +79,8 @@ def _rows(name: str, bench: Bench[Settings]) -> Iterable[Row]:
     warm()
     used = bench.settings
     for done, (tokens, rounds) in enumerate(used.rounds.items()):
+        if tokens > used.most.get(name, tokens):
+            continue
         bench.progress(done, len(used.rounds), f"{tokens:,} tokens")
         cases = SystemCases(
             systems=(name,), tokens=(tokens,), rounds=rounds, heads=used.heads, width=used.width, steps=used.steps
