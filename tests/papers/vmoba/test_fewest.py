@@ -29,6 +29,6 @@ def test_sums_by_range_choose_as_sorting_does(p: int, needed: float, levels: int
 def test_the_fewest_are_taken_and_ties_go_to_the_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fewest, "MANY", 0)
     x = torch.tensor([[0.1, 0.3, 0.1, 0.4, 0.1]])
-    for needed, taken in ((0, [3]), (0.4, [3]), (0.45, [1, 3]), (0.75, [0, 1, 3]), (0.85, [0, 1, 2, 3])):
+    for needed, taken in ((0.0, [3]), (0.4, [3]), (0.45, [1, 3]), (0.75, [0, 1, 3]), (0.85, [0, 1, 2, 3])):
         assert fewest_reaching(x, torch.tensor([[needed]]))[0].nonzero()[:, 0].tolist() == taken
     assert bool(fewest_reaching(x, torch.tensor([[2.0]])).all())
