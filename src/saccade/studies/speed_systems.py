@@ -23,7 +23,7 @@ HEAD = ("system", "tokens", "density", "dense, ms", "sparse, ms", "selecting, ms
 class Settings:
     """`rounds`: times every kind of step is run by number of tokens, after one uncounted; the rest as `SystemCases`.
 
-    most  tokens of a system whose search among dense maps takes minutes beyond
+    most  tokens of a system that takes minutes to time beyond
     """
 
     rounds: dict[int, int] = field(default_factory=lambda: {4096: 5, 16384: 3, 32768: 1})
