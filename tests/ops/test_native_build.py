@@ -149,6 +149,8 @@ def test_it_is_compiled_once_for_an_instruction_set(built_anew: Path, monkeypatc
 def test_what_the_compiler_says_is_told(built_anew: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "native_job.h").write_text("")
     (tmp_path / "native.cpp").write_text("this is no C++")
+    for file in native_build.SOURCES["native"][1:]:
+        (tmp_path / file).write_text("")
     monkeypatch.setattr(native_build, "FOLDER", tmp_path)
     with pytest.raises(native_build.BuildError, match="could not compile native-plain.*error"):
         native_build.library("native", "plain")

@@ -36,13 +36,8 @@ def merge(a: Partial, b: Partial) -> Partial:
     if a.lse is None or b.lse is None:
         raise ValueError("merge needs lse on both sides; ask the kernel with want_lse=True")
     lse = torch.logaddexp(a.lse, b.lse)
-    share_a, share_b = (_share(part.lse, lse)[..., None].to(part.out.dtype) for part in (a, b))
-    return Partial(a.out * share_a + b.out * share_b, lse)
-
-
-def _share(part: Tensor | None, whole: Tensor) -> Tensor:
-    assert part is not None
-    return torch.where(part == -torch.inf, 0.0, torch.exp(part - whole))
+    share = torch.where(a.lse == -torch.inf, 0.0, torch.exp(a.lse - lse))
+    return Partial(torch.lerp(b.out, a.out, share[..., None].to(a.out.dtype)), lse)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 Group by group, the queries that chose it are gathered, head after head, in blocks of `BLOCK`; each block attends to the
 group's keys, and what a query gets from each of its groups is merged by lse in single precision. Backward goes the same
 way with the merged lse, which gives the gradient of the one softmax over all keys chosen. One operator to autograd and
-to graphs.
+to graphs. On a CPU, once `native` is warm, forward is its work (`native_chosen`), without copies and merging.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from torch import Tensor
 from saccade.core.call import plain_call
 from saccade.core.masks import KeyPadding
 from saccade.core.partial import Partial, merge
+from saccade.ops import native_chosen
 from saccade.ops.dispatch import attend
 
 BLOCK = 128  # queries that share one copy of a group's keys
@@ -132,6 +133,8 @@ def _open(keep: Tensor | None, work: Work, heads: int) -> Bool[Tensor, "B l"] | 
 def _chosen_keys(
     q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, order: Tensor, sizes: list[int], scale: float, keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    if native_chosen.takes(q):
+        return native_chosen.attend_groups(q, k, v, chosen, order, sizes, scale, keep)
     out = torch.zeros(q.shape[:3].numel() + 1, v.shape[-1], dtype=_fine(q), device=q.device)
     lse = torch.full((len(out),), -torch.inf, dtype=_fine(q), device=q.device)
     queries = _rows(q)

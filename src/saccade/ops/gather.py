@@ -4,6 +4,8 @@ Eager, on any device, exact at token level, trainable, with lse. Batches of quer
 blocks go through one launch. Inside a graph the whole loop is one operator.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,6 +16,7 @@ from saccade.ops.block_cost import BlockCost
 from saccade.ops.gather_schedule import GatherSchedule, schedule
 from saccade.ops.gathered import BUDGET, tiles_for, work
 from saccade.ops.operands import Operands, has_dense, operands, width
+from saccade.ops.orders import reordered
 from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.pattern_choice import cheapest
 from saccade.ops.region_pattern import cheapest_size, region_pattern
@@ -21,6 +24,7 @@ from saccade.ops.split_mask import Fixed, MaskParts, split_mask
 
 NAME = "gather"
 Costs = tuple[BlockCost, ...]
+Reorder = Callable[[Tensor, Tensor], Tensor]  # (b h n d) in an order of the tokens
 MIN_TOKENS = 1024  # queries and keys; below, a dense launch takes less than the loop's own cost
 # Measured block by block (one core with AMX, 4,096 tokens, D 64), with room for processors not measured
 SINGLE = (BlockCost((128, 128), 1.6, 2.1), BlockCost((64, 64), 1.9, 2.2))
@@ -139,13 +143,13 @@ def operand_heads(call: AttentionCall) -> int:
 
 
 def laid_out(
-    call: AttentionCall, folded: Operands, costs: Costs = WIDE
+    call: AttentionCall, folded: Operands, costs: Costs = WIDE, reorder: Reorder = reordered
 ) -> tuple[Pattern, GatherSchedule, tuple[Tensor, Tensor, Tensor], Bool[Tensor, "C c"] | None]:
     """The pattern, the order of work, q, k, v by block, and which keys are not padded, by block."""
     seen = split_mask(call)
     found, plan = _prepared(call, _fixed(call), costs)
-    q = _blocked(folded.q, found.order_q, found.size[0])
-    k, v = (_blocked(x, found.order_k, found.size[1]) for x in (folded.k, folded.v))
+    q = _blocked(folded.q, found.order_q, found.size[0], reorder)
+    k, v = (_blocked(x, found.order_k, found.size[1], reorder) for x in (folded.k, folded.v))
     keep = _keep(seen, folded.k.shape[1], found)
     if keep is not None and len(keep) != len(k):
         keep = keep.repeat(len(k) // len(keep), 1)
@@ -153,14 +157,19 @@ def laid_out(
 
 
 def restored(
-    call: AttentionCall, found: Pattern, out: Float[Tensor, "R s dv"], lse: Float[Tensor, "R s"] | None
+    call: AttentionCall,
+    found: Pattern,
+    out: Float[Tensor, "R s dv"],
+    lse: Float[Tensor, "R s"] | None,
+    reorder: Reorder = reordered,
 ) -> Partial:
     """What was computed by block, by token and in the tokens' own order."""
     b, h, n, _ = call.q.shape
-    parts = [None if x is None else x.unflatten(0, (b, h, -1)).flatten(2, 3) for x in (out, lse)]
-    own = [None if x is None else _restored(x, found, n) for x in parts]
-    assert own[0] is not None
-    return Partial(own[0], own[1])
+    own, mass = (None if x is None else x.unflatten(0, (b, h, -1)).flatten(2, 3) for x in (out, lse))
+    assert own is not None
+    if found.back is None:
+        return Partial(own[:, :, :n], None if mass is None else mass[:, :, :n])
+    return Partial(reorder(own, found.back), None if mass is None else mass.index_select(2, found.back))
 
 
 def _tiles(call: AttentionCall, found: Pattern) -> Tensor:
@@ -182,16 +191,11 @@ def _prepared(call: AttentionCall, fixed: Fixed, costs: Costs) -> tuple[Pattern,
     return fixed.once(_key(call, costs), make)
 
 
-def _blocked(x: Tensor, order: Tensor | None, size: int) -> Tensor:
+def _blocked(x: Tensor, order: Tensor | None, size: int, reorder: Reorder) -> Tensor:
     """(b h n d) -> (b h n/size, size, d) in the order, filled up to whole blocks; a view where nothing moves."""
     if order is not None:
-        x = x.index_select(2, order)
+        x = reorder(x, order)
     return x.reshape(-1, size, x.shape[-1]).contiguous()
-
-
-def _restored(x: Tensor, pattern: Pattern, n: int) -> Tensor:
-    """(b h nq ...) back to the tokens' own order."""
-    return x[:, :, :n] if pattern.back is None else x.index_select(2, pattern.back)
 
 
 def _keep(seen: MaskParts, heads: int, pattern: Pattern) -> Tensor | None:

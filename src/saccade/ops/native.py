@@ -8,6 +8,7 @@ clang++ or c++ on the path) and where the environment says `SACCADE_NATIVE=off`.
 """
 
 import ctypes
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,7 @@ from saccade.ops.gather_schedule import GatherSchedule
 from saccade.ops.native_build import BuildError, instruction_set, library, multiplies_bfloat16, obstacle
 from saccade.ops.native_cost import block_costs
 from saccade.ops.native_job import Tiles, attend_blocks
+from saccade.ops.native_rows import move_rows
 from saccade.ops.operands import has_dense, operands, padded, width
 from saccade.ops.pattern import Pattern
 from saccade.ops.split_mask import split_mask
@@ -95,9 +97,9 @@ def ready(call: AttentionCall) -> None:
 def run(call: AttentionCall, *, want_lse: bool = False) -> Partial:
     """Attention over the kept blocks, exact at token level. Cost: 2 (w + dv) FLOPs a computed pair."""
     folded = operands(call)
-    found, plan, blocks, keep = gather.laid_out(call, folded, block_costs(call.q.dtype))
+    found, plan, blocks, keep = gather.laid_out(call, folded, block_costs(call.q.dtype), partial(move_rows, wide()))
     out, lse = attend_to(*blocks, keep, _tiles(call, found), plan, folded.scale)
-    return gather.restored(call, found, out, lse if want_lse else None)
+    return gather.restored(call, found, out, lse if want_lse else None, partial(move_rows, wide()))
 
 
 def attend_to(

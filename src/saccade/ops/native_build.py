@@ -31,6 +31,7 @@ SETS: dict[str, tuple[str, ...]] = {
 }
 FOUND = {"AVX2": "avx2", "AVX512": "avx512"}  # torch's words for them
 COMPILERS = ("g++", "clang++", "c++")
+SOURCES = {"native": ("native.cpp", "native_chosen.cpp", "native_rows.cpp"), "native_half": ("native_half.cpp",)}
 LINKED = ("native_half",)  # that call torch's own C++
 LIBRARIES = Path(torch.__file__).parent / "lib"
 
@@ -93,19 +94,19 @@ def no_compiler(*names: str) -> str:
 
 @cache
 def library(name: str, instructions: str) -> ctypes.CDLL:
-    """The library of `name`.cpp for an instruction set, compiled first if the cache has none. Raises BuildError."""
+    """The library `name` for an instruction set, compiled first if the cache has none. Raises BuildError."""
     found = compiler(*COMPILERS)
     if found is None:
         raise BuildError(no_compiler(*COMPILERS))
     linked = (f"-L{LIBRARIES}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{LIBRARIES}") if name in LINKED else ()
-    command = [found, *FLAGS, *SETS[instructions], str(FOLDER / f"{name}.cpp"), *linked]
+    command = [found, *FLAGS, *SETS[instructions], *(str(FOLDER / file) for file in SOURCES[name]), *linked]
     path = cache_folder() / f"{name}-{instructions}-{_mark(name, command)}.so"
     if not path.is_file():
         _compile(command, path)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise BuildError(f"this torch does not offer what {name}.cpp needs: {error}") from error
+        raise BuildError(f"this torch does not offer what {name} needs: {error}") from error
 
 
 @cache
@@ -125,7 +126,8 @@ def cache_folder() -> Path:
 
 
 def _mark(name: str, command: list[str]) -> str:
-    sources = [(FOLDER / file).read_text() for file in ("native_job.h", f"{name}.cpp")]
+    headers = sorted(file.name for file in FOLDER.glob("native*.h"))
+    sources = [(FOLDER / file).read_text() for file in (*headers, *SOURCES[name])]
     parts = (*sources, torch.__version__, platform.machine(), *command)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

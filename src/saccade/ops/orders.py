@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from saccade.core.layout import Grid, Layout
@@ -131,6 +131,15 @@ def inverse(order: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return back
+
+
+def reordered(x: Shaped[Tensor, "b h n d"], order: Int[Tensor, " m"]) -> Shaped[Tensor, "b h m d"]:
+    """Tokens in an order. On a CPU as rows, which torch copies whole: along other axes it goes number by number."""
+    if x.device.type != "cpu":
+        return x.index_select(2, order)
+    b, h, n = x.shape[:3]
+    rows = order + n * torch.arange(b * h)[:, None]
+    return x.flatten(0, 2).index_select(0, rows.flatten()).unflatten(0, (b, h, len(order)))
 
 
 def _bars(grid: Grid, block: int) -> set[Bars]:

@@ -60,7 +60,7 @@ class ChosenChunks(Mechanism):
             keep = split_mask(call.replace(mask=_without(call.mask, self._own))).keep
             means = mean_keys(call.k[:, :, span], parts, None if keep is None else keep[:, span])
             chosen = choose_pairs(gates(call.q[:, :, span], means), parts.own, self.rule)
-            return torch.where(chosen.any(2, keepdim=True), chosen, parts.own)
+            return torch.where(chosen.any(2, keepdim=True), chosen, parts.own) if self._free else chosen
 
     def blend(self, call: AttentionCall, parts: Parts, mem: Memory) -> Parts:
         """Raises ConflictError where another system has reworked the output before."""
@@ -79,6 +79,11 @@ class ChosenChunks(Mechanism):
         return _merged(parts, self._besides(cast(call), chosen, seen))
 
     @property
+    def _free(self) -> bool:
+        """Whether tokens may be left without their own chunk."""
+        return isinstance(self.rule, Threshold) and not self.rule.forced_own
+
+    @property
     def _own(self) -> OwnChunk:
         return OwnChunk(self.blocks)
 
@@ -89,8 +94,7 @@ class ChosenChunks(Mechanism):
     def _written_out(self, call: AttentionCall, seen: MaskParts) -> bool:
         """Whether one softmax with all pairs is better: short sequences, and what the two branches cannot say."""
         other = seen.fixed is not None or seen.loose is not None or call.groups is not None or has_dense(call.bias)
-        free = isinstance(self.rule, Threshold) and not self.rule.forced_own
-        return other or free or call.layout_q.image.n < SHORT
+        return other or self._free or call.layout_q.image.n < SHORT
 
     def _closed(self, call: AttentionCall, chosen: Tensor) -> Tensor:
         """-inf for pairs of image tokens that are not kept, 0 for all others."""

@@ -42,16 +42,15 @@ Blocks = Frames | Tile | Box
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """label: the chunk of each token in raster order; order: the tokens, chunk after chunk; sizes of the chunks."""
+    """label: the chunk of each token in raster order; order: the tokens, chunk after chunk; sizes of the chunks.
+
+    own: which chunk each token is in
+    """
 
     label: Int[Tensor, " n"]
     order: Int[Tensor, " n"]
     sizes: tuple[int, ...]
-
-    @property
-    def own(self) -> Bool[Tensor, "c n"]:
-        """Which chunk each token is in."""
-        return self.label == torch.arange(len(self.sizes), device=self.label.device)[:, None]
+    own: Bool[Tensor, "c n"]
 
     def to_blocks(self, x: Tensor, dim: int) -> Tensor:
         """Tokens in raster order, chunk after chunk."""
@@ -76,7 +75,8 @@ def _kept(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
 def _made(blocks: Blocks, grid: Grid, device: torch.device) -> Chunks:
     label, count = _runs(blocks, grid) if isinstance(blocks, Frames) else _boxes(blocks, grid)
     label = label.to(device)
-    return Chunks(label, label.argsort(stable=True), count)
+    own = label == torch.arange(len(count), device=device)[:, None]
+    return Chunks(label, label.argsort(stable=True), count, own)
 
 
 def _runs(blocks: Frames, grid: Grid) -> tuple[Tensor, tuple[int, ...]]:

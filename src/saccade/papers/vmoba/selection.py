@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saccade.papers.vmoba.fewest import fewest_reaching, first_places
 from saccade.papers.vmoba.partition import Chunks
 
 Select = Literal["threshold", "topk"]
@@ -70,7 +71,7 @@ def choose_pairs(
 
     Raises ValueError for gates that are not finite.
     """
-    if not torch.compiler.is_compiling() and not gate.isfinite().all():
+    if not torch.compiler.is_compiling() and not torch.stack(gate.aminmax()).isfinite().all():
         raise ValueError("gates hold NaN or infinity, which has no rank; the host's queries or keys are not finite")
     if gate.shape[2] == 1 or (isinstance(rule, Threshold) and rule.tau == 1):
         return torch.ones_like(gate, dtype=torch.bool)
@@ -84,19 +85,12 @@ def choose_pairs(
 
 def _by_sum(gate: Float[Tensor, "*g p"], own: Bool[Tensor, "*g p"], rule: Threshold) -> Bool[Tensor, "*g p"]:
     weight = gate - gate.amin(-1, keepdim=True)
-    weight = torch.where((weight == 0).all(-1, keepdim=True), 1, weight)
+    weight = weight + (weight.sum(-1, keepdim=True) == 0)
     share = weight / weight.sum(-1, keepdim=True)
     if not rule.forced_own:
-        return _reaching(share, share.new_tensor(rule.tau))
+        return fewest_reaching(share, share.new_tensor(rule.tau).expand_as(share[..., :1]))
     needed = (rule.tau - (share * own).sum(-1, keepdim=True)).clamp(min=0)
-    return own | _reaching(share.masked_fill(own, -1), needed)
-
-
-def _reaching(share: Float[Tensor, "*g p"], needed: Tensor) -> Bool[Tensor, "*g p"]:
-    """The fewest, best first, whose shares sum to what is needed, at least one; all where they never do."""
-    ranked, place = share.sort(dim=-1, descending=True, stable=True)
-    short = (ranked.clamp(min=0).cumsum(-1) < needed).sum(-1, keepdim=True)
-    return _first(place, short + 1)
+    return own | fewest_reaching(share.masked_fill(own, -1), needed)
 
 
 def _by_number(gate: Float[Tensor, "*g p"], own: Bool[Tensor, "*g p"], k: int, count: int) -> Bool[Tensor, "*g p"]:
@@ -104,10 +98,4 @@ def _by_number(gate: Float[Tensor, "*g p"], own: Bool[Tensor, "*g p"], k: int, c
     mine = own.sum(-1, keepdim=True)
     others = (gate.shape[-1] - mine) * (min(k, count) - 1) // (count - 1)
     place = gate.masked_fill(own, torch.inf).argsort(dim=-1, descending=True, stable=True)
-    return _first(place, mine + others)
-
-
-def _first(place: Tensor, number: Tensor) -> Tensor:
-    """Flags of the first so many places of a ranking."""
-    taken = torch.arange(place.shape[-1], device=place.device) < number
-    return torch.zeros_like(place, dtype=torch.bool).scatter(-1, place, taken)
+    return first_places(place, mine + others)
