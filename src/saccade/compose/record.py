@@ -72,26 +72,31 @@ class Record:
         if text["format"] != FORMAT:
             raise ValueError(f"record='{path}' has format {text['format']}, this saccade reads {FORMAT}; update it")
         numbers = range(len(text["request"]["texts"]))
-        held = {name: tuple(arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
-        plain = {name: frozen(value) for name, value in text["request"].items()}
+        given: dict[str, Any] = {name: frozen(value) for name, value in text["request"].items()}
+        given |= {name: tuple(arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
         return cls(
-            request=Request(**plain, **held),
+            request=Request(**given),
             made_by=text["made_by"], regions=arrays["regions"], digests=tuple(text["digests"]),
         )  # fmt: skip
 
 
 def made_by(pipe: Any) -> dict[str, str]:
     """The pipeline, the machine and the versions, as a record keeps them."""
-    scheduler = pipe.scheduler
     return {
         "pipeline": type(pipe).__name__,
-        "name": str(getattr(pipe, "_name_or_path", None) or pipe.config.get("_name_or_path", "")),
-        "scheduler": f"{type(scheduler).__name__} {digest_of(json.dumps(dict(scheduler.config), default=str).encode())[:16]}",
+        "name": str(pipe.config.get("_name_or_path", "")),
+        "scheduler": _named(pipe.scheduler),
         "weights": fingerprint(pipe),
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
         "device": device_name(pipe.transformer.device),
         **versions(),
     }
+
+
+def _named(scheduler: Any) -> str:
+    """The class, and a digest of its options."""
+    options = {name: value for name, value in sorted(scheduler.config.items()) if not name.startswith("_")}
+    return f"{type(scheduler).__name__} {digest_of(json.dumps(options, default=str).encode())[:16]}"
 
 
 def fingerprint(pipe: Any) -> str:

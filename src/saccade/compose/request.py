@@ -53,7 +53,9 @@ class Request:
             raise ValueError("texts=() name nothing to compose; give a text for each entity")
         for name in ("boxes", "masks", "references", "strengths", "apart"):
             if len(getattr(self, name)) != count:
-                raise ValueError(f"{name} holds {len(getattr(self, name))} entries for {count} texts; give one for each")
+                raise ValueError(
+                    f"{name} holds {len(getattr(self, name))} entries for {count} texts; give one for each"
+                )
         for text, box, mask in zip(self.texts, self.boxes, self.masks, strict=True):
             if box is not None and mask is not None:
                 raise ValueError(f"'{text}' has a box and a mask; give one of them")

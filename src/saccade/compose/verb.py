@@ -122,7 +122,9 @@ def replay(
     made = _draw(pipe, record.request, stack, progress)
     if made.record.digests != record.digests:
         changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in record.differs(made.record).items())
-        warn(f"the pictures are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=2)
+        warn(
+            f"the pictures are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=2
+        )
     return made
 
 
@@ -218,6 +220,4 @@ def _record(pipe: Any, asked: Request, lamic: Lamic, canvas: Size, drawn: Pictur
     side = 2 * pipe.vae_scale_factor
     grid = canvas[0] // side, canvas[1] // side
     regions = np.stack([on_tokens(entity.region, grid).numpy() for entity in lamic.entities])
-    return Record(
-        request=asked, made_by=made_by(pipe), regions=regions, digests=tuple(digest(one) for one in drawn)
-    )
+    return Record(request=asked, made_by=made_by(pipe), regions=regions, digests=tuple(digest(one) for one in drawn))

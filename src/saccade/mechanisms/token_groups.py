@@ -3,7 +3,6 @@
 Tokens of the same groups are one region, so there are as many regions as memberships that occur, and no n x n map.
 """
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 

@@ -82,9 +82,7 @@ def _with_references(pipe: Any, prepare: Any, references: Sequence[Reference]) -
     side = 2 * pipe.vae_scale_factor
     pixels = [pipe.image_processor.preprocess(r.picture, *r.sides(side)) for r in references]
 
-    def prepared(
-        image: Any, *sizes: Any
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepared(image: Any, *sizes: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if image is not None:
             raise ValueError("image= is a second way to give reference pictures; leave it out")
         *sizes_and_places, _ = sizes  # the last are the latents, given or to be drawn

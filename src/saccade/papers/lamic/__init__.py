@@ -36,8 +36,8 @@ PAPER = Paper(
     claims=(
         "two references: best ID-S, 78.04; three: best BG-S, 86.06; four: best average, 74.44, and best DPG",
         "IN-R above 90 in all settings",
-        "others find the contrary: on LAMICBench++ (ContextGen) an average of 45.61, the lowest of 10 open methods, and "
-        "63.33 for Kontext without masks on a pasted collage; on COCO-MIG a success rate of 1.25",
+        "others find the contrary: on LAMICBench++ (ContextGen) an average of 45.61, the lowest of 10 open methods, "
+        "where Kontext without masks has 63.33 on a pasted collage; on COCO-MIG a success rate of 1.25",
     ),
     deviations=(
         "words are found by the characters of the whole prompt; the released code counts each piece with an end token "
@@ -49,10 +49,10 @@ PAPER = Paper(
         "masks are verdicts between regions of tokens for block-sparse kernels, not n x n",
         "an entity without a token in its region is an error; so is one that de-overlapping leaves without",
         "an entity may do without a reference picture: its place then holds by its words alone",
-        "hosts with image-only attention beside the joint one are masked there too; cross-attention is untouched, and on "
-        "videos a region is the same in every frame: extensions",
-        "negative prompts run by themselves need their own words, negative=; where branches are stacked in one batch all "
-        "rows share the positions of words",
+        "image-only attention beside the joint one is masked too, cross-attention is not; on videos a region is the "
+        "same in every frame: extensions",
+        "negative prompts run by themselves need their own words, negative=; where branches are stacked in one batch "
+        "all rows share the positions of words",
         "IN-R, FI-R, BG-S and ID-S are after the paper's names and its sequels' code: theirs was not released",
     ),
 )

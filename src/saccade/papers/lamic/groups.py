@@ -67,7 +67,7 @@ class GroupIsolation(LaidOut):
         return by_groups(self.members(layout).to(device), allow.to(device))
 
     def members(self, layout: Layout) -> Bool[Tensor, "g n"]:
-        """Tokens of each group, in the order of `group_table`: text_1..r, interaction, padding, region_1.. and so on."""
+        """Tokens of each group, in the order of `group_table`: text_1 to text_r, interaction, padding, and so on."""
         text, regions, whole = self._text(layout), self._regions(layout.image), self._regions(layout.image, whole=True)
         image = torch.stack((*regions, ~torch.stack(whole).any(0)))
         r, n = len(self.entities), layout.n
