@@ -50,8 +50,8 @@ def test_it_is_the_pipeline_under_lamic_bit_by_bit(pipe: Any) -> None:
     ):
         for picture, seed in zip(found.pictures, (3, 4), strict=True):
             wanted = pipe(
-                " ".join((*TEXTS, SHARED)), height=32, width=32, max_area=1024, num_inference_steps=2, output_type="np",
-                max_sequence_length=24, guidance_scale=2.5, generator=torch.Generator().manual_seed(seed),
+                prompt=" ".join((*TEXTS, SHARED)), height=32, width=32, max_area=1024, num_inference_steps=2,
+                output_type="np", max_sequence_length=24, guidance_scale=2.5, generator=torch.Generator().manual_seed(seed),
             ).images[0]  # fmt: skip
             assert np.array_equal(picture, wanted)
     assert found.pictures.shape == (2, 32, 32, 3) and 0.5 < found.density < 1
@@ -69,9 +69,8 @@ def test_a_record_is_drawn_again_bit_for_bit(pipe: Any, tmp_path: Path) -> None:
     record = Record.load(file)
     again = replay(pipe, record)
     assert np.array_equal(again.pictures, first.pictures) and again.record.digests == first.record.digests
-    assert again.record.request.systems == ("clear(radius=2.0, where=Where(pattern='single*'))",) or "single" in str(
-        again.record.request.systems
-    )
+    (system,) = again.record.request.systems
+    assert system.startswith("clear(radius=2.0, where=Where(pattern='single*'")
     assert record.made_by["pipeline"] == "FluxKontextPipeline" and record.made_by["torch"] == torch.__version__
     assert np.array_equal(record.regions, first.record.regions) and record.differs(first.record) == {}
     assert replay(kontext(), record).record.digests == record.digests  # a pipeline opened anew
@@ -112,6 +111,7 @@ def test_pixels_and_shares_name_the_same_box(pipe: Any) -> None:
     assert np.array_equal(shares.pictures, pixels.pictures)
 
 
+@pytest.mark.slow
 def test_other_references_and_other_padding_are_other_pictures(pipe: Any) -> None:
     one = composed(pipe)
     for given in (

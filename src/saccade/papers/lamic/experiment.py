@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Note, Results, Row, Verdicts
 from saccade.experiments.claims import difference, higher
 from saccade.metrics.intervals import Interval, t_interval
+from saccade.papers.lamic.figures import plot_masks
 from saccade.papers.lamic.isolation import CLOSED, FIRST, SECOND, UNMASKED, Forward
 from saccade.papers.lamic.places import Easel, pairs
 
@@ -72,6 +73,7 @@ CLAIMS = (
     lower("and tears the background apart", "seam", SHORT, LONG),
 )
 SECTIONS = {
+    "masks": (plot_masks,),
     "isolation": (
         ArmTable(
             columns=(Column(source="isolation.change", title="largest change", show=".2e", interval=True),),
