@@ -51,7 +51,8 @@ def test_it_is_the_pipeline_under_lamic_bit_by_bit(pipe: Any) -> None:
         for picture, seed in zip(found.pictures, (3, 4), strict=True):
             wanted = pipe(
                 prompt=" ".join((*TEXTS, SHARED)), height=32, width=32, max_area=1024, num_inference_steps=2,
-                output_type="np", max_sequence_length=24, guidance_scale=2.5, generator=torch.Generator().manual_seed(seed),
+                output_type="np", max_sequence_length=24, guidance_scale=2.5,
+                generator=torch.Generator().manual_seed(seed),
             ).images[0]  # fmt: skip
             assert np.array_equal(picture, wanted)
     assert found.pictures.shape == (2, 32, 32, 3) and 0.5 < found.density < 1
