@@ -46,7 +46,7 @@ class Entity:
     name: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class GroupIsolation(LaidOut):
     """The mask of one stage: a pair of tokens passes if any pair of their groups does.
 
