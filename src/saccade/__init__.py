@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from saccade.attach import attach
     from saccade.compare.verb import compare
+    from saccade.compose.verb import compose
     from saccade.core.errors import SaccadeError
     from saccade.core.layout import Layout
     from saccade.core.rows import Rows
@@ -47,6 +48,7 @@ __all__ = [
     "at",
     "attach",
     "compare",
+    "compose",
     "core",
     "data",
     "edit",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "edit")
+_VERBS = ("attach", "compare", "compose", "edit")
 
 
 class _Package(ModuleType):

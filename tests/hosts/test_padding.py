@@ -16,6 +16,7 @@ from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
+from saccade.papers.lamic import Lamic
 from saccade.papers.re_ttention import ReTtention
 from saccade.papers.scale_dit import ScaleDiT
 from saccade.papers.sparsed import SparseD
@@ -23,7 +24,7 @@ from saccade.papers.vmoba import VMoBA
 from saccade.systems.dense import Dense
 from tests.hosts.stand_ins import Masked, looking
 from tests.hosts.tiny import BY_NAME, output
-from tests.papers.test_registered import made
+from tests.papers.test_registered import HALVES, made
 
 pytestmark = pytest.mark.host
 HOSTS = {"hunyuan_video": "encoder_attention_mask", "qwen_image": "encoder_hidden_states_mask"}  # -> its padding mask
@@ -42,6 +43,9 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "draft_attention": (DraftAttention(sparsity=0.5, pool=(2, 2), skip=0.0),),
     "dense": tuple(Dense(kernel=kernel) for kernel in ("reference", "sdpa")),
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
+    "lamic": tuple(
+        Lamic(entities=HALVES, first_stage=0.4, negative=((0,), ()), padding=p) for p in ("hub", "isolated")
+    ),
     "re_ttention": (ReTtention(keep=0.5, dense=0.3, period=2),),
     "scale_dit": (ScaleDiT(window=2),),
     "vmoba": (VMoBA(tile=(2, 2), tau=0.4),),

@@ -120,6 +120,21 @@ def test_flux_reference_tokens_are_not_image_tokens() -> None:
     assert set(layouts) == {"text 6 | image 16 (1x4x4) | reference1 6 (1x2x3)"}
 
 
+@pytest.mark.parametrize("numbers", [(1, 1), (1, 2)])
+def test_flux_references_begin_anew_or_by_number(numbers: tuple[int, int]) -> None:
+    """Kontext counts one picture; those who give several let each begin at the same place, or number them on."""
+    model, inputs = BY_NAME["flux"].build()
+    for number, (height, width) in zip(numbers, ((2, 3), (3, 1)), strict=True):
+        more = flux_inputs(height=height, width=width)
+        more["img_ids"][:, 0] = number
+        inputs["hidden_states"] = torch.cat((inputs["hidden_states"], more["hidden_states"]), dim=1)
+        inputs["img_ids"] = torch.cat((inputs["img_ids"], more["img_ids"]))
+    layouts = []
+    with attach(model, looking(lambda call: layouts.append(call.layout_q.describe()))):
+        output(model, inputs)
+    assert set(layouts) == {"text 6 | image 16 (1x4x4) | reference1 6 (1x2x3) | reference2 3 (1x3x1)"}
+
+
 def test_flux_ids_that_are_no_raster_give_no_grid() -> None:
     model, inputs = BY_NAME["flux"].build()
     shuffled = {**inputs, "img_ids": inputs["img_ids"][torch.randperm(16)]}

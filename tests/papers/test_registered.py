@@ -14,11 +14,13 @@ from saccade.core.layout import Layout
 from saccade.core.site import Site, at
 from saccade.core.stack import make_plan
 from saccade.models import Architecture
+from saccade.papers.lamic import Box, Entity
 
 NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
+HALVES = tuple(Entity(words=(i,), region=Box(x0=i / 2, y0=0, x1=(i + 1) / 2, y1=1)) for i in range(2))
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
-    "clear": {"radius": 3.0}, "pt_dit": {"side": 16}, "vmoba": {"tile": (2, 3)},
+    "clear": {"radius": 3.0}, "pt_dit": {"side": 16}, "vmoba": {"tile": (2, 3)}, "lamic": {"entities": HALVES},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)

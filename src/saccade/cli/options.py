@@ -8,7 +8,7 @@ import typer
 from saccade.models import PIPELINES
 
 if TYPE_CHECKING:
-    from saccade.cli.specs import Stack
+    from saccade.core.specs import Stack
 
 DEFAULT_MODEL = PIPELINES[0]
 
@@ -31,7 +31,7 @@ CallOptions = Annotated[
 
 def stacks(specs: list[str] | None) -> "list[Stack]":
     """One stack per `--system`."""
-    from saccade.cli.specs import parse_stack
+    from saccade.core.specs import parse_stack
 
     return [parse_stack(spec) for spec in specs or []]
 

@@ -1,9 +1,6 @@
 """An edit on one sheet: before, after, where it was edited, and where the words were seen. PNG, or HTML with scores."""
 
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float
@@ -11,11 +8,9 @@ from jaxtyping import Float
 from saccade.edit.verb import Edited
 from saccade.metrics.editing import EditScores
 from saccade.metrics.fidelity import Picture
-from saccade.ui.gallery import data_url
+from saccade.ui.sheets import write_rows
 
 SHADE = np.array((0.93, 0.2, 0.55))
-PIXELS = 320  # of a panel's side in a PNG
-WRAP = 42  # characters of a caption's line
 
 
 def panels(edited: Edited) -> dict[str, Picture]:
@@ -36,46 +31,8 @@ def shaded(picture: Picture, where: np.ndarray) -> Picture:
 
 def write_sheet(edits: list[Edited], path: Path, scores: list[EditScores] | None = None) -> Path:
     """One row an edit; a page that needs nothing else where the name ends in .html, else a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".html":
-        path.write_text(_page(edits, scores or []), encoding="utf-8")
-    else:
-        _draw([panels(edited) for edited in edits], path)
-    return path.resolve()
-
-
-def _draw(rows: list[dict[str, Picture]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    across, dots = max(map(len, rows)), 100
-    side = PIXELS / dots
-    titles = 0.2 + 0.15 * max(fill(caption, WRAP).count("\n") + 1 for row in rows for caption in row)
-    figure = Figure(figsize=(side * across, (side + titles) * len(rows)), dpi=dots, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), across, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for line, row in zip(axes, rows, strict=True):
-        for ax, (caption, picture) in zip(line, row.items(), strict=False):
-            ax.imshow(picture[0], interpolation="nearest" if picture.shape[1] < PIXELS else None)
-            ax.set_title(fill(caption, WRAP), fontsize=8)
-    figure.savefig(path)
-
-
-def _page(edits: list[Edited], scores: list[EditScores]) -> str:
-    style = (files("saccade.ui") / "page" / "page.css").read_text(encoding="utf-8")
-    rows = "".join(f"<tr>{''.join(map(_cell, panels(edited).items()))}</tr>" for edited in edits)
-    captions = "".join(f"<p>{escape(_caption(number, score))}</p>" for number, score in enumerate(scores, start=1))
-    head = f'<meta charset="utf-8"><title>saccade edit</title><style>{style} td img {{ width: 16rem }}</style>'
-    body = f"<main><table>{rows}</table>{captions}</main>"
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
-
-
-def _cell(panel: tuple[str, Picture]) -> str:
-    caption, picture = panel
-    image = f'<img class="small" alt="{escape(caption)}" src="{data_url(picture)}">'
-    return f"<td><figure>{image}<figcaption>{escape(caption)}</figcaption></figure></td>"
+    captions = [_caption(number, score) for number, score in enumerate(scores or [], start=1)]
+    return write_rows([panels(edited) for edited in edits], path, title="saccade edit", captions=captions)
 
 
 def _caption(number: int, score: EditScores) -> str:

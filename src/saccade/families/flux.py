@@ -25,14 +25,21 @@ def _layout(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
 
 
 def _segments(ids: Tensor) -> tuple[Segment, ...]:
-    """The image, then reference images (another number on the first axis), each a raster grid if its ids say so."""
+    """The image, then reference pictures (another number on the first axis, or their places begin anew), as grids."""
     runs = torch.unique_consecutive(ids[:, 0], return_counts=True)[1].tolist()
-    names = ["image", *(f"reference{i}" for i in range(1, len(runs)))]
-    parts = ids.split(runs)
+    parts = [picture for run in ids.split(runs) for picture in _pictures(run)]
+    names = ["image", *(f"reference{i}" for i in range(1, len(parts)))]
     return tuple(
         Segment(name, "image" if name == "image" else "extra", len(part), _grid(part))
         for name, part in zip(names, parts, strict=True)
     )
+
+
+def _pictures(run: Tensor) -> tuple[Tensor, ...]:
+    """A run of one number, cut where its first place comes again, if whole grids come of it."""
+    starts = (run[:, 1:] == run[0, 1:]).all(1).nonzero()[:, 0].cpu()
+    parts = run.tensor_split(starts[1:])
+    return parts if all(_grid(part) for part in parts) else (run,)
 
 
 def _grid(ids: Tensor) -> Grid | None:

@@ -1,5 +1,10 @@
-"""Scores and how far to trust them: fidelity and quality of pictures, edits, paired intervals, time and memory."""
+"""Scores and how far to trust them: of pictures, edits and compositions; paired intervals, time and memory."""
 
+from saccade.metrics.composition import Composite as Composite
+from saccade.metrics.composition import CompositionJudges as CompositionJudges
+from saccade.metrics.composition import CompositionScores as CompositionScores
+from saccade.metrics.composition import question_score as question_score
+from saccade.metrics.composition import score_composition as score_composition
 from saccade.metrics.edges import canny_ssim as canny_ssim
 from saccade.metrics.edges import edges as edges
 from saccade.metrics.editing import EditScores as EditScores
@@ -41,6 +46,9 @@ from saccade.metrics.stopwatch import measure as measure
 
 __all__ = [
     "Closeness",
+    "Composite",
+    "CompositionJudges",
+    "CompositionScores",
     "EditScores",
     "Fidelity",
     "Interval",
@@ -71,6 +79,8 @@ __all__ = [
     "pseudo_nll",
     "psnr",
     "quality",
+    "question_score",
+    "score_composition",
     "score_edit",
     "share",
     "ssim",

@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from saccade.pipelines.flow import Flow as Flow
     from saccade.pipelines.loading import load_pipeline as load_pipeline
     from saccade.pipelines.no_progress_bar import no_progress_bar as no_progress_bar
+    from saccade.pipelines.references import reference_pictures as reference_pictures
+    from saccade.pipelines.words import piece_tokens as piece_tokens
     from saccade.pipelines.words import word_tokens as word_tokens
 
 __all__ = [
     "Flow",
     "load_pipeline",
     "no_progress_bar",
+    "piece_tokens",
+    "reference_pictures",
     "word_tokens",
 ]
 

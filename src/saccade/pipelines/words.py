@@ -1,6 +1,7 @@
 """Which text tokens of a pipeline are a word's: by the character offsets of its own tokenizers."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -32,10 +33,38 @@ class Reader:
         spans = tokenizer(text, truncation=True, max_length=length, return_offsets_mapping=True)["offset_mapping"]
         return [i for i, (start, end) in enumerate(spans) if start < place[1] and end > place[0]]
 
+    def pieces(self, pipe: Any, pieces: Sequence[str], separator: str, length: int) -> list[list[int]]:
+        """Those of each piece of a joined prompt; a token that reaches into two belongs to the first."""
+        prompt, taken, found, start = separator.join(pieces), set[int](), list[list[int]](), 0
+        for piece in pieces:
+            own = [i for i in self.tokens(pipe, prompt, (start, start + len(piece)), length) if i not in taken]
+            taken.update(own)
+            found.append(own)
+            start += len(piece) + len(separator)
+        return found
+
+    def counted(self, pipe: Any, pieces: Sequence[str], separator: str, length: int) -> list[range]:
+        """As many one after the other as each piece has by itself, with the marks of its end."""
+        counts = [len(self.ids(pipe, piece)) for piece in pieces]
+        ends = accumulate(counts, initial=0)
+        return [range(end, end + count) for end, count in zip(ends, counts, strict=False)]
+
+    def check_length(self, pipe: Any, prompt: str, length: int) -> None:
+        """Raise ValueError for a prompt that would be cut."""
+        if (count := len(self.ids(pipe, prompt))) > length:
+            raise ValueError(f"the prompt '{prompt}' has {count} tokens, and {length} are read of it; shorten it")
+
+    def ids(self, pipe: Any, text: str) -> list[int]:
+        """Of a text, uncut."""
+        if getattr(pipe, f"text_encoder{self.suffix}", None) is None:
+            return []
+        return getattr(pipe, f"tokenizer{self.suffix}")(text.lower() if self.lower else text)["input_ids"]
+
 
 READERS = {  # in the order of their tokens
     "CogVideoXPipeline": (Reader(longest=226),),
     "FluxPipeline": (Reader(suffix="_2", longest=512),),
+    "FluxKontextPipeline": (Reader(suffix="_2", longest=512),),
     "PixArtAlphaPipeline": (Reader(longest=120, lower=True),),
     "PixArtSigmaPipeline": (Reader(longest=300, lower=True),),
     "StableDiffusion3Pipeline": (Reader(), Reader(suffix="_3", longest=256)),
@@ -60,6 +89,43 @@ def word_tokens(pipe: Any, prompt: str, word: str, max_sequence_length: int | No
     ]
     if not found:
         raise ValueError(f"word='{word}' lies beyond the {max(lengths)} tokens read of the prompt; name it earlier")
+    return tuple(found)
+
+
+def text_length(pipe: Any, max_sequence_length: int | None = None) -> int:
+    """Tokens of the text that attention sees, for any prompt. Raises ValueError for a pipeline that is not known."""
+    return sum(reader.length(pipe, max_sequence_length) for reader in _readers(pipe))
+
+
+def count_tokens(pipe: Any, prompt: str) -> int:
+    """Tokens of a prompt, with the marks its tokenizer adds and without padding; the most, of several encoders."""
+    return max(len(reader.ids(pipe, prompt)) for reader in _readers(pipe))
+
+
+def piece_tokens(
+    pipe: Any,
+    pieces: Sequence[str],
+    *,
+    separator: str = " ",
+    max_sequence_length: int | None = None,
+    counted: bool = False,
+) -> tuple[tuple[int, ...], ...]:
+    """Positions, within the text that attention sees, of the pieces that a prompt is joined of; a token is one piece's.
+
+    counted  as counted piece by piece, each with the marks its tokenizer adds, so that pieces drift apart from their
+             tokens (LAMIC's released code)
+    Raises ValueError for a prompt longer than what is read of it, and for a piece without a token.
+    """
+    readers, prompt = _readers(pipe), separator.join(pieces)
+    lengths = [reader.length(pipe, max_sequence_length) for reader in readers]
+    found: list[tuple[int, ...]] = [()] * len(pieces)
+    for reader, length, start in zip(readers, lengths, accumulate(lengths[:-1], initial=0), strict=True):
+        reader.check_length(pipe, prompt, length)
+        own = reader.counted if counted else reader.pieces
+        for i, tokens in enumerate(own(pipe, pieces, separator, length)):
+            found[i] += tuple(start + token for token in tokens)
+    if bare := [piece for piece, tokens in zip(pieces, found, strict=True) if not tokens]:
+        raise ValueError(f"piece='{bare[0]}' has no token in the prompt '{prompt}'; say something with it")
     return tuple(found)
 
 
