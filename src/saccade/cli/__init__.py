@@ -26,6 +26,7 @@ class _Commands(Lazy):
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
         "explain": "saccade.cli.explain:explain",
+        "probe": "saccade.cli.probe:probe",
         "compare": "saccade.cli.compare:compare",
         "score": "saccade.cli.score:app",
         "reproduce": "saccade.cli.reproduce:reproduce",

@@ -8,7 +8,7 @@ from textwrap import fill
 import numpy as np
 from jaxtyping import Float
 
-from saccade.edit.verb import Edited
+from saccade.edit.passes import Edited
 from saccade.metrics.editing import EditScores
 from saccade.metrics.fidelity import Picture
 from saccade.ui.gallery import data_url
