@@ -24,7 +24,6 @@ from saccade.core.site import EVERYWHERE, Where, at
 from saccade.mechanisms.key_positions import Shift
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures, to_bytes
-from saccade.models import BUNDLED, path
 from saccade.models.fingerprint import fingerprint
 from saccade.pipelines.no_progress_bar import no_progress_bar
 from saccade.systems.moved_keys import MovedKeys
@@ -35,7 +34,6 @@ MOVES: Moves = MappingProxyType(
     {"unrotated": None, "diagonal": (0, 10 / 64, 10 / 64), "across": (0, 0, 20 / 64), "down": (0, 1, 0)}
 )
 VIDEO_MOVES: Moves = MappingProxyType({**MOVES, "later": (0.25, 0, 0)})
-KEPT = "layer_scores.json"  # beside the weights of a bundled model
 JPEG_SIDE = 512
 
 
@@ -89,13 +87,10 @@ def probe_layers(
 
 
 def known_layers(pipe: Any, cache: Path | None = None) -> LayerScores | None:
-    """The last probe of this very model, from the cache, or beside the weights of a bundled one; None without one."""
-    model = fingerprint(pipe.transformer)
-    folder = _folder(cache) / model
-    done = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
-    beside = [path(name) / KEPT for name in BUNDLED if (path(name) / KEPT).exists()]
-    found = (LayerScores.load(file) for file in (*reversed(done), *beside))
-    return next((scores for scores in found if scores.model == model), None)
+    """The last probe of this very model in the cache; None without one."""
+    done = (_folder(cache) / fingerprint(pipe.transformer)).glob("*.json")
+    last = max(done, key=lambda file: file.stat().st_mtime, default=None)
+    return None if last is None else LayerScores.load(last)
 
 
 @dataclass(kw_only=True, eq=False)
