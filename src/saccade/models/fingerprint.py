@@ -1,4 +1,4 @@
-"""What tells one model's weights from another's, without reading them all."""
+"""What identifies the weights of a model, without reading them all."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Systems that are no paper's: dense attention as a baseline, a recorder of operands, where a picture shows a word."""
+"""Systems that are no paper's: a dense baseline, a recorder of operands, where a picture shows a word, moved keys."""
 
 from typing import TYPE_CHECKING
 
