@@ -1,4 +1,4 @@
-"""Find the layers of the bundled model that hang on positions, and edit by layers: some minutes.
+"""Find the layers of the bundled model that hang on positions, and edit by layers: a minute.
 
 python examples/freeflux.py
 """
@@ -24,9 +24,7 @@ EDITS = {
 SIZES = {"height": 64, "width": 64}
 
 pipe = load_pipeline("scenes-flux")
-scores = probe_layers(
-    pipe, [SOURCE, "a small green cross"], batch=2, num_inference_steps=8, max_sequence_length=32, **SIZES
-)
+scores = probe_layers(pipe, [SOURCE], num_inference_steps=6, max_sequence_length=32, **SIZES)
 plot_layers(scores).savefig("freeflux-layers.svg")
 layers = scores.sets()
 print("hangs on positions:", *layers.position, "goes by content:", *layers.content)

@@ -91,7 +91,7 @@ def _show(scores: "LayerScores", sets: "LayerSets", as_json: bool) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), caption="mean PSNR in dB to the picture with nothing moved")
     for title in ("layer", "site", *scores.moves, "mean", ""):
-        table.add_column(title, justify="left" if title in ("site", "") else "right")
+        table.add_column(title, justify="left" if title in ("site", "") else "right", no_wrap=title == "site")
     by_move = scores.psnr.mean(2)
     for i, site in enumerate(scores.sites):
         hang = "position" if site in sets.position else "content" if site in sets.content else ""

@@ -75,7 +75,8 @@ class Passes:
 
         def ended(pipe: Any, step: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             self.tell(what)
-            pipe._interrupt = until is not None and step + 1 >= until
+            if until is not None:
+                pipe._interrupt = step + 1 >= until
             return tensors
 
         flow, pipe = self.flow, self.flow.pipe
@@ -98,7 +99,10 @@ class Passes:
 
 
 def open_flow(pipe: Any, source: Source, height: int | None, width: int | None, text_tokens: int | None) -> Flow:
-    """The pipeline for the source's size, or the one asked for."""
+    """The pipeline for the source's size, or the one asked for.
+
+    Raises ValueError for another size than a picture has.
+    """
     if isinstance(source, Edited):
         sizes = source.before.shape[1:3]
     elif isinstance(source, str):

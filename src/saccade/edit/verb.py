@@ -89,10 +89,7 @@ def edit(
     """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
-    if kind is None and not (layers is None and segment is None):
-        raise ValueError(
-            "layers and segment belong to a kind of edit; give kind=AddObject(), Reshape() or KeepRegion()"
-        )
+    _check_kind(kind, layers, segment, strength, keep)
     if not isinstance(source, str | Image.Image | np.ndarray | Edited):
         raise ValueError(
             f"source={source!r:.80} must be a prompt, a picture (PIL or (h w 3) in [0, 1]), or an edit kept"
@@ -100,8 +97,6 @@ def edit(
     words = (word,) if isinstance(word, str) else tuple(word or ())
     if words and mask is not None:
         raise ValueError("word and mask both say where to edit; give one of them")
-    if kind is not None and (strength is not None or keep):
-        raise ValueError(f"strength={strength} and keep={keep} belong to edits without kind=; leave them out")
     own = STRENGTH_OF_PICTURE if isinstance(source, Image.Image | np.ndarray) else STRENGTH
     strengths = _strengths(own if strength is None else strength, words)
     flow = open_flow(pipe, source, height, width, text_tokens)
@@ -113,24 +108,9 @@ def edit(
         asked = {"source": source, "target": target, "prompt": prompt, "words": words, "mask": given, "seed": seed}
         chosen = {"layers": layers, "segment": segment, "threshold": threshold, "watch": watch, "where": where}
         return edit_by_layers(run, kind, **asked, **chosen)
-    threshold = THRESHOLD if threshold is None else threshold
     with no_progress_bar(pipe):
         origin = _origin(run, source, prompt, words, seed)
-        masks = [edit_mask(heat, threshold) for heat in origin.heat.values()] if given is None else [given]
-        tape = Tape() if keep else None
-        system = _system(masks, strengths, origin.tape, where)
-        drawn = _side_by_side(run, origin, target, system, tape)
-    return Edited(
-        before=drawn[0] if origin.picture is None else origin.picture,
-        after=drawn[1],
-        rebuilt=drawn[0],
-        mask=torch.stack(masks).any(0) if masks else None,
-        heat=origin.heat,
-        source=origin.prompt,
-        target=target,
-        start=origin.start,
-        tape=tape,
-    )
+        return _edited(run, origin, target, given, strengths, THRESHOLD if threshold is None else threshold, keep)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,6 +122,33 @@ class _Origin:
     heat: Mapping[str, Float[Tensor, "h w"]] = field(default_factory=dict)
     tape: Tape | None = None
     picture: Picture | None = None
+
+
+def _edited(
+    run: Passes,
+    origin: _Origin,
+    target: str,
+    given: Grid | None,
+    strengths: tuple[float, ...],
+    threshold: float,
+    keep: bool,
+) -> Edited:
+    """By ConsistEdit, within a mask that was given or those of the words."""
+    masks = [edit_mask(heat, threshold) for heat in origin.heat.values()] if given is None else [given]
+    tape = Tape() if keep else None
+    system = _system(masks, strengths, origin.tape, run.where)
+    drawn = _side_by_side(run, origin, target, system, tape)
+    return Edited(
+        before=drawn[0] if origin.picture is None else origin.picture,
+        after=drawn[1],
+        rebuilt=drawn[0],
+        mask=torch.stack(masks).any(0) if masks else None,
+        heat=origin.heat,
+        source=origin.prompt,
+        target=target,
+        start=origin.start,
+        tape=tape,
+    )
 
 
 def _origin(run: Passes, source: Source, prompt: str | None, words: tuple[str, ...], seed: int) -> _Origin:
@@ -237,3 +244,13 @@ def _strengths(strength: float | Sequence[float], words: tuple[str, ...]) -> tup
     for value in given:
         check_strength(value)
     return given
+
+
+def _check_kind(kind: object, layers: object, segment: object, strength: object, keep: bool) -> None:
+    """What belongs to edits of a kind, and what does not."""
+    if kind is None and not (layers is None and segment is None):
+        raise ValueError(
+            "layers and segment belong to a kind of edit; give kind=AddObject(), Reshape() or KeepRegion()"
+        )
+    if kind is not None and (strength is not None or keep):
+        raise ValueError(f"strength={strength} and keep={keep} belong to edits without kind=; leave them out")

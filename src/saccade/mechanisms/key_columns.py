@@ -54,7 +54,10 @@ def add_up(mem: Memory, found: Float[Tensor, "w b t h w"]) -> None:
 
 
 def by_row(tokens: Int[Tensor, "w s c"], call: AttentionCall) -> Int[Tensor, "w r c"]:
-    """The tokens of each word in each batch row, or once where all samples have the same."""
+    """The tokens of each word in each batch row, or once where all samples have the same.
+
+    Raises ValueError where words are given for another number of samples.
+    """
     tokens = tokens.to(call.q.device)
     if tokens.shape[1] == 1:
         return tokens

@@ -27,7 +27,10 @@ def kernel(side: int = 3, sigma: float = 0.5) -> Float[Tensor, "{side} {side}"]:
 
 
 def smooth(heat: Float[Tensor, "*s h w"], side: int = 3, sigma: float = 0.5) -> Float[Tensor, "*s h w"]:
-    """Maps under `kernel`, mirrored at their edges."""
+    """Maps under `kernel`, mirrored at their edges.
+
+    Raises ValueError for a kernel that is wider than a map.
+    """
     weights, edge, flat = kernel(side, sigma).to(heat), side // 2, heat.reshape(-1, 1, *heat.shape[-2:])
     if edge >= min(heat.shape[-2:]):
         raise ValueError(f"side={side} of a kernel is too wide for a map of {tuple(heat.shape[-2:])}; make it narrower")

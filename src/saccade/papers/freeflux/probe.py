@@ -55,7 +55,7 @@ def probe_layers(
 
     prompts, seeds  a picture of each prompt from each seed is what moved ones are compared with
     moves           what is done to the keys, by name
-    where           layers that are probed
+    where           layers that are probed; edits need the scores of all
     batch           pictures drawn in one call
     jpeg            compare as released: resized to 512 x 512, as 8-bit JPEG, which bounds the PSNR
     cache           folder of what was measured; without it that of the user
