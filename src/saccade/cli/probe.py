@@ -89,12 +89,12 @@ def _show(scores: "LayerScores", sets: "LayerSets", as_json: bool) -> None:
         chosen = {"position": sets.position, "content": sets.content}
         print_json(clean({"layers": layers, **chosen, "stability": scores.stability()}))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), caption="mean PSNR in dB to the picture with nothing moved")
-    for title in ("layer", "site", *scores.moves, "mean", ""):
+    table = Table(box=None, padding=(0, 1, 0, 0), caption="mean PSNR in dB to the picture with nothing moved")
+    for title in ("site", *scores.moves, "mean", ""):
         table.add_column(title, justify="left" if title in ("site", "") else "right", no_wrap=title == "site")
     by_move = scores.psnr.mean(2)
     for i, site in enumerate(scores.sites):
         hang = "position" if site in sets.position else "content" if site in sets.content else ""
         figures = (f"{value:.1f}" for value in (*by_move[i], scores.closeness[i]))
-        table.add_row(str(i), site, *figures, hang)
+        table.add_row(site, *figures, hang)
     console().print(table)
