@@ -172,7 +172,7 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="rows of 3 were given to attach, this forward has 2 batch rows"):
         with attach(model, system, rows=Rows(("source", "target", "target"), (0, 0, 0))):
             output(model, inputs)
-    other, given = BY_NAME["hunyuan_video"].build()
+    other, given = BY_NAME["wan"].build()
     with pytest.raises(SelectorError, match="they are of another model: probe this one"):
         with attach(other, system, rows=PAIR):
             output(other, given)
