@@ -114,6 +114,24 @@ def test_sizes_that_no_token_grid_covers_are_named(sizes: tuple[int, int], messa
         opened("flux", *sizes)
 
 
+def test_rows_may_be_guided_each_by_its_own() -> None:
+    flow, given = opened("flux"), [1.0, 3.5]
+    config = {**flow.pipe.transformer.config, "guidance_embeds": True}
+    flow.pipe.transformer = type(flow.pipe.transformer).from_config(config).eval()
+    z = noise(flow)
+    both = flow.velocity(PROMPTS, guidance=given)(z, 1.0)
+    alone = [flow.velocity(PROMPTS, guidance=value)(z, 1.0)[row] for row, value in enumerate(given)]
+    assert torch.allclose(both, torch.stack(alone), atol=1e-6) and not torch.equal(both, flow.velocity(PROMPTS)(z, 1.0))
+    with pytest.raises(ValueError, match=r"guidance=\(1.0, 3.5, 2.0\) gives 3 values for 2 prompts; give one for each"):
+        flow.velocity(PROMPTS, guidance=[1.0, 3.5, 2.0])
+
+
+def test_levels_without_the_clean_one_are_as_many_as_steps() -> None:
+    flow = opened("flux")
+    assert flow.levels(4, clean=False).sigmas.tolist() == pytest.approx(flow.sigmas(4)[:-1])
+    assert len(flow.levels(4).sigmas) == 5
+
+
 def test_what_cannot_be_run_backwards_is_named() -> None:
     with pytest.raises(ValueError, match="pipe=object is no flow pipeline that is known here; give a FluxPipeline or"):
         Flow(pipe=object(), height=32, width=32)

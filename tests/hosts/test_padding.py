@@ -16,6 +16,7 @@ from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
+from saccade.papers.freeflux import FreeFlux, Reshape
 from saccade.papers.lamic import Lamic
 from saccade.papers.re_ttention import ReTtention
 from saccade.papers.scale_dit import ScaleDiT
@@ -52,8 +53,8 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
 SINGLE = [
-    name for name, entry in systems().items() if entry.attaches and name != "consistedit"
-]  # which pairs the rows, and has a test of its own
+    name for name, entry in systems().items() if entry.attaches and name not in ("consistedit", "freeflux")
+]  # which pair the rows, and have a test of their own
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
 CASES = {
@@ -105,12 +106,13 @@ def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...
         torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("system", [ConsistEdit(where=at()), FreeFlux(edit=Reshape(layers="all"))], ids=str)
 @every_host
-def test_padding_never_reaches_a_source_and_its_target(name: str) -> None:
+def test_padding_never_reaches_a_source_and_its_target(name: str, system: Any) -> None:
     model, inputs = BY_NAME[name].build()[0], padded(name)
     noise = inputs["hidden_states"][:1].expand_as(inputs["hidden_states"])
     one, two = (
-        walk(model, {**given, "hidden_states": noise}, ConsistEdit(where=at()), rows=Rows.of("source", "target"))
+        walk(model, {**given, "hidden_states": noise}, system, rows=Rows.of("source", "target"))
         for given in (inputs, padded(name, torch.full((), 1e3)))
     )
     assert torch.equal(one, two)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from saccade.analysis import LayerSets
 from saccade.cli.specs import parse_stack
 from saccade.core.catalogue import lookup, system, systems
 from saccade.core.clock import Clock
@@ -19,11 +20,12 @@ from saccade.papers.lamic import Box, Entity
 NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
 HALVES = tuple(Entity(words=(i,), region=Box(x0=i / 2, y0=0, x1=(i + 1) / 2, y1=1)) for i in range(2))
+SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
-    "clear": {"radius": 3.0}, "pt_dit": {"side": 16}, "vmoba": {"tile": (2, 3)}, "lamic": {"entities": HALVES},
+    "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
+    "lamic": {"entities": HALVES}, "pt_dit": {"side": 16}, "vmoba": {"tile": (2, 3)},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
-SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 
 
 def made(name: str, **more: Any) -> Any:

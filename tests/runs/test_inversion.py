@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saccade.runs import Velocity, invert_euler, invert_uni, sample_euler
+from saccade.runs import Velocity, invert_euler, invert_uni, inverted_path, sample_euler
 
 INVERSIONS = (invert_euler, invert_uni)
 Inversion = Callable[[Velocity, Tensor, tuple[float, ...]], Tensor]
@@ -104,3 +104,36 @@ def test_nothing_is_changed_in_place(run: Inversion) -> None:
 def test_bad_levels_are_named(run: Inversion, sigmas: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(lambda x, sigma: x, clean(), sigmas)
+
+
+@given(sigmas=grids, seed=st.integers(0, 99))
+def test_a_path_holds_the_latent_of_every_level_by_the_rule_of_the_released_code(
+    sigmas: tuple[float, ...], seed: int
+) -> None:
+    def field(z: Tensor, sigma: float) -> Tensor:
+        return 0.3 * z + sigma
+
+    z, path = clean(seed), inverted_path(field, clean(seed), sigmas)
+    expected = [z]
+    for i in range(len(sigmas) - 1, 0, -1):
+        expected.append(expected[-1] + (sigmas[i - 1] - sigmas[i]) * field(expected[-1], sigmas[i - 1]))
+    assert len(path) == len(sigmas) and torch.equal(path[-1], z)
+    assert all(torch.equal(a, b) for a, b in zip(path[::-1], expected, strict=True))
+
+
+def test_a_row_can_be_held_on_its_path_while_others_are_sampled() -> None:
+    levels, calls = even(5), []
+
+    def field(z: Tensor, sigma: float) -> Tensor:
+        return (0.3 - sigma) * z
+
+    path = inverted_path(field, clean()[:1], levels)
+
+    def held(z: Tensor, reached: int) -> Tensor:
+        calls.append(reached)
+        return torch.cat((path[reached], z[1:]))
+
+    start = path[0].expand(2, -1, -1)
+    found = sample_euler(field, start, levels, after=held)
+    assert calls == [1, 2, 3, 4, 5] and torch.equal(found[:1], path[-1])
+    assert torch.equal(found[1:], sample_euler(field, path[0], levels)) and not torch.equal(found[0], found[1])

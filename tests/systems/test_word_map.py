@@ -76,6 +76,56 @@ def test_it_averages_over_steps() -> None:
     torch.testing.assert_close(heat.double(), maps.heat((0, 3)), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_mutual_heat_is_the_mean_of_both_blocks_of_the_whole_maps(name: str) -> None:
+    """Padded text included: the host's own mask is part of the map, and a padded word attends as its row does."""
+    model, inputs = BY_NAME[name].build()
+    found: list[Tensor] = []
+
+    def look(call: AttentionCall) -> None:
+        image, text = call.layout_q.span("image"), call.layout_k.span(call.layout_k.of("text")[0].name)
+        scores = call.q.double() @ call.k.double().mT * call.scale
+        if call.mask is not None:
+            scores = scores.masked_fill(~call.mask.materialize(call.layout_q, call.layout_k), -torch.inf)
+        whole = scores.softmax(-1)
+        both = (whole[:, :, image, text] + whole[:, :, text, image].mT) / 2
+        found.append(both.mean(1).unflatten(1, call.layout_q.image.grid or ()))
+
+    words = WordMap(tokens=WORDS, mutual=True, where=EVERY)
+    with attach(model, words, looking(look), where=at(kind="joint")) as run:
+        output(model, inputs)
+        heat = words.heat(run.state)
+    for word, tokens in WORDS.items():
+        expected = sum(found[1:], start=found[0])[..., list(tokens)].mean(-1) / len(found)
+        torch.testing.assert_close(heat[word].double(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("held", [1, 50])
+def test_mutual_words_of_each_sample_do_not_depend_on_how_sums_are_cut(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = BY_NAME["flux"].build()
+    monkeypatch.setattr("saccade.ops.columns.HELD", held)
+    each, first, second = (WordMap(tokens={"it": t}, mutual=True) for t in ([(1, 2), (5,)], (1, 2), (5,)))
+    heats = []
+    for words in (each, first, second):
+        with attach(model, words, rows=Rows(("cond", "cond"), (0, 1))) as run:
+            output(model, inputs)
+            heats.append(words.heat(run.state)["it"])
+    torch.testing.assert_close(heats[0], torch.stack((heats[1][0], heats[2][1])))
+
+
+def test_mutual_watching_is_for_words_and_image_in_one_sequence() -> None:
+    model, inputs = BY_NAME["wan"].build()
+    with pytest.raises(ValueError, match="hold no text, so words attend to nothing here; watch joint sites"):
+        with attach(model, WordMap(tokens=WORDS, mutual=True), where=at(kind="cross")):
+            output(model, inputs)
+    wrong: tuple[dict[str, Any], ...] = ({"mutual": True, "over": "text keys"}, {"role": "target"})
+    for options in wrong:
+        with pytest.raises(ValueError, match="role= for mutual=True"):
+            WordMap(tokens=WORDS, **options)
+
+
 @pytest.mark.parametrize("name", ["flux", "sd3", "cogvideox"])
 def test_watching_changes_nothing(name: str) -> None:
     model, inputs = BY_NAME[name].build()

@@ -27,6 +27,7 @@ class _Commands(Lazy):
         "edit": "saccade.cli.edit:edit",
         "compose": "saccade.cli.compose:compose",
         "explain": "saccade.cli.explain:explain",
+        "probe": "saccade.cli.probe:probe",
         "compare": "saccade.cli.compare:compare",
         "score": "saccade.cli.score:app",
         "reproduce": "saccade.cli.reproduce:reproduce",

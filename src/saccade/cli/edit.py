@@ -38,6 +38,11 @@ Strengths = Annotated[
     typer.Option(help="share of the steps that keep the structure: 1 for colour, 0.3 for another object; per --target"),
 ]
 
+Kind = Annotated[
+    str | None,
+    typer.Option(help="by layers (FreeFlux): add (--word of the target), reshape, keep (--word of the source)"),
+]
+
 
 def edit(
     source: Annotated[str, typer.Argument(help="what to draw first; with --picture, what the picture shows")],
@@ -46,6 +51,9 @@ def edit(
     picture: Annotated[Path | None, typer.Option(help="edit this picture of yours instead")] = None,
     mask: Annotated[Path | None, typer.Option(help="picture, white where to edit, instead of --word")] = None,
     strength: Strengths = None,
+    kind: Kind = None,
+    by: Annotated[str | None, typer.Option(help="ROWS,COLUMNS: image tokens by which --kind keep moves")] = None,
+    layers: Annotated[Path | None, typer.Option(help="scores of saccade probe; without it the last ones known")] = None,
     threshold: Annotated[float | None, typer.Option(help="of a word's map, in [0, 1); higher edits less")] = None,
     model: Model = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="the edited picture")] = Path("edited.png"),
@@ -59,7 +67,7 @@ def edit(
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
-    """Edit SOURCE into the target: the word changes, all else stays (ConsistEdit)."""
+    """Edit SOURCE into the target: the word changes, all else stays (ConsistEdit, or a --kind of FreeFlux)."""
     from saccade.cli.generate import check_format
 
     check_format(out)
@@ -71,7 +79,7 @@ def edit(
         first = {"source": _open(picture, height, width), "prompt": source}
     given = {"steps": steps, "threshold": threshold, "guidance": guidance, "height": height, "width": width}
     common = {**_defaults(model, picture), **{k: v for k, v in given.items() if v is not None}, "seed": seed}
-    where = {} if mask is None else {"mask": _white(mask)}
+    where = {**({} if mask is None else {"mask": _white(mask)}), **_kind(kind, by, layers, rounds)}
     pipe = open_pipeline(model, device, dtype)
     start = time.perf_counter()
     edits = _run(pipe, rounds, first, {**common, **where})
@@ -101,6 +109,34 @@ def _rounds(targets: list[str], words: list[str] | None, strengths: list[float] 
     for one, share in zip(found, strengths or (), strict=bool(strengths)):
         one["strength"] = share
     return found
+
+
+def _kind(kind: str | None, by: str | None, layers: Path | None, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The arguments of an edit by layers."""
+    from saccade.analysis import LayerScores
+    from saccade.papers.freeflux import AddObject, KeepRegion, Reshape
+
+    kinds = {"add": AddObject, "reshape": Reshape, "keep": KeepRegion}
+    if kind is None:
+        if by or layers:
+            raise ValueError("--by and --layers belong to an edit by layers; give --kind add, reshape or keep")
+        return {}
+    if kind not in kinds:
+        raise ValueError(f"kind='{kind}' must be one of {', '.join(kinds)}")
+    if len(rounds) > 1:
+        raise ValueError(f"kind='{kind}' edits in one round; give one --target")
+    if by and kind != "keep":
+        raise ValueError(f"by='{by}' moves what is kept; give --kind keep, or leave it out")
+    made = KeepRegion(by=_places(by)) if by else kinds[kind]()
+    return {"kind": made, **({} if layers is None else {"layers": LayerScores.load(layers)})}
+
+
+def _places(by: str) -> tuple[int, int]:
+    try:
+        down, across = (int(part) for part in by.split(","))
+    except ValueError:
+        raise ValueError(f"by='{by}' must be ROWS,COLUMNS, whole numbers of image tokens, as 0,2") from None
+    return down, across
 
 
 def _defaults(model: str, picture: Path | None) -> dict[str, Any]:

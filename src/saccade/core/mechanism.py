@@ -47,6 +47,7 @@ class Mechanism:
     needs: host items asked of the site ("host.rotary", "rows.source"), and "lse"; checked when attached.
     puts, gets: keys of memory written, and read where an earlier step must have put them; `explain` checks the order.
     acts_on: which blend pass `blend` belongs to.
+    reads_first: its `operands` only reads, and reads what the host gave, before any other mechanism changes it.
     more_pairs: pairs its verbs compute beside the call's own, as a share of all, for the report.
     """
 
@@ -54,6 +55,7 @@ class Mechanism:
     puts: ClassVar[frozenset[str]] = frozenset()
     gets: ClassVar[frozenset[str]] = frozenset()
     acts_on: ClassVar[Literal["attention", "output"]] = "attention"
+    reads_first: ClassVar[bool] = False
     more_pairs: ClassVar[float] = 0.0
 
     def appends(self, layout: Layout) -> tuple[Appended, ...]:

@@ -80,7 +80,7 @@ def make_plan(
         mask=lower(mask, layout_q, full_k, device),
         bias=sum(biases[1:], start=biases[0]) if biases else None,
         appended=appended,
-        operands=tuple(a for a in acts if uses(a[1], "operands")),
+        operands=tuple(sorted((a for a in acts if uses(a[1], "operands")), key=lambda act: not act[1].reads_first)),
         keys=tuple(a for a in acts if uses(a[1], "keys")),
         pairs=tuple(a for a in acts if uses(a[1], "pairs")),
         attention=tuple(a for a in blends if a[1].acts_on == "attention"),

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.edit.passes import Edited as Edited
     from saccade.edit.sheet import write_sheet as write_sheet
     from saccade.edit.verb import BUNDLED_SETTINGS as BUNDLED_SETTINGS
-    from saccade.edit.verb import Edited as Edited
     from saccade.edit.verb import edit as edit
 
 __all__ = ["BUNDLED_SETTINGS", "Edited", "edit", "write_sheet"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from saccade.edit.verb import Edited
+from saccade.edit.passes import Edited
 from saccade.metrics.editing import EditScores
 from saccade.metrics.fidelity import Picture
 from saccade.ui.sheets import write_rows

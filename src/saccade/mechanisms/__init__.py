@@ -8,13 +8,19 @@ if TYPE_CHECKING:
     from saccade.mechanisms.block_grid import BlockGrid as BlockGrid
     from saccade.mechanisms.frozen_pattern import FrozenPattern as FrozenPattern
     from saccade.mechanisms.key_columns import KeyColumns as KeyColumns
+    from saccade.mechanisms.key_positions import KeyPositions as KeyPositions
+    from saccade.mechanisms.mutual_columns import MutualColumns as MutualColumns
     from saccade.mechanisms.operand_tape import RecordOperands as RecordOperands
+    from saccade.mechanisms.shared_operands import SharedOperands as SharedOperands
 
 __all__ = [
     "BlockGrid",
     "FrozenPattern",
     "KeyColumns",
+    "KeyPositions",
+    "MutualColumns",
     "RecordOperands",
+    "SharedOperands",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

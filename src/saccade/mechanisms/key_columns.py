@@ -36,31 +36,43 @@ class KeyColumns(Mechanism):
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """ValueError where there is no image, no text, or no such token."""
-        text, last = layout_k.of("text"), int(self.tokens.max())
-        if not text or last >= text[0].n:
-            raise ValueError(f"token {last} of a watched word is not in the text; the keys are {layout_k.describe()}")
-        _ = layout_q.image
+        check_words(self.tokens, layout_q, layout_k)
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         assert parts.lse is not None and call.layout_q.image.grid is not None
         queries = call.layout_q.span(call.layout_q.image.name)
         text = call.layout_k.span(call.layout_k.of("text")[0].name)
         lse = parts.lse[:, :, queries] if self.over == "all keys" else span_lse(call, text, queries)
-        words = [_heat(call, lse, word, text.start, queries) for word in self._by_row(call)]
-        found = torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid)
-        mem.put("sum", found + (mem.get("sum", shape=tuple(found.shape)) if mem.has("sum") else 0))
-        mem.put("count", found.new_ones(()) + (mem.get("count") if mem.has("count") else 0))
+        words = [_heat(call, lse, word, text.start, queries) for word in by_row(self.tokens, call)]
+        add_up(mem, torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid))
 
-    def _by_row(self, call: AttentionCall) -> Int[Tensor, "w r c"]:
-        tokens = self.tokens.to(call.q.device)
-        if tokens.shape[1] == 1:
-            return tokens
-        samples = list(range(call.q.shape[0]) if call.rows is None else call.rows.samples)
-        if 1 + max(samples) != tokens.shape[1]:
-            raise ValueError(
-                f"words are given for {tokens.shape[1]} samples, the rows hold {1 + max(samples)}; give all"
-            )
-        return tokens[:, samples]
+
+def add_up(mem: Memory, found: Float[Tensor, "w b t h w"]) -> None:
+    """One step more of what is summed over them."""
+    mem.put("sum", found + (mem.get("sum", shape=tuple(found.shape)) if mem.has("sum") else 0))
+    mem.put("count", found.new_ones(()) + (mem.get("count") if mem.has("count") else 0))
+
+
+def by_row(tokens: Int[Tensor, "w s c"], call: AttentionCall) -> Int[Tensor, "w r c"]:
+    """The tokens of each word in each batch row, or once where all samples have the same.
+
+    Raises ValueError where words are given for another number of samples.
+    """
+    tokens = tokens.to(call.q.device)
+    if tokens.shape[1] == 1:
+        return tokens
+    samples = list(range(call.q.shape[0]) if call.rows is None else call.rows.samples)
+    if 1 + max(samples) != tokens.shape[1]:
+        raise ValueError(f"words are given for {tokens.shape[1]} samples, the rows hold {1 + max(samples)}; give all")
+    return tokens[:, samples]
+
+
+def check_words(tokens: Int[Tensor, "w s c"], layout_q: Layout, layout_k: Layout) -> None:
+    """ValueError where there is no image, no text, or no such token."""
+    text, last = layout_k.of("text"), int(tokens.max())
+    if not text or last >= text[0].n:
+        raise ValueError(f"token {last} of a watched word is not in the text; the keys are {layout_k.describe()}")
+    _ = layout_q.image
 
 
 def watched(rows: Rows | None, batch: int) -> list[int]:

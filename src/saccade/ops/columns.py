@@ -11,13 +11,14 @@ from saccade.core.biases import Bias, LowRank, PerKey
 from saccade.core.call import AttentionCall
 from saccade.ops.operands import terms
 
+Queries = slice | Int[Tensor, "#b r"]  # a run, or some chosen once or by batch row
 HELD = 1 << 24  # scores held at once while a span of keys is summed
 
 
 def key_columns(
-    call: AttentionCall, lse: Float[Tensor, "b h r"], keys: Int[Tensor, "#b c"], queries: slice
+    call: AttentionCall, lse: Float[Tensor, "b h r"], keys: Int[Tensor, "#b c"], queries: Queries
 ) -> Float[Tensor, "b h r c"]:
-    """Attention of a run of queries, whose lse is given, to keys chosen once or by batch row.
+    """Attention of queries, whose lse is given, to keys chosen once or by batch row.
 
     Shares of the whole row in float32 (float64 for float64), 0 where nothing is seen. Cost: 2 b h r c d FLOPs.
     """
@@ -25,9 +26,9 @@ def key_columns(
     return shares.masked_fill(lse[..., None] == -torch.inf, 0.0)
 
 
-def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -> Float[Tensor, "b h r c"]:
-    """Scores of a run of queries with chosen keys, -inf where unseen."""
-    q, k = _fine(call.q[:, :, queries]), _fine(_chosen(call.k, keys))
+def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Float[Tensor, "b h r c"]:
+    """Scores of queries with chosen keys, -inf where unseen."""
+    q, k = _fine(_of(call.q, queries)), _fine(_chosen(call.k, keys))
     scores = q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT * call.scale
     for term in terms(call.bias):
         scores = scores + _bias(term, call, keys, queries)
@@ -35,23 +36,24 @@ def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -
     return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
 
 
-def span_lse(call: AttentionCall, keys: slice, queries: slice) -> Float[Tensor, "b h r"]:
+def span_lse(call: AttentionCall, keys: slice, queries: Queries) -> Float[Tensor, "b h r"]:
     """log of the summed exp scores over one span of keys alone, a run of queries at a time."""
     at = torch.arange(keys.start, keys.stop, device=call.q.device)[None]
     step = max(HELD // (call.q.shape[0] * call.q.shape[1] * max(at.shape[1], 1)), 1)
-    starts = range(queries.start, queries.stop, step)
-    runs = [slice(start, min(start + step, queries.stop)) for start in starts]
+    if not isinstance(queries, slice):
+        runs: list[Queries] = [*queries.split(step, dim=1)]
+    else:
+        starts = range(queries.start, queries.stop, step)
+        runs = [slice(start, min(start + step, queries.stop)) for start in starts]
     return torch.cat([torch.logsumexp(key_scores(call, at, run), dim=-1) for run in runs], dim=2)
 
 
-def _bias(term: Bias, call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -> Float[Tensor, "#b #h #r c"]:
+def _bias(term: Bias, call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Float[Tensor, "#b #h #r c"]:
     """The bias of these pairs."""
     m = call.k.shape[2]
     if isinstance(term, LowRank):
-        return _fine(term.phi_q[:, :, queries]) @ _fine(_chosen(_grown(term.phi_k, m), keys)).mT
-    values = (
-        term.values[:, :, None] if isinstance(term, PerKey) else term.materialize(call.q.shape[2], m)[:, :, queries]
-    )
+        return _fine(_of(term.phi_q, queries)) @ _fine(_chosen(_grown(term.phi_k, m), keys)).mT
+    values = term.values[:, :, None] if isinstance(term, PerKey) else _of(term.materialize(call.q.shape[2], m), queries)
     return _fine(_chosen(_grown(values.mT, m), keys)).mT
 
 
@@ -67,16 +69,20 @@ def _grown(x: Float[Tensor, "b h m d"], m: int) -> Float[Tensor, "b h {m} d"]:
     return torch.nn.functional.pad(x, (0, 0, 0, m - x.shape[2]))
 
 
-def _allowed(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -> Bool[Tensor, "#b #h r c"] | None:
+def _of(x: Float[Tensor, "_ h n d"], queries: Queries) -> Float[Tensor, "_ h r d"]:
+    return x[:, :, queries] if isinstance(queries, slice) else _chosen(x, queries)
+
+
+def _allowed(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Bool[Tensor, "#b #h r c"] | None:
     """Which of these pairs the mask lets pass, by its rule alone."""
     if call.mask is None:
         return None
     device = call.q.device
     batch = torch.arange(call.q.shape[0], device=device)[:, None, None, None]
     heads = torch.arange(call.q.shape[1], device=device)[:, None, None]
-    rows = torch.arange(queries.start, queries.stop, device=device)[:, None]
+    rows = torch.arange(queries.start, queries.stop, device=device)[None] if isinstance(queries, slice) else queries
     names, permits = call.mask.rule(call.layout_q, call.layout_k, device)
-    at = (batch, heads, rows, keys[:, None, None])
+    at = (batch, heads, rows[:, None, :, None], keys[:, None, None])
     return ~names(*at) | permits(*at)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from saccade.core.cache_folder import cache_folder as cache_folder
 from saccade.core.errors import SaccadeError
 
 FOLDER = Path(__file__).parent
@@ -117,12 +118,6 @@ def parallel() -> int | None:
     except (OSError, AttributeError, StopIteration):
         return None
     return ctypes.cast(pool, ctypes.c_void_p).value
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME/saccade, by default ~/.cache/saccade."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "saccade"
 
 
 def _mark(name: str, command: list[str]) -> str:

@@ -82,9 +82,9 @@ class Flow:
         scheduler.set_timesteps(**_schedule_arguments(self, scheduler.config, steps))
         return tuple(scheduler.sigmas.tolist())
 
-    def levels(self, steps: int) -> Levels:
-        """The same as a schedule whose forwards may also be at the clean level."""
-        return Levels(sigmas=torch.tensor(self.sigmas(steps)))
+    def levels(self, steps: int, *, clean: bool = True) -> Levels:
+        """The same as a schedule; `clean` says whether forwards may also be at the clean level, which counts as one."""
+        return Levels(sigmas=torch.tensor(self.sigmas(steps)[: None if clean else -1]))
 
     def on_tokens(self, mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "y x"]:
         """A mask on image tokens; of a mask on pixels, the tokens that cover any of it.
@@ -133,15 +133,19 @@ class Flow:
 
     @torch.no_grad()
     def velocity(
-        self, prompts: Sequence[str], *, guidance: float = 1.0, levels: Levels | None = None
+        self, prompts: Sequence[str], *, guidance: float | Sequence[float] = 1.0, levels: Levels | None = None
     ) -> Callable[[Tensor, float], Tensor]:
         """The derivative by sigma of latents (b ...), one prompt a row, encoded once.
 
-        guidance  guidance embedding of a guidance-distilled model; others are run without guidance
+        guidance  guidance embedding of a guidance-distilled model, or one for each row; others are run without guidance
         levels    the schedule an attachment reads, set to the level of each call
+        Raises ValueError where guidance is a list of another length than the prompts.
         """
         flux, transformer = _is_flux(self.pipe), self.pipe.transformer
-        arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), guidance)
+        rows = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,) * len(prompts)
+        if len(rows) != len(prompts):
+            raise ValueError(f"guidance={rows} gives {len(rows)} values for {len(prompts)} prompts; give one for each")
+        arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), rows)
         dtype = arguments["encoder_hidden_states"].dtype
 
         @torch.no_grad()
@@ -200,12 +204,12 @@ def _text(flow: Flow) -> dict[str, Any]:
     return {} if flow.text_tokens is None else {"max_sequence_length": flow.text_tokens}
 
 
-def _flux_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str, Any]:
+def _flux_arguments(flow: Flow, prompts: list[str], guidance: tuple[float, ...]) -> dict[str, Any]:
     pipe = flow.pipe
     embeds, pooled, text_ids = pipe.encode_prompt(prompt=prompts, prompt_2=None, **_text(flow))
     places = {"generator": None, "latents": torch.empty(0)}  # latents are given, so only their ids are made
     sizes = (len(prompts), 1, flow.height, flow.width, embeds.dtype, embeds.device)
-    embedded = torch.full((len(prompts),), guidance, device=embeds.device)
+    embedded = torch.tensor(guidance, dtype=torch.float32, device=embeds.device)
     return {
         "encoder_hidden_states": embeds,
         "pooled_projections": pooled,
@@ -215,7 +219,7 @@ def _flux_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str
     }
 
 
-def _sd3_arguments(flow: Flow, prompts: list[str], guidance: float) -> dict[str, Any]:
+def _sd3_arguments(flow: Flow, prompts: list[str], guidance: tuple[float, ...]) -> dict[str, Any]:
     texts = {"prompt": prompts, "prompt_2": None, "prompt_3": None}
     embeds, _, pooled, _ = flow.pipe.encode_prompt(**texts, do_classifier_free_guidance=False, **_text(flow))
     return {"encoder_hidden_states": embeds, "pooled_projections": pooled}

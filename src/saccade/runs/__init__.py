@@ -8,6 +8,7 @@ from saccade.runs.gaussian import Chain as Chain
 from saccade.runs.inversion import Velocity as Velocity
 from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
+from saccade.runs.inversion import inverted_path as inverted_path
 from saccade.runs.inversion import sample_euler as sample_euler
 from saccade.runs.masked_diffusion import generate as generate
 from saccade.runs.masked_diffusion import reveal_counts as reveal_counts
@@ -21,6 +22,7 @@ __all__ = [
     "guided",
     "invert_euler",
     "invert_uni",
+    "inverted_path",
     "rectified_flow",
     "reveal_counts",
     "sample_euler",

@@ -1,6 +1,6 @@
 """From a clean latent to the noise it is drawn from, along the field a flow model gives, and back.
 
-All three functions take the same `velocity(z, sigma)`, the derivative of z by sigma, and the same `sigmas`: the levels
+All functions take the same `velocity(z, sigma)`, the derivative of z by sigma, and the same `sigmas`: the levels
 in falling order, as a scheduler has them, N + 1 for N steps. Sampling starts at the first, inversion ends there.
 """
 
@@ -12,13 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 Velocity = Callable[[Tensor, float], Tensor]
+After = Callable[[Tensor, int], Tensor]
 
 
-def sample_euler(velocity: Velocity, noise: Float[Tensor, "..."], sigmas: Sequence[float]) -> Float[Tensor, "..."]:
-    """Euler's method from noise to a clean latent; N calls, each at the noisier end of its interval."""
+def sample_euler(
+    velocity: Velocity, noise: Float[Tensor, "..."], sigmas: Sequence[float], *, after: After | None = None
+) -> Float[Tensor, "..."]:
+    """Euler's method from noise to a clean latent; N calls, each at the noisier end of its interval.
+
+    after  called with the latents of each level that is reached and its number in `sigmas`; what it returns goes on
+    """
     z = noise
-    for high, low in pairwise(_falling(sigmas)):
+    for reached, (high, low) in enumerate(pairwise(_falling(sigmas)), start=1):
         z = z + (low - high) * velocity(z, high)
+        z = z if after is None else after(z, reached)
     return z
 
 
@@ -31,6 +38,20 @@ def invert_euler(velocity: Velocity, clean: Float[Tensor, "..."], sigmas: Sequen
     for low, high in pairwise(_falling(sigmas)[::-1]):
         z = z + (high - low) * velocity(z, low)
     return z
+
+
+def inverted_path(
+    velocity: Velocity, clean: Float[Tensor, "..."], sigmas: Sequence[float]
+) -> tuple[Float[Tensor, "..."], ...]:
+    """Latents at all levels, the noisiest first, by Euler's method the other way; N calls.
+
+    Each interval goes by the velocity at its cleaner latent under the level of its noisier end, as Stable Flow and
+    FreeFlux invert. The path is kept whole, since steering a second row needs the first one's latent at every level.
+    """
+    path = [clean]
+    for low, high in pairwise(_falling(sigmas)[::-1]):
+        path.append(path[-1] + (high - low) * velocity(path[-1], high))
+    return tuple(path[::-1])
 
 
 def invert_uni(velocity: Velocity, clean: Float[Tensor, "..."], sigmas: Sequence[float]) -> Float[Tensor, "..."]:

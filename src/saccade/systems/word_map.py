@@ -19,9 +19,11 @@ from torch import Tensor
 from saccade.core.clock import Clock
 from saccade.core.errors import StateError
 from saccade.core.mechanism import PlanItem
+from saccade.core.rows import Role
 from saccade.core.site import Site, Where
 from saccade.core.state import Memory, MemoryBank
 from saccade.mechanisms.key_columns import KeyColumns, Over
+from saccade.mechanisms.mutual_columns import MutualColumns
 
 HEARING = Where(kinds=("joint", "cross"), stage="last")  # sites with text among their keys
 EPSILON = 1e-6
@@ -34,6 +36,9 @@ class WordMap:
 
     tokens   for each word its positions within the text, the same for all samples or a sequence for each
     over     the keys whose shares add up to one: "all keys", or "text keys" as the official code has it for CogVideoX
+    mutual   count what words pay to the image as well, half and half, by the operands the host gave before any system
+             changed them; mean over a word's tokens instead of the sum
+    role     with `mutual` the rows that are watched, as "target"
     label    its name in reports and state; two maps watched at once need two
     where    sites and share of the steps; by default the sites with text in the model's last stack of blocks
     Raises ValueError for options out of range.
@@ -41,12 +46,16 @@ class WordMap:
 
     tokens: Mapping[str, Positions]
     over: Over = "all keys"
+    mutual: bool = False
+    role: Role | None = None
     label: str = "word_map"
     where: Where = HEARING
 
     def __post_init__(self) -> None:
         if not self.tokens:
             raise ValueError("tokens={} names no word to watch; give positions, as tokens={'circle': (4,)}")
+        if self.mutual and self.over != "all keys" or self.role and not self.mutual:
+            raise ValueError("over='text keys' is for mutual=False, and role= for mutual=True; leave one of them out")
         _ = self._columns
 
     @property
@@ -69,8 +78,11 @@ class WordMap:
         return dict(zip(self.tokens, total / count, strict=True))
 
     @cached_property
-    def _columns(self) -> KeyColumns:
-        return KeyColumns(tokens=_table(self.tokens), over=self.over)
+    def _columns(self) -> KeyColumns | MutualColumns:
+        tokens = _table(self.tokens)
+        return (
+            MutualColumns(tokens=tokens, role=self.role) if self.mutual else KeyColumns(tokens=tokens, over=self.over)
+        )
 
 
 def edit_mask(heat: Float[Tensor, "*s h w"], threshold: float = 0.1) -> Bool[Tensor, "*s h w"]:

@@ -17,10 +17,10 @@ from saccade.core.rows import Rows
 from saccade.core.site import Site, at
 from saccade.core.stack import make_plan, run_plan
 from saccade.core.state import Memory, Tape
+from saccade.mechanisms.shared_operands import SharedOperands
 from saccade.ops import reference
 from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit, Region
-from saccade.papers.consistedit.shared_operands import SharedOperands
 from saccade.systems.operand_recorder import OperandRecorder
 
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)

@@ -14,7 +14,7 @@ from saccade.core.mechanism import PlanItem
 from saccade.core.site import Site, Where, at
 from saccade.core.state import Tape
 from saccade.mechanisms.operand_tape import Align, taped
-from saccade.papers.consistedit.shared_operands import OPERANDS, SharedOperands, Weight
+from saccade.mechanisms.shared_operands import OPERANDS, SharedOperands, Weight
 
 Map = Float[Tensor, "*s h w"] | Bool[Tensor, "*s h w"]
 

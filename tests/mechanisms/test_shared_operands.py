@@ -12,7 +12,7 @@ from saccade.core.call import AttentionCall, plain_call
 from saccade.core.layout import Layout
 from saccade.core.rows import Rows
 from saccade.core.state import Memory
-from saccade.papers.consistedit.shared_operands import OPERANDS, SharedOperands
+from saccade.mechanisms.shared_operands import OPERANDS, SharedOperands
 
 LAYOUTS = {
     "text first": Layout.joint(text=3, grid=(1, 2, 4)),

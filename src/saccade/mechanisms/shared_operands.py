@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saccade.core.call import AttentionCall
@@ -26,12 +26,15 @@ class SharedOperands(Mechanism):
 
     weights   by operand, the weight w in [0, 1] on visual tokens: 1 takes the source's, 0 leaves the target's
     text      operands whose other tokens are taken from the source too
+    taken     for each visual token of a target the number of the source's that it takes (`token_regions.move`), for
+              all samples or for each; None: the one at its own place
     taped     by operand, the visual tokens source rows had in another pass, a row for each pair, or for each of one
               branch; they replace those of the source rows, or stand for sources that are not among the rows
     """
 
     weights: Mapping[str, Weight] = field(default_factory=dict)
     text: tuple[str, ...] = ()
+    taken: Int[Tensor, "s n"] | None = None
     taped: Mapping[str, Float[Tensor, "r h n c"]] = field(default_factory=dict)
     needs: ClassVar[frozenset[str]] = frozenset({"rows.target"})
 
@@ -44,6 +47,11 @@ class SharedOperands(Mechanism):
                     f"a mask over {tuple(weight.shape[1:])} (t, y, x) places does not fit {name} of a grid {grid}; "
                     "make it on the grid of the latents' patches"
                 )
+        if self.taken is not None and self.taken.shape[1] != layout_q.image.n:
+            raise ValueError(
+                f"taken is for {self.taken.shape[1]} image tokens, the grid {grid} has {layout_q.image.n}; "
+                "make it on the grid of the latents' patches"
+            )
 
     def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
         names = [name for name in OPERANDS if name in self.weights or name in self.taped]
@@ -62,7 +70,18 @@ class SharedOperands(Mechanism):
             theirs = self._replaced(name, x[targets], span, must=True)
         if name not in self.weights:
             return x
+        theirs = self._placed(theirs, span, call)
         return x.index_copy(0, targets, torch.lerp(x[targets], theirs, self._weight(name, call).to(x)))
+
+    def _placed(self, theirs: Float[Tensor, "r h n c"], span: slice, call: AttentionCall) -> Float[Tensor, "r h n c"]:
+        """The source's tokens where the targets take them."""
+        if self.taken is None:
+            return theirs
+        samples = self._samples(call)
+        taken = _of_samples("taken", self.taken.to(theirs.device), samples)[:, None, :, None]
+        image = theirs[:, :, span]
+        image = image.gather(2, taken.expand(len(samples), image.shape[1], -1, image.shape[3]))
+        return torch.cat((theirs[:, :, : span.start], image, theirs[:, :, span.stop :]), dim=2)
 
     def _replaced(self, name: str, x: Float[Tensor, "r h n c"], span: slice, must: bool = False) -> Tensor:
         """x with the visual tokens that were taped."""
@@ -83,16 +102,23 @@ class SharedOperands(Mechanism):
 
     def _weight(self, name: str, call: AttentionCall) -> Float[Tensor, "r 1 n 1"]:
         """The weight of every token of the target rows."""
-        assert call.rows is not None
-        weight, samples = self.weights[name], [call.rows.samples[i] for i in call.rows.where("target")]
+        weight, samples = self.weights[name], self._samples(call)
         rest = 1.0 if name in self.text else 0.0
         whole = call.q.new_full((len(samples), call.q.shape[2]), rest, dtype=torch.float32)
         image = call.layout_q.span(call.layout_q.image.name)
         if isinstance(weight, Tensor):
-            if len(weight) not in (1, 1 + max(samples)):
-                raise ValueError(
-                    f"a mask is for {len(weight)} samples, the rows hold {1 + max(samples)}; give one for each"
-                )
-            weight = weight.to(whole).flatten(1)[samples if len(weight) > 1 else [0]]
+            weight = _of_samples("a mask", weight.to(whole).flatten(1), samples)
         whole[:, image] = weight
         return whole[:, None, :, None]
+
+    def _samples(self, call: AttentionCall) -> list[int]:
+        """The sample of each target row."""
+        assert call.rows is not None
+        return [call.rows.samples[i] for i in call.rows.where("target")]
+
+
+def _of_samples(name: str, given: Tensor, samples: list[int]) -> Tensor:
+    """A row for each target of what is given for all samples or for each."""
+    if len(given) not in (1, 1 + max(samples)):
+        raise ValueError(f"{name} is for {len(given)} samples, the rows hold {1 + max(samples)}; give one for each")
+    return given[samples if len(given) > 1 else [0] * len(samples)]
