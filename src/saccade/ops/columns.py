@@ -27,7 +27,7 @@ def key_columns(
 
 def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -> Float[Tensor, "b h r c"]:
     """Scores of a run of queries with chosen keys, -inf where unseen."""
-    q, k = _fine(call.q[:, :, queries]), _fine(_chosen(call.k, keys))
+    q, k = fine(call.q[:, :, queries]), fine(_chosen(call.k, keys))
     scores = q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT * call.scale
     for term in terms(call.bias):
         scores = scores + _bias(term, call, keys, queries)
@@ -48,11 +48,11 @@ def _bias(term: Bias, call: AttentionCall, keys: Int[Tensor, "#b c"], queries: s
     """The bias of these pairs."""
     m = call.k.shape[2]
     if isinstance(term, LowRank):
-        return _fine(term.phi_q[:, :, queries]) @ _fine(_chosen(_grown(term.phi_k, m), keys)).mT
+        return fine(term.phi_q[:, :, queries]) @ fine(_chosen(_grown(term.phi_k, m), keys)).mT
     values = (
         term.values[:, :, None] if isinstance(term, PerKey) else term.materialize(call.q.shape[2], m)[:, :, queries]
     )
-    return _fine(_chosen(_grown(values.mT, m), keys)).mT
+    return fine(_chosen(_grown(values.mT, m), keys)).mT
 
 
 def _chosen(x: Float[Tensor, "_ h m d"], keys: Int[Tensor, "_ c"]) -> Float[Tensor, "_ h c d"]:
@@ -80,5 +80,6 @@ def _allowed(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: slice) -> 
     return ~names(*at) | permits(*at)
 
 
-def _fine(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def fine(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """In float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
