@@ -25,6 +25,7 @@ class _Commands(Lazy):
         "show": "saccade.cli.show:show",
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
+        "guide": "saccade.cli.guide:guide",
         "explain": "saccade.cli.explain:explain",
         "compare": "saccade.cli.compare:compare",
         "score": "saccade.cli.score:app",

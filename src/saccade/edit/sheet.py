@@ -3,7 +3,6 @@
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float
@@ -12,10 +11,9 @@ from saccade.edit.verb import Edited
 from saccade.metrics.editing import EditScores
 from saccade.metrics.fidelity import Picture
 from saccade.ui.gallery import data_url
+from saccade.ui.panels import draw_panels
 
 SHADE = np.array((0.93, 0.2, 0.55))
-PIXELS = 320  # of a panel's side in a PNG
-WRAP = 42  # characters of a caption's line
 
 
 def panels(edited: Edited) -> dict[str, Picture]:
@@ -40,27 +38,8 @@ def write_sheet(edits: list[Edited], path: Path, scores: list[EditScores] | None
     if path.suffix == ".html":
         path.write_text(_page(edits, scores or []), encoding="utf-8")
     else:
-        _draw([panels(edited) for edited in edits], path)
+        draw_panels([panels(edited) for edited in edits], path)
     return path.resolve()
-
-
-def _draw(rows: list[dict[str, Picture]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    across, dots = max(map(len, rows)), 100
-    side = PIXELS / dots
-    titles = 0.2 + 0.15 * max(fill(caption, WRAP).count("\n") + 1 for row in rows for caption in row)
-    figure = Figure(figsize=(side * across, (side + titles) * len(rows)), dpi=dots, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), across, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for line, row in zip(axes, rows, strict=True):
-        for ax, (caption, picture) in zip(line, row.items(), strict=False):
-            ax.imshow(picture[0], interpolation="nearest" if picture.shape[1] < PIXELS else None)
-            ax.set_title(fill(caption, WRAP), fontsize=8)
-    figure.savefig(path)
 
 
 def _page(edits: list[Edited], scores: list[EditScores]) -> str:

@@ -14,11 +14,11 @@ from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from saccade.papers.headhunter.hunt import HeadMap as HeadMap
-    from saccade.papers.headhunter.hunt import head_map as head_map
+    from saccade.papers.headhunter.hunt import all_heads as all_heads
     from saccade.papers.headhunter.hunt import weakened_pictures as weakened_pictures
     from saccade.papers.headhunter.perturbations import KINDS as KINDS
     from saccade.papers.headhunter.perturbations import SCOPES as SCOPES
+    from saccade.papers.headhunter.plots import plot_heads as plot_heads
     from saccade.papers.headhunter.system import SoftPAG as SoftPAG
 
 PAPER = Paper(

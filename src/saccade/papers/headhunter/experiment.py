@@ -1,0 +1,238 @@
+"""Heads of the bundled model that a guidance should weaken: found on some captions, judged on others.
+
+heads      every head alone, weakened and steered away from: the objective of each caption; the same for brightness
+strengths  the best heads, one, three and more of them, and whole layers, at several strengths, on the same captions
+held       what did best there against no guidance and classifier-free guidance, on other captions and seeds
+large      the same on larger pictures
+rounds     heads for brightness, found in rounds and at once
+Expected, after the paper: heads of one layer differ more than layers do; a few heads do better than a whole layer;
+rounds find better sets for a style than one round; steering keeps more captions than none.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from math import isnan
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from saccade.compare.arms import Setup
+from saccade.data.scenes import Prompt, judge, prompts
+from saccade.experiments import Bench, Experiment, Row
+from saccade.papers.headhunter.hunt import all_heads, weakened_pictures
+from saccade.papers.headhunter.sections import CFG, CLAIMS, DENSE, FOUND, SECTIONS
+from saccade.papers.headhunter.system import Head, SoftPAG
+from saccade.runs.head_search import HeadSearch, Objective, hunt_heads
+
+TEXT = 32  # text tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is searched and judged.
+
+    model        a pipeline of the scenes: a bundled name or a directory
+    captions     of the search, its strengths too; from `search_seed` on
+    w, scope     of the search, at u = 1
+    sizes        how many of the best heads are weakened together
+    weights      strengths tried with these
+    seeds        of the judged captions, `held` for each, and of their noise
+    side, large  pixels; steps and large_steps
+    cfg          scale of classifier-free guidance
+    """
+
+    model: str = "scenes-flux"
+    captions: int = 12
+    search_seed: int = 101
+    side: int = 64
+    steps: int = 8
+    w: float = 2.0
+    kind: str = "identity"
+    scope: str = "image_block"
+    sizes: tuple[int, ...] = (1, 3, 6)
+    weights: tuple[float, ...] = (1.0, 2.0)
+    seeds: tuple[int, ...] = (201, 202, 203, 204, 205, 206)
+    held: int = 10
+    large: int = 128
+    large_steps: int = 8
+    cfg: float = 2.0
+    round_captions: int = 6
+    rounds: int = 2
+    best: int = 2
+
+
+EXPERIMENT = Experiment(
+    name="headhunter",
+    settings=Settings(),
+    quick=Settings(
+        captions=1, steps=1, side=32, sizes=(1,), weights=(1.0,), seeds=(201,), held=1, large=32, large_steps=1,
+        round_captions=1, rounds=2, best=1,
+    ),
+    hours=0.15,
+    sections=SECTIONS,
+    claims=CLAIMS,
+)  # fmt: skip
+
+
+@EXPERIMENT.part()
+def heads(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each head and caption, and for each caption without guidance."""
+    said, studio = bench.settings, Studio(bench.settings)
+    asked = studio.queries(said.captions, said.search_seed)
+    yield from ({"layer": None, "head": None, "caption": i, "score": x} for i, x in enumerate(studio.scores(asked)))
+    found = search(bench, studio, "captions", promises_kept, said.captions, best=max(said.sizes))
+    for (layer, head), values in found.values[0].items():
+        yield from ({"layer": layer, "head": head, "caption": i, "score": x} for i, x in enumerate(values))
+
+
+@EXPERIMENT.part()
+def strengths(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each arm and caption of the search."""
+    said, studio = bench.settings, Studio(bench.settings)
+    asked = studio.queries(said.captions, said.search_seed)
+    best = search(bench, studio, "captions", promises_kept, said.captions, best=max(said.sizes)).chosen
+    layers = sorted({layer for layer, _ in studio.heads()})
+    arms = [{"heads": best[:size], "layers": (), "w": w} for size in said.sizes for w in said.weights]
+    arms += [{"heads": (), "layers": (layer,), "w": w} for layer in layers for w in said.weights[:1]]
+    for done, arm in enumerate(arms):
+        bench.progress(done, len(arms), f"{arm['heads'] or arm['layers']}, w {arm['w']}")
+        for caption, score in enumerate(studio.scores(asked, arm)):
+            yield {"arm": name_of(arm), "caption": caption, "score": score, **arm}
+
+
+@EXPERIMENT.part(per_seed=True)
+def held(bench: Bench[Settings]) -> Iterable[Row]:
+    """Rows of captions that the search has not seen."""
+    return judged(bench, bench.settings.side, bench.settings.steps, (DENSE, FOUND, CFG))
+
+
+@EXPERIMENT.part(per_seed=True)
+def large(bench: Bench[Settings]) -> Iterable[Row]:
+    """The same on larger pictures."""
+    return judged(bench, bench.settings.large, bench.settings.large_steps, (DENSE, FOUND))
+
+
+@EXPERIMENT.part()
+def rounds(bench: Bench[Settings]) -> Iterable[Row]:
+    """Brightness, by captions, of as many heads found in rounds and at once."""
+    said, studio = bench.settings, Studio(bench.settings)
+    asked, size = studio.queries(said.round_captions, said.search_seed), said.best * said.rounds
+    step = search(bench, studio, "brightness", brightness, said.round_captions, best=said.best, rounds=said.rounds)
+    once = search(bench, studio, "brightness", brightness, said.round_captions, best=size)
+    for arm, chosen in (("in rounds", step.chosen), ("at once", once.chosen)):
+        values = studio.scores(asked, {"heads": chosen, "w": said.w}, brightness)
+        yield from ({"arm": arm, "heads": chosen, "caption": i, "score": x} for i, x in enumerate(values))
+    yield from ({"arm": DENSE, "heads": (), "caption": i, "score": x} for i, x in enumerate(
+        studio.scores(asked, objective=brightness)
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The bundled model, asked for pictures under guidance."""
+
+    said: Settings
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline, loaded once."""
+        return pipeline(self.said.model)
+
+    def heads(self) -> tuple[Head, ...]:
+        """All of the model's."""
+        return all_heads(self.pipe)
+
+    def queries(self, count: int, seed: int) -> list[tuple[Prompt, int]]:
+        """Held-out captions with a noise for each."""
+        return [(p, 1000 * seed + i) for i, p in enumerate(prompts(count, seed=seed, split="held-out"))]
+
+    def system(self, **options: Any) -> SoftPAG:
+        """As the search has it, unless told otherwise."""
+        said = self.said
+        return SoftPAG(**{"kind": said.kind, "scope": said.scope, "w": said.w, **options})
+
+    def setup(self, count: int, side: int | None = None, steps: int | None = None, **more: Any) -> Setup:
+        """Size and steps of a call."""
+        side = side or self.said.side
+        options = {"max_sequence_length": TEXT, **more}
+        return Setup(steps=steps or self.said.steps, height=side, width=side, batch=count, options=options)
+
+    def scores(
+        self, asked: Sequence[tuple[Prompt, int]], arm: dict[str, Any] | None = None, objective: Objective | None = None
+    ) -> list[float]:
+        """The objective of each picture, without guidance where no arm is given."""
+        arm, judge_by = arm or {"heads": ()}, objective or promises_kept
+        system = self.system(**{name: value for name, value in arm.items() if name != "heads"})
+        made = weakened_pictures(self.pipe, system, setup=self.setup(len(asked)))(asked, tuple(arm["heads"]))
+        return [judge_by(picture, prompt) for picture, (prompt, _) in zip(made, asked, strict=True)]
+
+
+def search(
+    bench: Bench[Settings], studio: Studio, name: str, objective: Objective, count: int, *, best: int, rounds: int = 1
+) -> HeadSearch:
+    """A search kept beside the parts, so that one that was stopped goes on and others read it."""
+    said = bench.settings
+    return hunt_heads(
+        weakened_pictures(studio.pipe, studio.system(), setup=studio.setup(count)), objective,
+        studio.queries(count, said.search_seed), studio.heads(), best=best, rounds=rounds,
+        cache=bench.work.parent / f"{name}.search.json", about=f"{name}: {said.kind}, {said.scope}, w {said.w}",
+        progress=bench.progress,
+    )  # fmt: skip
+
+
+def judged(bench: Bench[Settings], side: int, steps: int, arms: Sequence[str]) -> Iterator[Row]:
+    """Captions kept of a seed's captions, by arm."""
+    said, studio = bench.settings, Studio(bench.settings)
+    asked, best = studio.queries(said.held, bench.seed), chosen(bench)
+    for done, arm in enumerate(arms):
+        bench.progress(done, len(arms), arm)
+        own = {"true_cfg_scale": said.cfg, "negative_prompt": [""] * len(asked)} if arm == CFG else {}
+        system = studio.system(layers=best["layers"], w=best["w"]) if arm == FOUND else studio.system()
+        generate = weakened_pictures(studio.pipe, system, setup=studio.setup(len(asked), side, steps, **own))
+        made = generate(asked, tuple(map(tuple, best["heads"])) if arm == FOUND else ())
+        for caption, (picture, (prompt, _)) in enumerate(zip(made, asked, strict=True)):
+            verdict = judge(picture, prompt)
+            score = promises_kept(picture, prompt)
+            yield {"arm": arm, "caption": 1000 * bench.seed + caption, "kept": float(verdict.all), "score": score}
+
+
+def chosen(bench: Bench[Settings]) -> Row:
+    """The arm that did best on the captions of the search.
+
+    Raises ValueError where the part that says so has not run.
+    """
+    file = bench.work.parent / "strengths.json"
+    if not file.exists():
+        raise ValueError(f"{file} is not there; run the parts heads and strengths first")
+    rows: list[Row] = json.loads(file.read_text())["rows"]
+    means = {arm: fmean(r["score"] for r in rows if r["arm"] == arm) for arm in dict.fromkeys(r["arm"] for r in rows)}
+    return next(row for row in rows if row["arm"] == max(means, key=lambda arm: means[arm]))
+
+
+def promises_kept(picture: Any, prompt: Prompt) -> float:
+    """1 for a caption kept whole, and the mean share of its promises kept: from 0 to 2."""
+    verdict = judge(picture, prompt)
+    shares = [float(x) for x in asdict(verdict).values() if not isnan(x)]
+    return float(verdict.all) + fmean(shares)
+
+
+def brightness(picture: Any, prompt: Prompt) -> float:
+    """The mean of a picture."""
+    return float(np.mean(picture))
+
+
+def name_of(arm: dict[str, Any]) -> str:
+    """Of a row."""
+    what = f"layer {arm['layers'][0]}" if arm["layers"] else f"best {len(arm['heads'])}"
+    return f"{what}, w {arm['w']:g}"
+
+
+@cache
+def pipeline(model: str) -> Any:
+    """The pipeline."""
+    from saccade.pipelines.loading import load_pipeline
+
+    return load_pipeline(model)
