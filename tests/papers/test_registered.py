@@ -19,6 +19,7 @@ NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "clear": {"radius": 3.0}, "pt_dit": {"side": 16}, "vmoba": {"tile": (2, 3)},
+    "softpag": {"layers": (0,)},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
