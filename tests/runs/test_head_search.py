@@ -86,12 +86,12 @@ def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert len(json.loads(cache.read_text())["values"]) == 22
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     said: list[tuple[int, int, str]] = []
     hunt_heads(
-        Counted(), additive, QUERIES, HEADS[:3], best=1, rounds=2, progress=lambda *told: said.append(told)
+        Counted(), additive, QUERIES, HEADS[:3], best=1, rounds=2, progress=lambda *reported: said.append(reported)
     )
-    assert [told[:2] for told in said] == [(i, 5) for i in range(5)]
+    assert [reported[:2] for reported in said] == [(i, 5) for i in range(5)]
     assert said[0][2] == "round 1, layer 0, head 0" and said[-1][2].startswith("round 2")
 
 

@@ -1,4 +1,4 @@
-"""Whole runs as flat functions: sampling by noise or velocity, inversion of a flow; a search for heads; text out of a mask predictor."""
+"""Whole runs as flat functions: sampling, inversion of a flow, text out of a mask predictor, a search for heads."""
 
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm

@@ -75,8 +75,9 @@ def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
-    ("options", "wrong"), [({"heads": ((0, 2),)}, r"\(0, 2\)"), ({"heads": ((4, 0),)}, r"\(4, 0\)"), ({"layers": (9,)}, r"\(9,\)")]
-)  # fmt: skip
+    ("options", "wrong"),
+    [({"heads": ((0, 2),)}, r"\(0, 2\)"), ({"heads": ((4, 0),)}, r"\(4, 0\)"), ({"layers": (9,)}, r"\(9,\)")],
+)
 def test_heads_the_model_does_not_have_are_refused_with_those_there_are(options: dict[str, Any], wrong: str) -> None:
     model, _ = BY_NAME["flux"].build()
     with pytest.raises(

@@ -110,9 +110,7 @@ def pixart() -> Case:
         **own, **negative, **masks, "negative_prompt": None, "height": 64, "width": 64, "use_resolution_binning": False,
         "latents": torch.randn(2, 4, 8, 8),
     }  # fmt: skip
-    return Case(
-        pipe, call, {"guidance_scale": S}, ("uncond", "cond"), said=False, plain={"guidance_scale": 1.0}
-    )
+    return Case(pipe, call, {"guidance_scale": S}, ("uncond", "cond"), said=False, plain={"guidance_scale": 1.0})
 
 
 def dit() -> Case:
@@ -173,7 +171,10 @@ def qwen_image() -> Case:
     mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])
     call = {**own, "prompt_embeds_mask": mask, "height": 64, "width": 80, "latents": torch.randn(2, 20, 16)}
     return Case(
-        pipe, call, {**negative, "negative_prompt_embeds_mask": mask, "true_cfg_scale": S}, plain={"true_cfg_scale": 1.0}
+        pipe,
+        call,
+        {**negative, "negative_prompt_embeds_mask": mask, "true_cfg_scale": S},
+        plain={"true_cfg_scale": 1.0},
     )
 
 
@@ -282,7 +283,9 @@ def test_one_forward_a_branch_and_step_with_a_row_more_for_each_sample() -> None
     with caught(case) as (_, calls), attach(case.pipe, SoftPAG(heads=HEADS)) as run:
         with pytest.raises(Stopped):
             case.pipe(**{**case.call, **case.guided}, num_inference_steps=4)
-        assert {interceptor.rows.roles for interceptor in run._interceptors()} == {("uncond",) * 2 + ("cond",) * 2 + ("weak",) * 2}  # type: ignore[union-attr]  # noqa: E501
+        assert {interceptor.rows.roles for interceptor in run._interceptors()} == {
+            ("uncond",) * 2 + ("cond",) * 2 + ("weak",) * 2
+        }  # type: ignore[union-attr]  # noqa: E501
     embed.remove()
     assert sizes == [6] and len(calls) == 1 and run.report().forwards == 1
 
@@ -388,6 +391,13 @@ def test_what_cannot_be_steered_is_refused() -> None:
             output(model, inputs)
     with attach(model, SoftPAG(layers=(0,)), schedule=[500.0]):
         output(model, inputs)
-        more = {k: torch.cat((v, v)) if k in ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep") else v for k, v in inputs.items()}  # noqa: E501
-        with pytest.raises(StateError, match="steers the uncond branch of step 0 by the conditional one, which did not"):
+        more = {
+            k: torch.cat((v, v))
+            if k in ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
+            else v
+            for k, v in inputs.items()
+        }  # noqa: E501
+        with pytest.raises(
+            StateError, match="steers the uncond branch of step 0 by the conditional one, which did not"
+        ):
             output(model, more)

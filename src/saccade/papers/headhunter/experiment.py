@@ -52,16 +52,16 @@ class Settings:
     w: float = 2.0
     kind: str = "identity"
     scope: str = "image_block"
-    sizes: tuple[int, ...] = (1, 3, 6)
-    weights: tuple[float, ...] = (1.0, 2.0)
+    sizes: tuple[int, ...] = (1, 3)
+    weights: tuple[float, ...] = (0.5, 1.0)
     seeds: tuple[int, ...] = (201, 202, 203, 204, 205, 206)
     held: int = 10
     large: int = 128
-    large_steps: int = 8
+    large_steps: int = 6
     cfg: float = 2.0
-    round_captions: int = 6
+    round_captions: int = 3
     rounds: int = 2
-    best: int = 2
+    best: int = 1
 
 
 EXPERIMENT = Experiment(
@@ -150,7 +150,7 @@ class Studio:
         return [(p, 1000 * seed + i) for i, p in enumerate(prompts(count, seed=seed, split="held-out"))]
 
     def system(self, **options: Any) -> SoftPAG:
-        """As the search has it, unless told otherwise."""
+        """As the search has it, with some options changed."""
         said = self.said
         return SoftPAG(**{"kind": said.kind, "scope": said.scope, "w": said.w, **options})
 

@@ -173,7 +173,6 @@ def _numbers(call: AttentionCall, span: slice) -> Int[Tensor, "1 c"]:
     return torch.arange(span.start, span.stop, device=call.q.device)[None]
 
 
-
 REPLACED: dict[str, Callable[[AttentionCall, Pairs], Partial]] = {
     "identity": _own_key,
     "uniform": _zero_query,

@@ -28,7 +28,9 @@ def spread(found: Results) -> Interval:
     apart: list[float] = []
     for caption in found.distinct("heads.caption"):
         rows = [row for row in found.rows("heads", caption=caption) if row["layer"] is not None]
-        layers = [[row["score"] for row in rows if row["layer"] == layer] for layer in sorted({r["layer"] for r in rows})]
+        layers = [
+            [row["score"] for row in rows if row["layer"] == layer] for layer in sorted({r["layer"] for r in rows})
+        ]
         apart.append(fmean(map(pstdev, layers)) - pstdev(map(fmean, layers)))
     return t_interval(apart)
 

@@ -17,7 +17,7 @@ Head = tuple[int, int]  # layer, head
 
 @dataclass(frozen=True, kw_only=True)
 class SoftPAG:
-    """w (v - v_weak) is added to what the model predicts; v_weak has weakened maps, A' = (1 - u) A + u P, in some heads.
+    """w (v - v_weak) is added to a prediction v; v_weak has weakened maps, A' = (1 - u) A + u P, in some heads.
 
     heads   (layer, head) pairs, counted from 0 over self- and joint attention in order of execution
     layers  layers of which all heads are weakened too
