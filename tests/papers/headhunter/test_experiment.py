@@ -10,7 +10,7 @@ from saccade.core.rows import Rows
 from saccade.data import scenes
 from saccade.experiments import Bench, Figures, Results
 from saccade.papers.headhunter import SoftPAG, all_heads, plot_heads, weakened_pictures
-from saccade.papers.headhunter.experiment import Settings, brightness, chosen, name_of, promises_kept
+from saccade.papers.headhunter.experiment import Settings, brightness, chosen, name_of, promises_kept, tried
 from saccade.papers.headhunter.plots import score_grid
 from saccade.papers.headhunter.sections import (
     CLAIMS,
@@ -35,7 +35,7 @@ SEARCH = HeadSearch(
 
 
 def results(**tables: list[dict[str, object]]) -> Results:
-    said = {"sizes": [1], "weights": [1.0], "side": 64, "large": 128}
+    said = {"sizes": [1], "weights": [1.0], "side": 64, "large": 128, "kind": "identity", "scope": "all"}
     return Results(device="none", date="2026-01-01", versions={}, settings=said, tables=tables)  # type: ignore[arg-type]
 
 
@@ -55,8 +55,17 @@ def test_the_arm_that_did_best_is_judged(tmp_path: Path) -> None:
     rows = [{"arm": arm, "score": score, "w": w} for arm, score, w in (("a", 1.0, 1), ("b", 0.5, 2), ("b", 2.0, 2))]
     (tmp_path / "strengths.json").write_text(json.dumps({"seconds": 1, "rows": rows}))
     assert chosen(bench)["arm"] == "b"
-    arms = ({"heads": ((0, 1),), "layers": (), "w": 0.5}, {"heads": (), "layers": (3,), "w": 2.0})
-    assert list(map(name_of, arms)) == ["best 1, w 0.5", "layer 3, w 2"]
+    arms = tried(Settings(others=(("uniform", "all"),)), ((0, 1), (3, 2), (1, 1)), (0, 1))
+    assert list(map(name_of, arms)) == [
+        "best 1, identity, image_block, w 0.5",
+        "best 1, identity, image_block, w 1",
+        "best 3, identity, image_block, w 0.5",
+        "best 3, identity, image_block, w 1",
+        "layer 0, identity, image_block, w 0.5",
+        "layer 1, identity, image_block, w 0.5",
+        "best 3, uniform, all, w 0.5",
+        "every layer, uniform, all, w 0.5",
+    ]
 
 
 def test_the_map_has_a_cell_for_every_head_and_none_for_those_chosen_before() -> None:
@@ -90,7 +99,12 @@ def test_spreads_and_gains_are_paired_by_caption() -> None:
 
 
 def test_few_heads_are_held_against_the_best_layer(tmp_path: Path) -> None:
-    arms = (("best 1, w 1", [[0, 1]], 1.5), ("layer 0, w 1", [], 1.0), ("layer 1, w 1", [], 1.2))
+    arms = (
+        ("best 1, identity, all, w 1", [[0, 1]], 1.5),
+        ("layer 0, identity, all, w 1", [], 1.0),
+        ("layer 1, identity, all, w 1", [], 1.2),
+        ("layer 1, uniform, all, w 1", [], 9.0),
+    )
     tried = [{"arm": arm, "heads": heads, "caption": c, "score": x} for arm, heads, x in arms for c in (0, 1)]
     grid = [{"layer": 0, "head": h, "caption": c, "score": float(h)} for h in (0, 1) for c in (0, 1)]
     plain = [{"layer": None, "head": None, "caption": c, "score": 1.0} for c in (0, 1)]
@@ -115,6 +129,8 @@ def test_pictures_of_queries_have_the_noise_of_their_seeds_however_they_are_batc
     assert np.array_equal(made[1][0], made[1][2]) and not np.array_equal(made[1][0], made[1][1])
     plain = np.stack(list(weakened_pictures(pipe, setup=setup)(asked, ())))
     assert np.abs(plain - made[3]).max() > 1e-3
+    layer = np.stack(list(weakened_pictures(pipe, SoftPAG(layers=(1,), w=2.0), setup=setup)(asked, ())))
+    assert np.abs(plain - layer).max() > 1e-3
 
 
 @pytest.mark.host

@@ -39,6 +39,7 @@ class Settings:
     w, scope     of the search, at u = 1
     sizes        how many of the best heads are weakened together
     weights      strengths tried with these
+    others       kinds and scopes tried with the most heads of `sizes`, and with every head, at the first strength
     seeds        of the judged captions, `held` for each, and of their noise
     side, large  pixels; steps and large_steps
     cfg          scale of classifier-free guidance
@@ -54,6 +55,11 @@ class Settings:
     scope: str = "image_block"
     sizes: tuple[int, ...] = (1, 3)
     weights: tuple[float, ...] = (0.5, 1.0)
+    others: tuple[tuple[str, str], ...] = (
+        ("uniform", "image_block"),
+        ("query_mean", "image_block"),
+        ("identity", "all"),
+    )
     seeds: tuple[int, ...] = (201, 202, 203, 204, 205, 206)
     held: int = 10
     large: int = 128
@@ -94,13 +100,23 @@ def strengths(bench: Bench[Settings]) -> Iterable[Row]:
     said, studio = bench.settings, Studio(bench.settings)
     asked = studio.queries(said.captions, said.search_seed)
     best = search(bench, studio, "captions", promises_kept, said.captions, best=max(said.sizes)).chosen
-    layers = sorted({layer for layer, _ in studio.heads()})
-    arms = [{"heads": best[:size], "layers": (), "w": w} for size in said.sizes for w in said.weights]
-    arms += [{"heads": (), "layers": (layer,), "w": w} for layer in layers for w in said.weights[:1]]
+    arms = tried(said, best, sorted({layer for layer, _ in studio.heads()}))
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), f"{arm['heads'] or arm['layers']}, w {arm['w']}")
         for caption, score in enumerate(studio.scores(asked, arm)):
             yield {"arm": name_of(arm), "caption": caption, "score": score, **arm}
+
+
+def tried(said: Settings, best: Sequence[Head], layers: Sequence[int]) -> list[dict[str, Any]]:
+    """What is weakened, how, and how strongly it is steered away from."""
+    usual: dict[str, Any] = {"layers": (), "kind": said.kind, "scope": said.scope}
+    first = said.weights[0]
+    arms = [{**usual, "heads": tuple(best[:size]), "w": w} for size in said.sizes for w in said.weights]
+    arms += [{**usual, "heads": (), "layers": (layer,), "w": first} for layer in layers]
+    for kind, scope in said.others:
+        arms.append({**usual, "heads": tuple(best), "w": first, "kind": kind, "scope": scope})
+        arms.append({**usual, "heads": (), "layers": tuple(layers), "w": first, "kind": kind, "scope": scope})
+    return arms
 
 
 @EXPERIMENT.part(per_seed=True)
@@ -190,7 +206,8 @@ def judged(bench: Bench[Settings], side: int, steps: int, arms: Sequence[str]) -
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), arm)
         own = {"true_cfg_scale": said.cfg, "negative_prompt": [""] * len(asked)} if arm == CFG else {}
-        system = studio.system(layers=best["layers"], w=best["w"]) if arm == FOUND else studio.system()
+        options = {name: best[name] for name in ("w", "kind", "scope")} | {"layers": tuple(best["layers"])}
+        system = studio.system(**options) if arm == FOUND else studio.system()
         generate = weakened_pictures(studio.pipe, system, setup=studio.setup(len(asked), side, steps, **own))
         made = generate(asked, tuple(map(tuple, best["heads"])) if arm == FOUND else ())
         for caption, (picture, (prompt, _)) in enumerate(zip(made, asked, strict=True)):
@@ -226,8 +243,8 @@ def brightness(picture: Any, prompt: Prompt) -> float:
 
 def name_of(arm: dict[str, Any]) -> str:
     """Of a row."""
-    what = f"layer {arm['layers'][0]}" if arm["layers"] else f"best {len(arm['heads'])}"
-    return f"{what}, w {arm['w']:g}"
+    some = "every layer" if len(arm["layers"]) > 1 else f"layer {arm['layers'][0]}" if arm["layers"] else ""
+    return f"{some or f'best {len(arm["heads"])}'}, {arm['kind']}, {arm['scope']}, w {arm['w']:g}"
 
 
 @cache

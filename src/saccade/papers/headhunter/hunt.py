@@ -18,7 +18,7 @@ def weakened_pictures(
 ) -> Callable[[Sequence[Query], Heads], Iterable[Any]]:
     """A generator for `saccade.runs.hunt_heads`: pictures (h w 3) in [0, 1] of prompts and seeds, some heads weakened.
 
-    system  kind, u, w and scope; its own heads are replaced; None for the defaults
+    system  kind, u, w, scope, and layers weakened throughout; its heads are replaced; None for the defaults
     setup   steps, size, batch and further arguments of the pipeline; its seeds are not used
     """
     usual, setup = system or SoftPAG(), setup or Setup()
@@ -26,7 +26,7 @@ def weakened_pictures(
     def generate(queries: Sequence[Query], heads: Heads) -> Iterable[Any]:
         texts = tuple(str(getattr(prompt, "text", prompt)) for prompt, _ in queries)
         jobs = [(number, seed) for number, (_, seed) in enumerate(queries)]
-        with attach(pipe, replace(usual, heads=heads, layers=())), no_progress_bar(pipe):
+        with attach(pipe, replace(usual, heads=heads)), no_progress_bar(pipe):
             for start in range(0, len(jobs), setup.batch):
                 visit = Visit(jobs=tuple(jobs[start : start + setup.batch]), first=True)
                 yield from (picture[0] for picture in draw(pipe, texts, visit, setup))

@@ -37,8 +37,9 @@ def spread(found: Results) -> Interval:
 
 def heads_over_layers(found: Results) -> Interval:
     """The best arm of heads less the best whole layer, at one strength, on the captions of the search."""
-    weight = found.settings["weights"][0]
-    arms = [arm for arm in found.distinct("strengths.arm") if arm.endswith(f"w {weight:g}")]
+    said = found.settings
+    alike = f"{said['kind']}, {said['scope']}, w {said['weights'][0]:g}"
+    arms = [arm for arm in found.distinct("strengths.arm") if arm.endswith(alike)]
     best = {
         kind: max((a for a in arms if a.startswith(kind)), key=lambda a: fmean(found.values("strengths.score", arm=a)))
         for kind in ("best", "layer")
@@ -84,7 +85,7 @@ def strengths_table(results: Results, figures: Figures) -> str:
     for arm in results.distinct("strengths.arm"):
         scores = results.by("strengths.score", "caption", arm=arm)
         heads = results.rows("strengths", arm=arm)[0]["heads"]
-        named = ", ".join(f"({layer}, {head})" for layer, head in heads) or "all of the layer"
+        named = ", ".join(f"({layer}, {head})" for layer, head in heads) or "all"
         apart = signed(t_interval([scores[i] - plain[i] for i in scores]), 3)
         lines.append([arm, named, f"{fmean(scores.values()):.3f}", apart])
     return markdown_table(["weakened", "heads", "objective", "against no guidance"], lines)
