@@ -10,7 +10,7 @@ from saccade.core.rows import Rows
 from saccade.data import scenes
 from saccade.experiments import Bench, Figures, Results
 from saccade.papers.headhunter import SoftPAG, all_heads, plot_heads, weakened_pictures
-from saccade.papers.headhunter.experiment import Settings, brightness, chosen, name_of, promises_kept, tried
+from saccade.papers.headhunter.experiment import Settings, chosen, name_of, tried
 from saccade.papers.headhunter.plots import score_grid
 from saccade.papers.headhunter.sections import (
     CLAIMS,
@@ -23,6 +23,7 @@ from saccade.papers.headhunter.sections import (
     spread,
     strengths_table,
 )
+from saccade.papers.headhunter.studio import brightness, promises_kept
 from saccade.runs.head_search import HeadSearch
 from tests.hosts.tiny import BY_NAME
 from tests.tiny_flux import tiny_flux

@@ -11,23 +11,18 @@ rounds find better sets for a style than one round; steering keeps more captions
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
-from math import isnan
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from saccade.compare.arms import Setup
-from saccade.data.scenes import Prompt, judge, prompts
+from saccade.data.scenes import judge
 from saccade.experiments import Bench, Experiment, Row
-from saccade.papers.headhunter.hunt import all_heads, weakened_pictures
+from saccade.papers.headhunter.hunt import weakened_pictures
+from saccade.papers.headhunter.perturbations import Kind, Scope
 from saccade.papers.headhunter.sections import CFG, CLAIMS, DENSE, FOUND, SECTIONS
+from saccade.papers.headhunter.studio import Studio, brightness, promises_kept
 from saccade.papers.headhunter.system import Head, SoftPAG
 from saccade.runs.head_search import HeadSearch, Objective, hunt_heads
-
-TEXT = 32  # text tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +46,11 @@ class Settings:
     side: int = 64
     steps: int = 8
     w: float = 2.0
-    kind: str = "identity"
-    scope: str = "image_block"
+    kind: Kind = "identity"
+    scope: Scope = "image_block"
     sizes: tuple[int, ...] = (1, 3)
     weights: tuple[float, ...] = (0.5, 1.0)
-    others: tuple[tuple[str, str], ...] = (
+    others: tuple[tuple[Kind, Scope], ...] = (
         ("uniform", "image_block"),
         ("query_mean", "image_block"),
         ("identity", "all"),
@@ -86,7 +81,7 @@ EXPERIMENT = Experiment(
 @EXPERIMENT.part()
 def heads(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each head and caption, and for each caption without guidance."""
-    said, studio = bench.settings, Studio(bench.settings)
+    said, studio = bench.settings, opened(bench.settings)
     asked = studio.queries(said.captions, said.search_seed)
     yield from ({"layer": None, "head": None, "caption": i, "score": x} for i, x in enumerate(studio.scores(asked)))
     found = search(bench, studio, "captions", promises_kept, said.captions, best=max(said.sizes))
@@ -97,7 +92,7 @@ def heads(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def strengths(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm and caption of the search."""
-    said, studio = bench.settings, Studio(bench.settings)
+    said, studio = bench.settings, opened(bench.settings)
     asked = studio.queries(said.captions, said.search_seed)
     best = search(bench, studio, "captions", promises_kept, said.captions, best=max(said.sizes)).chosen
     arms = tried(said, best, sorted({layer for layer, _ in studio.heads()}))
@@ -134,56 +129,21 @@ def large(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def rounds(bench: Bench[Settings]) -> Iterable[Row]:
     """Brightness, by captions, of as many heads found in rounds and at once."""
-    said, studio = bench.settings, Studio(bench.settings)
+    said, studio = bench.settings, opened(bench.settings)
     asked, size = studio.queries(said.round_captions, said.search_seed), said.best * said.rounds
     step = search(bench, studio, "brightness", brightness, said.round_captions, best=said.best, rounds=said.rounds)
     once = search(bench, studio, "brightness", brightness, said.round_captions, best=size)
     for arm, chosen in (("in rounds", step.chosen), ("at once", once.chosen)):
         values = studio.scores(asked, {"heads": chosen, "w": said.w}, brightness)
         yield from ({"arm": arm, "heads": chosen, "caption": i, "score": x} for i, x in enumerate(values))
-    yield from ({"arm": DENSE, "heads": (), "caption": i, "score": x} for i, x in enumerate(
-        studio.scores(asked, objective=brightness)
-    ))  # fmt: skip
+    plain = studio.scores(asked, objective=brightness)
+    yield from ({"arm": DENSE, "heads": (), "caption": i, "score": x} for i, x in enumerate(plain))
 
 
-@dataclass(frozen=True)
-class Studio:
-    """The bundled model, asked for pictures under guidance."""
-
-    said: Settings
-
-    @property
-    def pipe(self) -> Any:
-        """The pipeline, loaded once."""
-        return pipeline(self.said.model)
-
-    def heads(self) -> tuple[Head, ...]:
-        """All of the model's."""
-        return all_heads(self.pipe)
-
-    def queries(self, count: int, seed: int) -> list[tuple[Prompt, int]]:
-        """Held-out captions with a noise for each."""
-        return [(p, 1000 * seed + i) for i, p in enumerate(prompts(count, seed=seed, split="held-out"))]
-
-    def system(self, **options: Any) -> SoftPAG:
-        """As the search has it, with some options changed."""
-        said = self.said
-        return SoftPAG(**{"kind": said.kind, "scope": said.scope, "w": said.w, **options})
-
-    def setup(self, count: int, side: int | None = None, steps: int | None = None, **more: Any) -> Setup:
-        """Size and steps of a call."""
-        side = side or self.said.side
-        options = {"max_sequence_length": TEXT, **more}
-        return Setup(steps=steps or self.said.steps, height=side, width=side, batch=count, options=options)
-
-    def scores(
-        self, asked: Sequence[tuple[Prompt, int]], arm: dict[str, Any] | None = None, objective: Objective | None = None
-    ) -> list[float]:
-        """The objective of each picture, without guidance where no arm is given."""
-        arm, judge_by = arm or {"heads": ()}, objective or promises_kept
-        system = self.system(**{name: value for name, value in arm.items() if name != "heads"})
-        made = weakened_pictures(self.pipe, system, setup=self.setup(len(asked)))(asked, tuple(arm["heads"]))
-        return [judge_by(picture, prompt) for picture, (prompt, _) in zip(made, asked, strict=True)]
+def opened(said: Settings) -> Studio:
+    """The model, and how the search weakens it."""
+    usual = SoftPAG(kind=said.kind, scope=said.scope, w=said.w)
+    return Studio(model=said.model, side=said.side, steps=said.steps, usual=usual)
 
 
 def search(
@@ -201,7 +161,7 @@ def search(
 
 def judged(bench: Bench[Settings], side: int, steps: int, arms: Sequence[str]) -> Iterator[Row]:
     """Captions kept of a seed's captions, by arm."""
-    said, studio = bench.settings, Studio(bench.settings)
+    said, studio = bench.settings, opened(bench.settings)
     asked, best = studio.queries(said.held, bench.seed), chosen(bench)
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), arm)
@@ -211,9 +171,8 @@ def judged(bench: Bench[Settings], side: int, steps: int, arms: Sequence[str]) -
         generate = weakened_pictures(studio.pipe, system, setup=studio.setup(len(asked), side, steps, **own))
         made = generate(asked, tuple(map(tuple, best["heads"])) if arm == FOUND else ())
         for caption, (picture, (prompt, _)) in enumerate(zip(made, asked, strict=True)):
-            verdict = judge(picture, prompt)
-            score = promises_kept(picture, prompt)
-            yield {"arm": arm, "caption": 1000 * bench.seed + caption, "kept": float(verdict.all), "score": score}
+            kept, score = float(judge(picture, prompt).all), promises_kept(picture, prompt)
+            yield {"arm": arm, "caption": 1000 * bench.seed + caption, "kept": kept, "score": score}
 
 
 def chosen(bench: Bench[Settings]) -> Row:
@@ -229,27 +188,8 @@ def chosen(bench: Bench[Settings]) -> Row:
     return next(row for row in rows if row["arm"] == max(means, key=lambda arm: means[arm]))
 
 
-def promises_kept(picture: Any, prompt: Prompt) -> float:
-    """1 for a caption kept whole, and the mean share of its promises kept: from 0 to 2."""
-    verdict = judge(picture, prompt)
-    shares = [float(x) for x in asdict(verdict).values() if not isnan(x)]
-    return float(verdict.all) + fmean(shares)
-
-
-def brightness(picture: Any, prompt: Prompt) -> float:
-    """The mean of a picture."""
-    return float(np.mean(picture))
-
-
 def name_of(arm: dict[str, Any]) -> str:
     """Of a row."""
-    some = "every layer" if len(arm["layers"]) > 1 else f"layer {arm['layers'][0]}" if arm["layers"] else ""
-    return f"{some or f'best {len(arm["heads"])}'}, {arm['kind']}, {arm['scope']}, w {arm['w']:g}"
-
-
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline."""
-    from saccade.pipelines.loading import load_pipeline
-
-    return load_pipeline(model)
+    heads, layers = arm["heads"], arm["layers"]
+    some = f"best {len(heads)}" if not layers else "every layer" if len(layers) > 1 else f"layer {layers[0]}"
+    return f"{some}, {arm['kind']}, {arm['scope']}, w {arm['w']:g}"

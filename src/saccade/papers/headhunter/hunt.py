@@ -26,10 +26,10 @@ def weakened_pictures(
     def generate(queries: Sequence[Query], heads: Heads) -> Iterable[Any]:
         texts = tuple(str(getattr(prompt, "text", prompt)) for prompt, _ in queries)
         jobs = [(number, seed) for number, (_, seed) in enumerate(queries)]
+        visits = [tuple(jobs[start : start + setup.batch]) for start in range(0, len(jobs), setup.batch)]
         with attach(pipe, replace(usual, heads=heads)), no_progress_bar(pipe):
-            for start in range(0, len(jobs), setup.batch):
-                visit = Visit(jobs=tuple(jobs[start : start + setup.batch]), first=True)
-                yield from (picture[0] for picture in draw(pipe, texts, visit, setup))
+            drawn = [draw(pipe, texts, Visit(jobs=some, first=True), setup) for some in visits]
+        return [picture[0] for pictures in drawn for picture in pictures]
 
     return generate
 

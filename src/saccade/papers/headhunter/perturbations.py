@@ -149,8 +149,8 @@ def _tempered(call: AttentionCall, pairs: Pairs, tau: float) -> Out:
 def _in_runs(call: AttentionCall, queries: slice, keys: int, part: Callable[[slice], Partial]) -> Partial:
     step = max(HELD // (call.q.shape[0] * call.q.shape[1] * keys), 1)
     found = [part(slice(i, min(i + step, queries.stop))) for i in range(queries.start, queries.stop, step)]
-    outs, lses = zip(*((one.out, one.lse) for one in found), strict=True)
-    return Partial(torch.cat(outs, dim=2), torch.cat(lses, dim=2))
+    lses = [one.lse for one in found if one.lse is not None]
+    return Partial(torch.cat([one.out for one in found], dim=2), torch.cat(lses, dim=2))
 
 
 def _weighed(scores: Tensor, lse: Tensor, v: Tensor) -> Tensor:
