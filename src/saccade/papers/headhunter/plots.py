@@ -16,7 +16,7 @@ def plot_heads(found: HeadSearch, number: int = 0, *, baseline: float | None = N
     """
     grid = score_grid(found, number) - (baseline or 0.0)
     layers, heads = grid.shape
-    figure = Figure(figsize=(2.2 + 0.42 * layers, 1.5 + 0.36 * heads), layout="constrained")
+    figure = Figure(figsize=(3.4 + 0.42 * layers, 2.4 + 0.36 * heads), layout="constrained")
     axes = figure.subplots()
     limit = float(np.nanmax(np.abs(grid))) or 1.0
     span = (None, None) if baseline is None else (-limit, limit)
