@@ -112,7 +112,7 @@ def test_few_heads_are_held_against_the_best_layer(tmp_path: Path) -> None:
     made = results(strengths=tried, heads=[*plain, *grid])
     assert heads_over_layers(made).mid == pytest.approx(0.3)
     assert "(0, 1)" in strengths_table(made, None)  # type: ignore[arg-type]
-    figures = Figures(tmp_path, "headhunter")
+    figures = Figures(folder=tmp_path, name="headhunter")
     assert "headhunter-heads.svg" in plot_search(made, figures) and (tmp_path / "headhunter-heads.svg").exists()
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
