@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from saccade.core.rows import Rows
     from saccade.core.site import at
     from saccade.edit.verb import edit
+    from saccade.guide.verb import guide
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ __all__ = [
     "data",
     "edit",
     "families",
+    "guide",
     "mechanisms",
     "metrics",
     "models",
@@ -68,7 +70,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "edit")
+_VERBS = ("attach", "compare", "compose", "edit", "guide")
 
 
 class _Package(ModuleType):

@@ -17,6 +17,7 @@ from saccade.papers.consistedit import ConsistEdit
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
 from saccade.papers.freeflux import FreeFlux, Reshape
+from saccade.papers.headhunter import KINDS, SCOPES, SoftPAG
 from saccade.papers.lamic import Lamic
 from saccade.papers.re_ttention import ReTtention
 from saccade.papers.scale_dit import ScaleDiT
@@ -49,6 +50,10 @@ ARMS: dict[str, tuple[Any, ...]] = {
     ),
     "re_ttention": (ReTtention(keep=0.5, dense=0.3, period=2),),
     "scale_dit": (ScaleDiT(window=2),),
+    "softpag": tuple(
+        SoftPAG(layers=(1,), kind=kind, scope=scope, tau=2.0, w=2.0)
+        for kind, scope in (*((kind, "all") for kind in KINDS), *(("identity", scope) for scope in SCOPES[:2]))
+    ),
     "vmoba": (VMoBA(tile=(2, 2), tau=0.4),),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }

@@ -26,6 +26,7 @@ class _Commands(Lazy):
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
         "compose": "saccade.cli.compose:compose",
+        "guide": "saccade.cli.guide:guide",
         "explain": "saccade.cli.explain:explain",
         "probe": "saccade.cli.probe:probe",
         "compare": "saccade.cli.compare:compare",

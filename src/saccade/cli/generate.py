@@ -57,7 +57,7 @@ def generate(
     given |= call_options(option)
     start = time.perf_counter()
     drawn, report = _draw(pipe, stack, prompt, seed, {k: v for k, v in given.items() if v is not None})
-    _save(drawn, out)
+    save(drawn, out)
     if sheet is not None:
         _save_sheet(drawn, sheet)
     seconds = time.perf_counter() - start
@@ -103,7 +103,8 @@ def check_format(out: Path, name: str = "out") -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _save(picture: Any, out: Path) -> None:
+def save(picture: Any, out: Path) -> None:
+    """Write a picture or video (t h w 3)."""
     from PIL import Image
 
     from saccade.metrics.output import to_bytes

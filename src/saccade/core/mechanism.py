@@ -114,6 +114,19 @@ class System(Protocol):
         ...
 
 
+@runtime_checkable
+class WeakBranch(Protocol):
+    """A system that steers away from a weaker copy of the model: w (cond - weak) is added to what the model predicts.
+
+    While the weight is not 0 each conditional row has a weak row beside it in the same forward, which the system's
+    mechanisms find by `call.rows.where("weak")`.
+    """
+
+    def weak_weight(self, clock: Clock) -> float:
+        """w at this step; 0 where no weak rows are wanted."""
+        ...
+
+
 def check_system(given: object) -> None:
     """Raise TypeError for what is given as a system and is none, with what to give instead."""
     if isinstance(given, type):

@@ -42,6 +42,18 @@ class Rows:
         stacked: tuple[Role, ...] = tuple(b for b in branches for _ in range(self.n))
         return Rows(self.roles * len(branches), self.samples * len(branches), stacked)
 
+    def weakened(self, rows: tuple[int, ...]) -> "Rows":
+        """The same with a weak row for each of these at the end: of its sample, and of its role where that is another.
+
+        >>> Rows.of("uncond", "cond").weakened((1,)).roles
+        ('uncond', 'cond', 'weak')
+        """
+        guided = not self.branches and set(self.roles) <= {"cond", "uncond"}
+        roles: tuple[Role, ...] = tuple("weak" if guided else self.roles[i] for i in rows)
+        branches: tuple[Role, ...] = () if guided else self.branches or ("cond",) * self.n
+        more: tuple[Role, ...] = () if guided else ("weak",) * len(rows)
+        return Rows(self.roles + roles, self.samples + tuple(self.samples[i] for i in rows), branches + more)
+
     def where(self, role: Role) -> tuple[int, ...]:
         """Row numbers of one role or branch."""
         labels = zip(self.roles, self.branches or self.roles, strict=True)

@@ -24,6 +24,7 @@ COGVIDEOX = Family(
     sites={"transformer_blocks.*.attn1": "joint"},
     layout=_layout,
     routes=diffusers_routes,
+    shared=("image_rotary_emb",),
     grid="video",
     unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
     project=project_heads,

@@ -69,6 +69,7 @@ FLUX = Family(
     sites={"transformer_blocks.*.attn": "joint", "single_transformer_blocks.*.attn": "joint"},
     layout=_layout,
     routes=diffusers_routes,
+    shared=("img_ids", "txt_ids"),
     rotary=_rotary,
     project=project_heads,
     enter=_enter,

@@ -24,6 +24,7 @@ HUNYUAN_DIT = Family(
     sites={"blocks.*.attn1": "self", "blocks.*.attn2": "cross"},
     layout=_layout,
     routes=diffusers_routes,
+    shared=("image_rotary_emb",),
     text="apart",
     padding="text_embedding_mask",  # padded words become one learned embedding, which is seen
     unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},

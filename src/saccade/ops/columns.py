@@ -28,7 +28,7 @@ def key_columns(
 
 def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Float[Tensor, "b h r c"]:
     """Scores of queries with chosen keys, -inf where unseen."""
-    q, k = _fine(_of(call.q, queries)), _fine(_chosen(call.k, keys))
+    q, k = fine(_of(call.q, queries)), fine(_chosen(call.k, keys))
     scores = q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT * call.scale
     for term in terms(call.bias):
         scores = scores + _bias(term, call, keys, queries)
@@ -52,9 +52,9 @@ def _bias(term: Bias, call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Q
     """The bias of these pairs."""
     m = call.k.shape[2]
     if isinstance(term, LowRank):
-        return _fine(_of(term.phi_q, queries)) @ _fine(_chosen(_grown(term.phi_k, m), keys)).mT
+        return fine(_of(term.phi_q, queries)) @ fine(_chosen(_grown(term.phi_k, m), keys)).mT
     values = term.values[:, :, None] if isinstance(term, PerKey) else _of(term.materialize(call.q.shape[2], m), queries)
-    return _fine(_chosen(_grown(values.mT, m), keys)).mT
+    return fine(_chosen(_grown(values.mT, m), keys)).mT
 
 
 def _chosen(x: Float[Tensor, "_ h m d"], keys: Int[Tensor, "_ c"]) -> Float[Tensor, "_ h c d"]:
@@ -86,5 +86,6 @@ def _allowed(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -
     return ~names(*at) | permits(*at)
 
 
-def _fine(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def fine(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """In float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -64,8 +64,8 @@ def split_mask(call: AttentionCall) -> MaskParts:
     """
     if call.mask is None:
         return MaskParts()
-    leaves = _leaves(call.mask)
-    keep = _keep([leaf for leaf in leaves if isinstance(leaf, KeyPadding)], call.k.shape[2])
+    leaves = conjuncts(call.mask)
+    keep = key_padding(call.mask, call.k.shape[2])
     rest = [leaf for leaf in leaves if not isinstance(leaf, KeyPadding)]
     if not rest:
         return MaskParts(keep=keep)
@@ -115,15 +115,17 @@ def _tensors(x: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _leaves(mask: Mask) -> list[Mask]:
+def conjuncts(mask: Mask | None) -> list[Mask]:
+    """The masks that must all let a pair pass."""
     if isinstance(mask, And):
-        return _leaves(mask.a) + _leaves(mask.b)
-    return [mask]
+        return conjuncts(mask.a) + conjuncts(mask.b)
+    return [] if mask is None else [mask]
 
 
-def _keep(paddings: list[KeyPadding], m: int) -> Tensor | None:
+def key_padding(mask: Mask | None, m: int) -> Bool[Tensor, "#b m"] | None:
+    """Which of m keys are no padding; None where no mask says."""
     keep = None
-    for padding in paddings:
+    for padding in (leaf for leaf in conjuncts(mask) if isinstance(leaf, KeyPadding)):
         rows = torch.nn.functional.pad(padding.keep, (0, m - padding.keep.shape[1]), value=True)
         keep = rows if keep is None else keep & rows
     return keep

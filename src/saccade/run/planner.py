@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import torch
 
 from saccade.core.clock import Clock
+from saccade.core.errors import ConflictError
 from saccade.core.layout import Layout
-from saccade.core.mechanism import Mechanism, PlanItem, System
+from saccade.core.mechanism import Mechanism, PlanItem, System, WeakBranch
 from saccade.core.site import Site, Where
 from saccade.core.stack import Plan, make_plan
 
@@ -47,6 +48,20 @@ class Planner:
             return {}
         asked = {name: tuple(system.plan(site, clock)) for name, system in self.systems.items()}
         return {name: items for name, items in asked.items() if items}
+
+    def weak_weight(self, clock: Clock) -> tuple[str, float]:
+        """(system, weight) of the weak rows that are wanted now; ("", 0.0) where none are.
+
+        Raises ConflictError where two systems want some.
+        """
+        if not self.where.active(clock):
+            return "", 0.0
+        asked = {name: s.weak_weight(clock) for name, s in self.systems.items() if isinstance(s, WeakBranch)}
+        asked = {name: weight for name, weight in asked.items() if weight}
+        if len(asked) > 1:
+            first, second, *_ = asked
+            raise ConflictError(f"'{first}' and '{second}' both want weak rows in step {clock.step}; drop one of them")
+        return next(iter(asked.items()), ("", 0.0))
 
     def plan(
         self,

@@ -27,6 +27,7 @@ from saccade.run.planner import Planner, named, needs
 from saccade.run.recompute import Forwards
 from saccade.run.report import Report
 from saccade.run.schedule import Schedule
+from saccade.run.weak_rows import WeakRows
 from saccade.seam.activation_hooks import ActivationHooks
 from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
 from saccade.seam.graphs import own_graphs
@@ -95,7 +96,7 @@ class Run:
         self._firsts: dict[tuple[int, str], int] = {}  # the step a model and branch began with, see Clock.first
         self._follow_schedule()
         self._given_step: tuple[int, int] | None = None
-        self._rows, self._nth = rows, 0
+        self._rows, self._nth, self._weak = rows, 0, WeakRows()
         self._models: list[AttachedModel] = []
         self._hooks: list[Any] = []
         self._activation_hooks, self._projection_hooks = ActivationHooks(), ProjectionHooks()
@@ -149,6 +150,7 @@ class Run:
         for attached in self._models:
             attached.undo()
         self.state.clear()
+        self._weak.forget()
         self.planner.clear()
         self._memories.clear()
         self._choices.clear()
@@ -214,8 +216,12 @@ class Run:
             own = getattr(system, "where", None)
             if isinstance(own, Where) and not any(own.covers(site) for site in self.sites):
                 raise SelectorError(f"where={own} of '{name}' matches no attached site; there are {_names(self.sites)}")
+            if (check := getattr(system, "check_sites", None)) is not None:
+                check(self.sites)
 
-    def _enter(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter(
+        self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if torch.compiler.is_compiling():
             refuse_in_graph()
         self._claim()
@@ -224,19 +230,21 @@ class Run:
                 self._plan(attached, args, kwargs)
             if self.planner.systems:
                 self._forwards.begin(attached.interceptors)
+            return self._weak.widen(attached, args, kwargs)
         except BaseException:
             self._thread = None
             raise
 
-    def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+    def _leave(self, attached: AttachedModel, module: nn.Module, args: tuple[Any, ...], output: object) -> Any:
         if torch.compiler.is_compiling() or self._thread != threading.get_ident():  # refused at the door
-            return
+            return None
         self._thread = None
         self._forwards.end()
         for interceptor in attached.interceptors:
             interceptor.view.forget()
             if output is not None:  # None: the forward raised, and that error is on its way
                 check_seen(interceptor, attached.model)
+        return None if output is None else self._weak.finish(output)
 
     def _claim(self) -> None:
         with self._lock:
@@ -317,7 +325,7 @@ class Run:
         self.state.begin_forward()
         if torch.is_grad_enabled():
             self.state.leave_inference()
-        guided = getattr(self.target, "do_classifier_free_guidance", None)
+        guided = _guided(self.target)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
@@ -326,6 +334,9 @@ class Run:
         at = (id(attached), branch)
         first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
         self.clock = replace(clock, branch=branch, first=first)
+        rows = self._weak.begin(attached.family.name, self.planner.weak_weight(self.clock), rows, self.clock)
+        if rows is not None:  # a view stands for the batch with its weak rows, which are made outside
+            sample = sample[:1].expand(rows.n, *sample.shape[1:])
         return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))
 
     def _read(self, attached: AttachedModel, inputs: Inputs) -> Clock:
@@ -378,6 +389,12 @@ def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int 
     if not family.ordered(interceptor.view.module, inputs):
         return None
     return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
+
+
+def _guided(target: Any) -> bool | None:
+    """Whether a pipeline runs guidance now, None if it does not say."""
+    said, scale = (getattr(target, name, None) for name in ("do_classifier_free_guidance", "guidance_scale"))
+    return scale > 1 if said is None and isinstance(scale, int | float) else said
 
 
 def _names(sites: tuple[Site, ...]) -> str:

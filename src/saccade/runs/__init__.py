@@ -1,10 +1,12 @@
-"""Whole runs as flat functions: sampling by noise or velocity, inversion of a flow; text out of a mask predictor."""
+"""Whole runs as flat functions: sampling, inversion of a flow, text out of a mask predictor, a search for heads."""
 
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm
 from saccade.runs.denoising import guided as guided
 from saccade.runs.denoising import rectified_flow as rectified_flow
 from saccade.runs.gaussian import Chain as Chain
+from saccade.runs.head_search import HeadSearch as HeadSearch
+from saccade.runs.head_search import hunt_heads as hunt_heads
 from saccade.runs.inversion import Velocity as Velocity
 from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
@@ -15,11 +17,13 @@ from saccade.runs.masked_diffusion import reveal_counts as reveal_counts
 
 __all__ = [
     "Chain",
+    "HeadSearch",
     "Predict",
     "Velocity",
     "ddpm",
     "generate",
     "guided",
+    "hunt_heads",
     "invert_euler",
     "invert_uni",
     "inverted_path",

@@ -40,6 +40,7 @@ class Family:
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
+    shared       arguments all batch rows have in common, such as places of tokens
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
@@ -63,6 +64,7 @@ class Family:
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
     grid: Literal["image", "video", "none", "given"] = "image"
+    shared: tuple[str, ...] = ()
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
