@@ -3,6 +3,8 @@
 python examples/freeflux.py
 """
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -13,7 +15,8 @@ from saccade.papers.freeflux import AddObject, KeepRegion, Reshape, probe_layers
 from saccade.pipelines import load_pipeline
 
 SOURCE = "a large red circle at the left on a gray background"
-EDITS = {
+SETTINGS: dict[str, Any] = dict(BUNDLED_SETTINGS)
+EDITS: dict[str, dict[str, Any]] = {
     "a large red circle at the left and a large blue square at the bottom right on a gray background": {
         "kind": AddObject(),
         "word": "blue square",
@@ -21,7 +24,7 @@ EDITS = {
     "a large red circle at the right on a gray background": {"kind": Reshape()},
     "a large red circle at the left on a white background": {"kind": KeepRegion(), "word": "red circle"},
 }
-SIZES = {"height": 64, "width": 64}
+SIZES: dict[str, Any] = {"height": 64, "width": 64}
 
 pipe = load_pipeline("scenes-flux")
 scores = probe_layers(pipe, [SOURCE], num_inference_steps=6, max_sequence_length=32, **SIZES)
@@ -31,7 +34,7 @@ print("hangs on positions:", *layers.position, "goes by content:", *layers.conte
 
 pictures = []
 for target, kind in EDITS.items():
-    edited = saccade.edit(pipe, source=SOURCE, target=target, layers=layers, **kind, **SIZES, **BUNDLED_SETTINGS)
+    edited = saccade.edit(pipe, source=SOURCE, target=target, layers=layers, **kind, **SIZES, **SETTINGS)
     pictures += [edited.before[0], edited.after[0]] if not pictures else [edited.after[0]]
 strip = Image.fromarray((np.concatenate(pictures, axis=1) * 255).round().astype(np.uint8))
 strip.resize((4 * strip.width, 4 * strip.height)).save("freeflux.png")

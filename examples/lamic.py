@@ -8,7 +8,7 @@ from pathlib import Path
 from diffusers import FluxPipeline
 
 import saccade
-from saccade.compose import BUNDLED_SETTINGS, Record, replay, write_sheet
+from saccade.compose import Record, replay, write_sheet
 
 pipe = FluxPipeline.from_pretrained(saccade.models.path("scenes-flux"))
 made = saccade.compose(
@@ -17,7 +17,9 @@ made = saccade.compose(
     boxes=((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)),
     interaction="on a gray background",
     seeds=(0, 1),
-    **BUNDLED_SETTINGS,
+    height=64,
+    width=64,
+    text_tokens=32,
 )
 write_sheet(made, Path("lamic.png"))
 made.record.save("lamic.safetensors")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from saccade.analysis import LayerSets
-from saccade.cli.specs import parse_stack
 from saccade.core.catalogue import lookup, system, systems
 from saccade.core.clock import Clock
 from saccade.core.layout import Layout
 from saccade.core.site import Site, at
+from saccade.core.specs import parse_stack
 from saccade.core.stack import make_plan
 from saccade.models import Architecture
 from saccade.papers.lamic import Box, Entity

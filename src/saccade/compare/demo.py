@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from saccade.core.mechanism import System
 
 ARMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("sparsed", {"keep": 0.2, "block": 32, "skip": 0.125, "queries": 4}),
     ("clear", {"radius": 8, "distilled": True}),
-    ("adaspa", {"sparsity": 0.8, "block": 32}),
     ("clear", {"radius": 8}),
 )
 CALL: dict[str, Any] = {"steps": 16, "height": 256, "width": 256, "batch": 2}  # 1,024 image tokens

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from saccade.compose.request import Request
 from saccade.core.errors import SaccadeError
-from saccade.metrics.fidelity import Picture
 from saccade.metrics.machine import device_name, versions
+from saccade.models.fingerprint import fingerprint
 
 FORMAT, KEY = 1, "saccade.compose"
 ARRAYS = ("masks", "references")
-SAMPLED = 16  # values of each weight that a fingerprint reads
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +85,7 @@ def made_by(pipe: Any) -> dict[str, str]:
         "pipeline": type(pipe).__name__,
         "name": str(pipe.config.get("_name_or_path", "")),
         "scheduler": _named(pipe.scheduler),
-        "weights": fingerprint(pipe),
+        "weights": weights_of(pipe),
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
         "device": device_name(pipe.transformer.device),
         **versions(),
@@ -99,17 +98,13 @@ def _named(scheduler: Any) -> str:
     return f"{type(scheduler).__name__} {digest_of(json.dumps(options, default=str).encode())[:16]}"
 
 
-def fingerprint(pipe: Any) -> str:
-    """A digest of some values of every weight of the pipeline: cheap, and another for another model."""
-    found = hashlib.sha256()
-    for name, part in sorted(pipe.components.items()):
-        for key, weight in part.state_dict().items() if isinstance(part, torch.nn.Module) else ():
-            some = weight.detach().flatten()[:: max(weight.numel() // SAMPLED, 1)][:SAMPLED]
-            found.update(f"{name}.{key}{tuple(weight.shape)}".encode() + some.float().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
+def weights_of(pipe: Any) -> str:
+    """A digest of the fingerprints of all parts of the pipeline that have weights."""
+    parts = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
+    return digest_of("".join(map(fingerprint, parts)).encode())[:16]
 
 
-def digest(picture: Picture) -> str:
+def digest(picture: Float[np.ndarray, "h w 3"]) -> str:
     """SHA-256 of the values as float32."""
     return digest_of(np.ascontiguousarray(picture, dtype=np.float32).tobytes())
 

@@ -112,7 +112,7 @@ def replay(
 
     systems  those it was stacked with, where text does not say all of them
     Where they are others, a warning names what differs: device, threads, versions.
-    Raises SaccadeError for another pipeline or other weights.
+    Raises SaccadeError for another pipeline or other weights, ValueError for systems that are not the record's.
     """
     check_model(record, made_by(pipe))
     said = record.request.systems

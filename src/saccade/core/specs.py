@@ -111,7 +111,8 @@ def _value(node: ast.expr, hint: Any, option: str, text: str) -> Any:
             return dict(zip(keys, (_value(value, hint, option, text) for value in node.values), strict=True))
         case ast.Tuple() | ast.List():
             return tuple(_value(item, hint, option, text) for item in node.elts)
-    return _literal(node, option)
+        case _:
+            return _literal(node, option)
 
 
 def _object(node: ast.Call | ast.Name, hint: Any, option: str, text: str) -> Any:

@@ -101,6 +101,7 @@ def _origin(run: Passes, source: Source, prompt: str | None, seed: int) -> _Orig
         return _Origin(prompt=source, start=flow.noise(seed))
     if prompt is None:
         raise ValueError("prompt=None says nothing of the picture; describe it, as prompt='a red circle on white'")
+    assert not isinstance(source, Edited)  # refused before
     picture, velocity = as_picture(source), flow.velocity([prompt])
 
     def counted(z: Tensor, sigma: float) -> Tensor:
@@ -121,7 +122,8 @@ def _heat(
     pipe, text = run.flow.pipe, run.flow.text_tokens
     tokens = {word: word_tokens(pipe, target if adds else origin.prompt, word, text) for word in words}
     watched = WordMap(tokens=tokens, mutual=True, role="target" if adds else None, where=run.watch)
-    prompts, stack = [origin.prompt], [watched]
+    prompts: list[str] = [origin.prompt]
+    stack: list[System] = [watched]
     if adds:
         sharing = FreeFlux(edit=replace(kind, free=None), layers=sets, where=run.where)
         prompts, stack = [origin.prompt, target], [watched, sharing]

@@ -47,7 +47,7 @@ class KeyColumns(Mechanism):
         add_up(mem, torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid))
 
 
-def add_up(mem: Memory, found: Float[Tensor, "w b t h w"]) -> None:
+def add_up(mem: Memory, found: Float[Tensor, "c b t y x"]) -> None:
     """One step more of what is summed over them."""
     mem.put("sum", found + (mem.get("sum", shape=tuple(found.shape)) if mem.has("sum") else 0))
     mem.put("count", found.new_ones(()) + (mem.get("count") if mem.has("count") else 0))

@@ -73,7 +73,7 @@ def largest(mask: Bool[Tensor, "*s h w"], components: int = 1) -> Bool[Tensor, "
 def _largest(mask: np.ndarray, components: int) -> np.ndarray:
     from scipy.ndimage import label
 
-    parts = label(mask, structure=np.ones((3, 3)))[0]
+    parts = np.asarray(label(mask, structure=np.ones((3, 3)))[0])  # type: ignore[index]
     sizes = np.bincount(parts.ravel())[1:]
     return np.isin(parts, 1 + np.argsort(-sizes, kind="stable")[:components])
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saccade.attach import attach
-from saccade.cli.specs import parse_stack
 from saccade.core.layout import Layout
 from saccade.core.site import at
+from saccade.core.specs import parse_stack
 from saccade.mechanisms.low_rank import LowRank
 from saccade.papers.clear import Clear
 from saccade.papers.clear.adapters import FILE, adapter_file, bundled, bundled_name, save_adapter

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from saccade.attach import attach
-from saccade.cli.specs import parse_stack
 from saccade.core.clock import Clock
 from saccade.core.errors import SelectorError
 from saccade.core.site import Site, at
+from saccade.core.specs import parse_stack
 from saccade.papers.headhunter import SoftPAG
 from tests.hosts.tiny import BY_NAME
 

@@ -53,9 +53,11 @@ def probed(bench: Bench[Settings]) -> LayerScores:
     """The probe of the bundled model; drawn once for all parts."""
     said = bench.settings
     texts = [prompt.text for prompt in prompts(said.captions, seed=7, count=1, split="held-out")]
-    call = {"num_inference_steps": said.steps, "height": SIDE, "width": SIDE, "max_sequence_length": TEXT}
+    call: dict[str, Any] = {"height": SIDE, "width": SIDE, "max_sequence_length": TEXT}
     folder, pipe = bench.work.parent / "layers", opened(said.steps).pipe
-    return probe_layers(pipe, texts, batch=said.captions, cache=folder, progress=bench.progress, **call)
+    return probe_layers(
+        pipe, texts, batch=said.captions, cache=folder, progress=bench.progress, num_inference_steps=said.steps, **call
+    )
 
 
 def edit_rows(bench: Bench[Settings], kind: Kind, batch: Batch, arms: dict[str, FreeFlux | None]) -> Iterable[Row]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from saccade.analysis.layers import LayerScores
 from saccade.attach import attach
@@ -177,7 +178,7 @@ def _mse(a: Picture, b: Picture) -> float:
     return float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
 
 
-def _jpeg(picture: Picture) -> Picture:
+def _jpeg(picture: Picture) -> Float[np.ndarray, "t y x 3"]:
     """Each frame as a JPEG of 512 x 512 has it."""
     from PIL import Image
 

@@ -3,8 +3,8 @@
 import pytest
 
 from saccade.cli.options import call_options
-from saccade.cli.specs import option_classes, parse_stack, split
 from saccade.core.site import at
+from saccade.core.specs import option_classes, parse_stack, split
 from saccade.papers.clear import Clear
 from saccade.papers.flashbias import FlashBias
 from saccade.papers.flashbias.place_priors import Alibi, SpatialDistance
