@@ -122,7 +122,8 @@ def test_compare_writes_report_and_data_and_prints_the_table(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "r.html"
-    words = ("compare", "--model", model, "--prompts", "2", "--batch", "2", "--output", str(out), *SMALL)
+    given = ("--prompts", "2", "--batch", "2", "--floor", "reference", "--output", str(out), *SMALL)
+    words = ("compare", "--model", model, *given)
     assert run(*words, "-s", "clear:radius=1.5", "-s", "clear:radius=1.5 + flashbias") == 0
     text = capsys.readouterr().out
     assert str(out) in text and "clear(radius=1.5)" in text

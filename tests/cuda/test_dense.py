@@ -95,7 +95,7 @@ def test_numbers_kernels_and_waits_of_a_dense_call(cards: Cards, name: str) -> N
         cards.reset()
         found = attend(on_card, kernel="sdpa", want_lse=want_lse)
         assert cards.kernels == kernels and cards.waits == []
-        tolerance = {BF16: 3e-2, F16: 1e-2}.get(dtype, 1e-5)
+        tolerance = {BF16: 4e-2, F16: 1e-2}.get(dtype, 1e-5)  # numbers from 4 to 8 are 2^-5 apart in bfloat16
         assert error(found.out.held, true.out) < tolerance
         assert found.out.shape == true.out.shape and found.out.dtype == dtype
         assert found.lse is None or error(found.lse.held, true.lse) < tolerance

@@ -41,7 +41,9 @@ def compare(
     width: Width = None,
     batch: Annotated[int | None, typer.Option(help="pictures drawn in one call")] = None,
     repeats: Annotated[int | None, typer.Option(help="draw everything this often, for steadier times")] = None,
-    floor: Annotated[str, typer.Option(help="kernel of the second dense arm, or 'none'")] = "reference",
+    floor: Annotated[
+        str, typer.Option(help="kernel of a second dense arm, as reference: what exact kernels differ by")
+    ] = "none",
     device: Device = "cpu",
     dtype: Dtype = None,
     option: CallOptions = None,

@@ -53,7 +53,12 @@ def arms(bench: Bench[Settings]) -> Iterable[Row]:
         load_pipeline("scenes-flux"),
         demo.systems(),
         prompts(about.captions, seed=demo.SEED, count=1, split="held-out"),
-        setup=replace(Setup(**demo.CALL, options=demo.OPTIONS), steps=about.steps, height=about.side, width=about.side),
+        setup=replace(
+            Setup(**demo.CALL, floor=demo.FLOOR, options=demo.OPTIONS),
+            steps=about.steps,
+            height=about.side,
+            width=about.side,
+        ),
         progress=bench.progress,
     )
     shown = {column.title: column.cells for column in columns(found)}

@@ -40,9 +40,9 @@ class Settings:
     side: int = 256
     tokens: int = 1024 + TEXT
     steps: int = 16
-    captions: int = 16
+    captions: int = 8
     batch: int = 2
-    densities: tuple[float, ...] = (0.4, 0.55)
+    densities: tuple[float, ...] = (0.5,)
     distilled: tuple[float, ...] = (8,)
     arms: int | None = None
 
@@ -51,7 +51,7 @@ EXPERIMENT = Experiment(
     name="equal_density",
     settings=Settings(),
     quick=Settings(side=64, tokens=64 + TEXT, steps=8, captions=4, densities=(0.6,), distilled=(), arms=2),
-    hours=0.3,
+    hours=0.15,
     sections={"table": (table, plot)},
     page="studies/equal_density.md",
     threads=None,
