@@ -29,7 +29,7 @@ from saccade.run.report import Report
 from saccade.run.schedule import Schedule
 from saccade.run.weak_rows import WeakRows
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
+from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of, runs_guidance
 from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
@@ -325,7 +325,7 @@ class Run:
         self.state.begin_forward()
         if torch.is_grad_enabled():
             self.state.leave_inference()
-        guided = _guided(self.target)
+        guided = runs_guidance(self.target)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
@@ -389,12 +389,6 @@ def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int 
     if not family.ordered(interceptor.view.module, inputs):
         return None
     return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
-
-
-def _guided(target: Any) -> bool | None:
-    """Whether a pipeline runs guidance now, None if it does not say."""
-    said, scale = (getattr(target, name, None) for name in ("do_classifier_free_guidance", "guidance_scale"))
-    return scale > 1 if said is None and isinstance(scale, int | float) else said
 
 
 def _names(sites: tuple[Site, ...]) -> str:

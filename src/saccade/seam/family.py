@@ -155,3 +155,9 @@ def rows_of(
         return role, Rows.of(role, samples=batch)
     roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
     return "main", Rows.of(*roles, samples=batch // len(roles))
+
+
+def runs_guidance(target: Any) -> bool | None:
+    """Whether a pipeline runs guidance now, None if it does not say."""
+    said, scale = (getattr(target, name, None) for name in ("do_classifier_free_guidance", "guidance_scale"))
+    return scale > 1 if said is None and isinstance(scale, int | float) else said

@@ -391,13 +391,8 @@ def test_what_cannot_be_steered_is_refused() -> None:
             output(model, inputs)
     with attach(model, SoftPAG(layers=(0,)), schedule=[500.0]):
         output(model, inputs)
-        more = {
-            k: torch.cat((v, v))
-            if k in ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
-            else v
-            for k, v in inputs.items()
-        }  # noqa: E501
-        with pytest.raises(
-            StateError, match="steers the uncond branch of step 0 by the conditional one, which did not"
-        ):
+        batched = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
+        more = {name: torch.cat((x, x)) if name in batched else x for name, x in inputs.items()}
+        said = "steers the uncond branch of step 0 by the conditional one, which did not"
+        with pytest.raises(StateError, match=said):
             output(model, more)
