@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
     name="headhunter",
     settings=Settings(),
     quick=Settings(
-        captions=1, steps=1, side=32, sizes=(1,), weights=(1.0,), seeds=(201,), held=1, large=32, large_steps=1,
+        captions=1, steps=1, side=48, sizes=(1,), weights=(1.0,), seeds=(201,), held=1, large=48, large_steps=1,
         round_captions=1, rounds=2, best=1,
     ),
     hours=0.15,
