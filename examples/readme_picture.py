@@ -15,7 +15,7 @@ from saccade.compare.arms import Setup
 from saccade.compare.comparison import ArmResult
 from saccade.data.scenes import prompts
 
-SETUP = Setup(**demo.CALL, floor=demo.FLOOR, options=demo.OPTIONS)
+SETUP = Setup(**demo.CALL, floor=None, options=demo.OPTIONS)
 
 pipe = FluxPipeline.from_pretrained(saccade.models.path("scenes-flux"))
 captions = prompts(4, seed=demo.SEED, count=1, split="held-out")

@@ -1,4 +1,4 @@
-"""What `saccade compare` shows on first use, kept for the README: arms that pay, and one that does not."""
+"""What `saccade compare` shows on first use, kept for the README."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ def arms(bench: Bench[Settings]) -> Iterable[Row]:
         demo.systems(),
         prompts(about.captions, seed=demo.SEED, count=1, split="held-out"),
         setup=replace(
-            Setup(**demo.CALL, floor=demo.FLOOR, options=demo.OPTIONS),
+            Setup(**demo.CALL, floor=None, options=demo.OPTIONS),
             steps=about.steps,
             height=about.side,
             width=about.side,

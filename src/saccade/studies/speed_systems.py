@@ -10,6 +10,7 @@ from typing import Any
 
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.ops import warm
+from saccade.studies.speed import megabytes
 from saccade.studies.speed.systems import SYSTEMS, SystemCases, slope
 from saccade.ui.markdown import markdown_table
 
@@ -47,7 +48,8 @@ def system_table(results: Results, figures: Figures) -> str:
         )
         for row in sorted(rows, key=lambda row: (row["tokens"], [*SYSTEMS].index(row["system"])))
     ]  # fmt: skip
-    return f"{size}\n\n{markdown_table(HEAD, cells)}"
+    lacks = "".join(f" Without the compiled kernel: {why}." for why in {row.get("lacks") for row in rows} if why)
+    return f"{size}{lacks}\n\n{markdown_table(HEAD, cells)}"
 
 
 def slope_line(results: Results, figures: Figures) -> str:
@@ -55,11 +57,6 @@ def slope_line(results: Results, figures: Figures) -> str:
     slopes = {name: slope(rows) for name, rows in results.tables.items()}
     found = ", ".join(f"{name} {rise:.2f}" for name, rise in slopes.items() if rise is not None)
     return f"Time of a sparse step grows with tokens to the power of: {found}." if found else ""
-
-
-def megabytes(count: int | None) -> str:
-    """Memory beyond what the process held before."""
-    return "" if count is None else f"{count / 1e6:.0f}"
 
 
 EXPERIMENT: Experiment[Any] = Experiment(
@@ -76,8 +73,7 @@ EXPERIMENT: Experiment[Any] = Experiment(
 
 def _rows(name: str, bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each number of tokens."""
-    warm()
-    used = bench.settings
+    lacks, used = warm(), bench.settings
     for done, (tokens, rounds) in enumerate(used.rounds.items()):
         if tokens > used.most.get(name, tokens):
             continue
@@ -86,7 +82,7 @@ def _rows(name: str, bench: Bench[Settings]) -> Iterable[Row]:
             systems=(name,), tokens=(tokens,), rounds=rounds, heads=used.heads, width=used.width, steps=used.steps
         )
         for case in cases.cases().values():
-            yield from ({key: value for key, value in row.items() if key != "options"} for row in case())
+            yield from ({k: x for k, x in row.items() if k != "options"} | {"lacks": lacks} for row in case())
 
 
 def _part(name: str) -> None:

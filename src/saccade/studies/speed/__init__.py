@@ -97,7 +97,7 @@ def pattern_table(results: Results, figures: Figures) -> str:
     rows = [
         (
             row["mask"], f"{row['tokens']:,}", f"{row['density']:.4f}", f"{row['computed']:.2f}", str(row["size"][0]),
-            row["order"], f"{row['cpu_seconds']:.2f}", megabytes(row),
+            row["order"], f"{row['cpu_seconds']:.2f}", megabytes(row["extra_bytes"]),
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "pattern"
     ]  # fmt: skip
@@ -109,16 +109,16 @@ def selector_table(results: Results, figures: Figures) -> str:
     rows = [
         (
             f"{row['tokens']:,}", str(row["queries"]), f"{row['dense_seconds']:.2f}", f"{row['seconds']:.3f}",
-            f"{row['share']:.3f} [{row['share_low']:.3f}, {row['share_high']:.3f}]", megabytes(row),
+            f"{row['share']:.3f} [{row['share_low']:.3f}, {row['share_high']:.3f}]", megabytes(row["extra_bytes"]),
         )
         for row in results.tables.get("patterns", []) if row["kind"] == "selector"
     ]  # fmt: skip
     return markdown_table(SELECTOR_HEAD, rows) if rows else NOT_MEASURED
 
 
-def megabytes(row: Row) -> str:
+def megabytes(count: int | None) -> str:
     """Memory beyond what the process held before."""
-    return "" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.0f}"
+    return "" if count is None else f"{count / 1e6:.0f}"
 
 
 EXPERIMENT: Experiment[Any] = Experiment(
