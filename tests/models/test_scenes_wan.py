@@ -62,5 +62,5 @@ def test_the_pipeline_draws_videos_of_any_length_at_the_default_padding() -> Non
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="hidden=100 must be a multiple of head_dim=48"):
         ScenesWan(hidden=100)
-    with pytest.raises(ValueError, match=r"autoencoder_widths=\(1, 2\) must be three"):
-        ScenesWan(autoencoder_widths=(1, 2))
+    with pytest.raises(ValueError, match=r"autoencoder_widths=\(1, 2, 2\) must be two"):
+        ScenesWan(autoencoder_widths=(1, 2, 2))

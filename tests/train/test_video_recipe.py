@@ -113,7 +113,7 @@ def test_the_loss_vanishes_for_the_true_velocity(task: VideoFlowTask, monkeypatc
 
 def test_cached_latents_decode_to_the_videos(task: VideoFlowTask) -> None:
     pool, vae = task.pools[13], task.pipe.vae
-    assert pool.latents.shape == (2, 4, 4, 6, 6)
+    assert pool.latents.shape == (2, 4, 7, 12, 12)
     assert np.array_equal(encode_videos(vae, pool.scenes, 48), pool.latents)
     shown = reconstruct(vae, clips(pool.scenes, 48))
     again = to_bytes(vae.decode(torch.tensor(np.array(pool.latents, np.float32))).sample)

@@ -18,7 +18,7 @@ MODEL = ScenesWan(
     text_layers=2,
     latent_channels=4,
     autoencoder_width=4,
-    autoencoder_widths=(1, 2, 2),
+    autoencoder_widths=(1, 1),
 )
 FIT = Fit(steps=2, precision="no", log_every=1, save_every=1)
 FLOW = VideoFlowStage(fit=FIT, batches=(3, 2), pools=(4, 2))

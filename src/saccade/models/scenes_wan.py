@@ -1,8 +1,8 @@
 """A whole Wan pipeline, a few million parameters, for the videos and captions of `saccade.data.scenes`.
 
 Every part is the upstream class with small numbers: text encoder (UMT5 by the word), transformer, causal video
-autoencoder of factor 8 in space and 4 in time, flow-matching scheduler. 9 frames of 48 pixels are 3 x 6 x 6 latents,
-each one video token.
+autoencoder of factor 4 in space and 2 in time, flow-matching scheduler. 9 frames of 48 pixels are 5 x 12 x 12 latents,
+which the transformer takes 2 x 2 at a time: 180 video tokens. The autoencoder takes frames by fours after the first.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
 from saccade.models.scene_words import END, PAD, t5_tokenizer, word_ids
 
-TIME_FACTOR = 4  # frames of a latent, but for the first, which is a frame by itself
-SPACE_FACTOR = 8
+TIME_FACTOR = 2  # frames of a latent, but for the first, which is a frame by itself
+SPACE_FACTOR = 4
 _FIRST_BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
@@ -31,7 +31,7 @@ class ScenesWan:
     """Sizes of all parts; the defaults are those of the shipped weights.
 
     The autoencoder has the patches and shortcuts of Wan 2.2, the transformer is that of Wan 2.1.
-    `autoencoder_widths`: multiples of `autoencoder_width`, each next at half the resolution in space and in time.
+    `autoencoder_widths`: multiples of `autoencoder_width`, the second at half the resolution in space and in time.
     Raises ValueError for options out of range.
     """
 
@@ -43,21 +43,21 @@ class ScenesWan:
     text_dim: int = 128
     text_heads: int = 4
     text_layers: int = 3
-    latent_channels: int = 12
-    autoencoder_width: int = 16
-    autoencoder_widths: tuple[int, ...] = (1, 2, 2)
+    latent_channels: int = 8
+    autoencoder_width: int = 24
+    autoencoder_widths: tuple[int, ...] = (1, 1)
     shift: float = 1.0
 
     def __post_init__(self) -> None:
         if self.hidden % self.head_dim:
             raise ValueError(f"hidden={self.hidden} must be a multiple of head_dim={self.head_dim}")
-        if len(self.autoencoder_widths) != 3:
-            raise ValueError(f"autoencoder_widths={self.autoencoder_widths} must be three, for twice half the frames")
+        if len(self.autoencoder_widths) != 2:
+            raise ValueError(f"autoencoder_widths={self.autoencoder_widths} must be two, for half the frames")
 
     def transformer(self) -> WanTransformer3DModel:
 
         return WanTransformer3DModel(
-            patch_size=(1, 1, 1),
+            patch_size=(1, 2, 2),
             num_attention_heads=self.hidden // self.head_dim,
             attention_head_dim=self.head_dim,
             in_channels=self.latent_channels,
@@ -71,13 +71,13 @@ class ScenesWan:
 
     def autoencoder(self) -> AutoencoderKLWan:
 
-        patch = SPACE_FACTOR // 4
+        patch = SPACE_FACTOR // TIME_FACTOR
         return AutoencoderKLWan(
             base_dim=self.autoencoder_width,
             z_dim=self.latent_channels,
             dim_mult=list(self.autoencoder_widths),
             num_res_blocks=1,
-            temperal_downsample=[True, True],
+            temperal_downsample=[True],
             latents_mean=[0.0] * self.latent_channels,
             latents_std=[1.0] * self.latent_channels,
             in_channels=3 * patch**2,

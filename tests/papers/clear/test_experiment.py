@@ -12,15 +12,15 @@ from saccade.experiments import Figures, Results
 from saccade.experiments.page import made
 from saccade.papers.clear import costs, zero_shot
 from saccade.papers.clear.arms import DENSE, LINEAR, LOSS_ARMS, SAMPLE_ARMS, disc, pooled_only, proportional, windows
-from saccade.papers.clear.experiment import pipeline
 from saccade.papers.clear.sections import CLAIMS, SECTIONS
+from saccade.pipelines.shared import shared_pipeline
 
 LAYOUT = Layout.joint(text=32, grid=(1, 16, 16))
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
-    return pipeline("scenes-flux")
+    return shared_pipeline("scenes-flux")
 
 
 def test_counts_are_the_papers() -> None:

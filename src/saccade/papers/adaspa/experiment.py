@@ -8,13 +8,12 @@ refreshes  the mask by the kept lse beside that by the lse of the step itself
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 from saccade.experiments import Bench, Experiment, Row
 from saccade.papers.adaspa import measures
 from saccade.papers.adaspa.measures import ARMS, Drawn
 from saccade.papers.adaspa.sections import CLAIMS, SECTIONS
+from saccade.pipelines.shared import shared_pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +50,14 @@ EXPERIMENT = Experiment(
 def recalls(bench: Bench[Settings]) -> Iterable[Row]:
     """Of masks at later steps."""
     about = bench.settings
-    return measures.recalls(pipeline(about.model), about.small, about.steps, about.sparsity)
+    return measures.recalls(shared_pipeline(about.model), about.small, about.steps, about.sparsity)
 
 
 @EXPERIMENT.part()
 def refreshes(bench: Bench[Settings]) -> Iterable[Row]:
     """By the kept lse and by a fresh one."""
     about = bench.settings
-    return measures.refreshes(pipeline(about.model), about.small, about.steps, about.sparsity)
+    return measures.refreshes(shared_pipeline(about.model), about.small, about.steps, about.sparsity)
 
 
 @EXPERIMENT.part()
@@ -67,16 +66,6 @@ def samples(bench: Bench[Settings]) -> Iterable[Row]:
     about = bench.settings
     for drawn in (about.small, about.large):
         arms = [(arm, sparsity) for sparsity in drawn.sparsities for arm in ARMS]
-        for done, row in enumerate(measures.samples(pipeline(about.model), drawn, about.steps, arms)):
+        for done, row in enumerate(measures.samples(shared_pipeline(about.model), drawn, about.steps, arms)):
             bench.progress(done // drawn.captions, len(arms) + 1, f"{drawn.grid} x {drawn.grid}, {row['arm']}")
             yield row
-
-
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline, without bars of its own."""
-    from saccade.pipelines.loading import load_pipeline
-
-    pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

@@ -13,7 +13,8 @@ from saccade.experiments import Bench, Experiment, Row
 from saccade.papers.clear import distilled_arms, zero_shot
 from saccade.papers.clear.arms import DENSE, LINEAR, TRAINED, AttentionArm, adapted, disc, pooled_only, windows
 from saccade.papers.clear.distillation_sections import CLAIMS, SECTIONS
-from saccade.papers.clear.experiment import pipeline, watched
+from saccade.papers.clear.experiment import watched
+from saccade.pipelines.shared import shared_pipeline
 
 ARMS = (disc(3), disc(3, pool=4), windows(5), pooled_only(4), LINEAR)
 
@@ -55,7 +56,7 @@ EXPERIMENT = Experiment(
 @EXPERIMENT.part()
 def losses(bench: Bench[Settings]) -> Iterable[Row]:
     """By radius."""
-    pipe, said = pipeline(bench.settings.model), bench.settings
+    pipe, said = shared_pipeline(bench.settings.model), bench.settings
     for done, (grid, radii, pictures) in enumerate(zip(said.grids, said.radii, said.pictures, strict=True)):
         bench.progress(done, len(said.grids), f"{grid} x {grid} tokens")
         yield from distilled_arms.by_radius(pipe, grid, radii, pictures)
@@ -64,7 +65,7 @@ def losses(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def samples(bench: Bench[Settings]) -> Iterable[Row]:
     """For held-out captions."""
-    pipe, said = pipeline(bench.settings.model), bench.settings
+    pipe, said = shared_pipeline(bench.settings.model), bench.settings
     for grid, arms, captions in zip(said.grids, sampled(), said.captions, strict=True):
         shown = watched(bench, grid, arms)
         yield from zero_shot.samples(pipe, grid, shown, captions=captions, steps=said.sampling)
@@ -73,7 +74,7 @@ def samples(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def arms(bench: Bench[Settings]) -> Iterable[Row]:
     """At one budget."""
-    pipe, said = pipeline(bench.settings.model), bench.settings
+    pipe, said = shared_pipeline(bench.settings.model), bench.settings
     draw = distilled_arms.draws(pipe, said.grids[0], bench.work, batch=said.batch, pool=said.pool)
     yield from distilled_arms.at_one_budget(pipe, watched(bench, said.grids[0], ARMS), draw, bench.work, said)
 

@@ -10,13 +10,13 @@ samples    per radius: fidelity to the dense pictures, and how many pictures kee
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from saccade.experiments import Bench, Experiment, Row
 from saccade.papers.clear import costs, zero_shot
 from saccade.papers.clear.arms import LOSS_ARMS, SAMPLE_ARMS, AttentionArm
 from saccade.papers.clear.sections import CLAIMS, SECTIONS
+from saccade.pipelines.shared import shared_pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def times(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def losses(bench: Bench[Settings]) -> Iterable[Row]:
     """Of held-out pictures."""
-    pipe = pipeline(bench.settings.model)
+    pipe = shared_pipeline(bench.settings.model)
     for grid, arms, pictures in zip(bench.settings.grids, LOSS_ARMS, bench.settings.pictures, strict=True):
         yield from zero_shot.losses(pipe, grid, watched(bench, grid, arms), pictures=pictures)
 
@@ -84,7 +84,7 @@ def losses(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part()
 def samples(bench: Bench[Settings]) -> Iterable[Row]:
     """For held-out captions."""
-    pipe, steps = pipeline(bench.settings.model), bench.settings.steps
+    pipe, steps = shared_pipeline(bench.settings.model), bench.settings.steps
     for grid, arms, captions in zip(bench.settings.grids, SAMPLE_ARMS, bench.settings.captions, strict=True):
         yield from zero_shot.samples(pipe, grid, watched(bench, grid, arms), captions=captions, steps=steps)
 
@@ -94,13 +94,3 @@ def watched(bench: Bench[Any], grid: int, arms: Sequence[AttentionArm]) -> Itera
     for done, arm in enumerate(arms):
         bench.progress(done, len(arms), f"{grid} x {grid}, {arm.label}")
         yield arm
-
-
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline, without bars of its own."""
-    from saccade.pipelines.loading import load_pipeline
-
-    pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

@@ -17,6 +17,7 @@ from saccade.papers.draft_attention import fields as of_fields
 from saccade.papers.draft_attention import zero_shot
 from saccade.papers.draft_attention.arms import arms
 from saccade.papers.draft_attention.draft import Pool
+from saccade.pipelines.shared import shared_pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +225,7 @@ def pictures(bench: Bench[Settings]) -> Iterable[Row]:
             bench.progress(done, len(every), f"{arm.label}, {arm.sparsity:.0%}")
             yield arm
 
-    pipe = zero_shot.pipeline(said.model)
+    pipe = shared_pipeline(said.model)
     return zero_shot.pictures(pipe, said.side, watched(), captions=said.captions, steps=said.steps)
 
 

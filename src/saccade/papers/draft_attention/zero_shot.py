@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -58,16 +57,6 @@ def decibels(made: np.ndarray, dense: np.ndarray) -> Sequence[float]:
     """Of each picture; 60 dB where rounding to bytes leaves no difference."""
     found = (psnr(a[None] / 255, b[None] / 255) for a, b in zip(made, dense, strict=True))
     return [x if isfinite(x) else 60.0 for x in found]
-
-
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline, without bars of its own."""
-    from saccade.pipelines.loading import load_pipeline
-
-    pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def cost(grid: Grid, pool: Pool, sparsity: float, heads: int, columns: int) -> Row:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from math import isnan
 from statistics import fmean
 from typing import Any
@@ -13,6 +12,7 @@ from saccade.compare.arms import Setup
 from saccade.data.scenes import Prompt, judge, prompts
 from saccade.papers.headhunter.hunt import all_heads, weakened_pictures
 from saccade.papers.headhunter.system import Head, SoftPAG
+from saccade.pipelines.shared import shared_pipeline
 from saccade.runs.head_search import Objective
 
 TEXT = 32  # text tokens
@@ -30,7 +30,7 @@ class Studio:
     @property
     def pipe(self) -> Any:
         """The pipeline, loaded once."""
-        return pipeline(self.model)
+        return shared_pipeline(self.model)
 
     def heads(self) -> tuple[Head, ...]:
         """All of the model's."""
@@ -70,11 +70,3 @@ def promises_kept(picture: Any, prompt: Prompt) -> float:
 def brightness(picture: Any, prompt: Prompt) -> float:
     """The mean of a picture."""
     return float(np.mean(picture))
-
-
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline."""
-    from saccade.pipelines.loading import load_pipeline
-
-    return load_pipeline(model)

@@ -9,7 +9,6 @@ share that moves less than its sum; less error where pairs are masked after the 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from saccade.experiments import Bench, Experiment, Row
@@ -18,6 +17,7 @@ from saccade.papers.re_ttention.probe import Probe
 from saccade.papers.re_ttention.raster_window import RasterWindow
 from saccade.papers.re_ttention.sections import ABLATIONS, BOTH, CLAIMS, DENSE, OFFICIAL, SECTIONS
 from saccade.papers.re_ttention.system import ReTtention
+from saccade.pipelines.shared import shared_pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +86,8 @@ def arms_of(settings: Settings) -> list[tuple[int, str, ReTtention]]:
     return by_width + [(settings.ablated, arm, replace(usual, **options)) for arm, options in RAMPS.items()]
 
 
-@cache
-def pipeline(model: str) -> Any:
-    """The pipeline, without bars of its own."""
-    from saccade.pipelines.loading import load_pipeline
-
-    pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def opened(settings: Settings) -> Studio:
     """The bundled model and what it draws."""
-    return Studio(pipe=pipeline(settings.model), grid=settings.grid, captions=settings.captions, steps=settings.steps)
+    return Studio(
+        pipe=shared_pipeline(settings.model), grid=settings.grid, captions=settings.captions, steps=settings.steps
+    )
