@@ -18,7 +18,7 @@ from saccade.train.autoencoder import reconstruct
 from saccade.train.latent_cache import encode_videos
 from saccade.train.pictures import clips, to_bytes, to_tensor, videos
 from saccade.train.text import embed, t5_ids, video_targets
-from saccade.train.video_evaluation import video_prompts, video_rates
+from saccade.train.video_evaluation import held_out, video_rates
 from saccade.train.video_flow import VideoFlowStage, VideoFlowTask
 from saccade.train.video_sampling import draw_videos
 from tests.train.tiny_video import FLOW, MODEL, RECIPE
@@ -146,7 +146,7 @@ def test_targets_say_how_each_thing_moves_and_how_two_end() -> None:
 
 
 def test_true_videos_keep_every_promise() -> None:
-    prompts = video_prompts(3, frames=9, count=1)
+    prompts = held_out(3, frames=9, count=1)[1]
     shown = [render_video(video, 48) for video in videos(3, seed=2025, frames=9, counts=(1,), split="held-out")]
     rates = video_rates([judge_video([*video], prompt) for video, prompt in zip(shown, prompts, strict=True)])
     assert rates["all"] == rates["steady"] == rates["motion"] == rates["start"] == rates["end"] == 1

@@ -16,9 +16,9 @@ import torch
 from saccade.attach import attach
 from saccade.compare.arms import Candidate, Setup, Stack, Visit, candidates, to_spec, turned, visits
 from saccade.compare.comparison import ArmResult, Comparison, Drawn, SiteUse
+from saccade.compare.judging import Asked, text_of, unjudgeable, verdict
 from saccade.core.errors import SaccadeError
 from saccade.core.mechanism import System
-from saccade.data.scenes import Prompt, judge, parse
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.output import pictures
@@ -44,7 +44,7 @@ class Taken:
 def compare(
     pipe: Any,
     systems: Sequence[System | Stack],
-    prompts: Sequence[str | Prompt],
+    prompts: Sequence[Asked],
     *,
     setup: Setup | None = None,
     progress: Progress | None = None,
@@ -54,7 +54,7 @@ def compare(
 
     pipe      a diffusers pipeline
     systems   one arm each; a tuple is a stack
-    prompts   texts, or prompts of `saccade.data.scenes`, whose pictures are judged by what they promise
+    prompts   texts, or prompts of `saccade.data.scenes`, whose pictures or videos are judged by what they promise
     progress  called before each run
     A stack the pipeline refuses is left out, with the reason among the remarks; SaccadeError where none is left.
     Raises ValueError where no prompt is given.
@@ -62,7 +62,7 @@ def compare(
     setup = setup or Setup()
     if not prompts:
         raise ValueError("prompts=() leaves nothing to draw; give at least one")
-    texts = tuple(p if isinstance(p, str) else p.text for p in prompts)
+    texts = tuple(map(text_of, prompts))
     plan = visits(len(prompts), setup)
     arms = candidates(systems, setup.floor)
     step = _Progress(progress, len(arms) * (len(plan) + 1))
@@ -139,7 +139,7 @@ def _gather(
     pipe: Any,
     arms: tuple[Candidate, ...],
     taken: Mapping[str, Taken],
-    prompts: Sequence[str | Prompt],
+    prompts: Sequence[Asked],
     setup: Setup,
     remarks: tuple[str, ...],
     name: str | None,
@@ -148,21 +148,21 @@ def _gather(
     dense = next(taken[arm.label].drawn for arm in arms if arm.role == "reference")
 
     unjudged = unjudgeable(next(iter(dense.values())), prompts)
-    judged = [None if isinstance(p, str) or unjudged else p for p in prompts]
+    judged = list(map(text_of, prompts)) if unjudged else prompts
 
     def drawn(arm: Candidate) -> Iterator[Drawn]:
         for (prompt, seed), picture in taken[arm.label].drawn.items():
             against = dense[prompt, seed]
             score = None if arm.role == "reference" else fidelity(picture, against, lpips=lpips.judge)
             yield Drawn(
-                prompt=prompt, seed=seed, picture=picture, fidelity=score, verdict=_verdict(picture, judged[prompt])
+                prompt=prompt, seed=seed, picture=picture, fidelity=score, verdict=verdict(picture, judged[prompt])
             )
 
     return Comparison(
         model=name or type(pipe).__name__,
         device=device_name(pipe.device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        prompts=tuple(p if isinstance(p, str) else p.text for p in prompts),
+        prompts=tuple(map(text_of, prompts)),
         seeds=setup.seeds,
         arms=tuple(_arm(arm, taken[arm.label], tuple(drawn(arm))) for arm in arms),
         settings=asdict(setup),
@@ -182,25 +182,6 @@ def _arm(arm: Candidate, taken: Taken, drawn: tuple[Drawn, ...]) -> ArmResult:
         sites=tuple(taken.sites),
         drawn=drawn,
     )
-
-
-def unjudgeable(picture: Picture, prompts: Sequence[str | Prompt]) -> str:
-    """Why pictures like this cannot be judged by their prompts; empty where they can, or where no prompt promises."""
-    if all(isinstance(prompt, str) for prompt in prompts):
-        return ""
-    if len(picture) > 1:
-        return "prompts are not judged: videos are not, yet"
-    try:
-        parse(picture[0])
-    except ValueError as error:
-        return f"prompts are not judged: {error}"
-    return ""
-
-
-def _verdict(picture: Picture, prompt: Prompt | None) -> dict[str, float] | None:
-    if prompt is None:
-        return None
-    return {kind: float(kept) for kind, kept in asdict(judge(picture[0], prompt)).items()}
 
 
 def _site(site: Any) -> SiteUse:

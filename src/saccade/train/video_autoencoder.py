@@ -25,7 +25,7 @@ class VideoAutoencoderStage(AutoencoderStage):
 
     fit: Fit = field(
         default_factory=lambda: Fit(
-            steps=6000,
+            steps=10000,
             precision="no",
             decay=0.995,
             save_every=50,

@@ -41,7 +41,7 @@ def evaluate_videos(
     scheduler = {name: pipe.scheduler.config[name] for name in ("shift", "stochastic_sampling")}
     found: dict[str, object] = {**given, **scheduler, "captions": captions, "split": "held-out"}
     for count in counts:
-        wanted = video_prompts(captions, frames=frames, count=count)
+        _, wanted = held_out(captions, frames=frames, count=count)
         drawn = draw_videos(pipe, [prompt.text for prompt in wanted], **given)
         verdicts = [judge_video([*video], prompt) for video, prompt in zip(drawn, wanted, strict=True)]
         found[f"things={count}"] = video_rates(verdicts)
@@ -54,19 +54,15 @@ def evaluate_autoencoder(
     """The same of rendered held-out videos through the autoencoder and back: the most that a transformer can reach."""
     found: dict[str, object] = {"frames": frames, "side": side, "captions": captions, "split": "held-out"}
     for count in counts:
-        drawn, wanted = _held_out(captions, frames, count, CAPTION_SEED)
+        drawn, wanted = held_out(captions, frames=frames, count=count)
         made = reconstruct(vae, clips(drawn, side))
         verdicts = [judge_video([*video], prompt) for video, prompt in zip(made, wanted, strict=True)]
         found[f"things={count}"] = video_rates(verdicts)
     return found
 
 
-def video_prompts(n: int, *, frames: int, count: int, seed: int = CAPTION_SEED) -> list[VideoPrompt]:
-    """`n` captions of held-out videos."""
-    return _held_out(n, frames, count, seed)[1]
-
-
-def _held_out(n: int, frames: int, count: int, seed: int) -> tuple[list[Video], list[VideoPrompt]]:
+def held_out(n: int, *, frames: int, count: int, seed: int = CAPTION_SEED) -> tuple[list[Video], list[VideoPrompt]]:
+    """`n` held-out videos and captions of them."""
     rng = np.random.default_rng(seed + count)
     drawn = videos(n, seed=seed + count, frames=frames, counts=(count,), split="held-out")
     return drawn, [describe_video(video, rng) for video in drawn]
@@ -91,11 +87,7 @@ def video_sheet(
     pipe: WanPipeline, *, steps: int, frames: int = 9, side: int = 48, rows: int = 8, guidance: float = 1.0
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Held-out captions, a video a row: three of four rows with one thing, then those with two."""
-    prompts = [p for count, n in ((1, rows - rows // 4), (2, rows // 4)) for p in _some(n, frames, count)]
-    texts = [prompt.text for prompt in prompts]
+    counts = ((1, rows - rows // 4), (2, rows // 4))
+    texts = [p.text for count, n in counts for p in held_out(n, frames=frames, count=count, seed=7)[1]]
     drawn = draw_videos(pipe, texts, steps=steps, frames=frames, side=side, guidance=guidance)
     return tile([*np.concatenate(drawn)], columns=frames)
-
-
-def _some(n: int, frames: int, count: int) -> list[VideoPrompt]:
-    return video_prompts(n, frames=frames, count=count, seed=7)

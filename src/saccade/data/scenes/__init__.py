@@ -30,6 +30,7 @@ from saccade.data.scenes.video_verdict import VideoVerdict as VideoVerdict
 from saccade.data.scenes.video_verdict import judge_video as judge_video
 from saccade.data.scenes.video_words import VideoPrompt as VideoPrompt
 from saccade.data.scenes.video_words import describe_video as describe_video
+from saccade.data.scenes.video_words import video_prompts as video_prompts
 from saccade.data.scenes.words import RELATIONS as RELATIONS
 from saccade.data.scenes.words import Prompt as Prompt
 from saccade.data.scenes.words import Relation as Relation
@@ -79,5 +80,6 @@ __all__ = [
     "sample_video",
     "split_of",
     "video_masks",
+    "video_prompts",
     "vocabulary",
 ]

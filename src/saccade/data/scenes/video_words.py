@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saccade.data.scenes.sampling import split_of
-from saccade.data.scenes.video import Video
+from saccade.data.scenes.sampling import Split, split_of
+from saccade.data.scenes.video import Video, sample_video
 from saccade.data.scenes.words import MAX_WORDS, RELATIONS, Prompt, Want, holds, on_background, phrase, promise
 from saccade.data.scenes.world import Scene
 
@@ -43,6 +43,20 @@ def describe_video(video: Video, rng: np.random.Generator) -> VideoPrompt:
         text = on_background(_text(wants, motions, relations), background)
         if len(text.split()) <= MAX_WORDS:
             return _prompt(text, wants, background, motions, relations)
+
+
+def video_prompts(
+    n: int, *, frames: int, seed: int, count: int | None = None, split: Split = "train"
+) -> list[VideoPrompt]:
+    """`n` captions of videos of so many frames, of one split; the first k are the same for every n.
+
+    `count`: things per video, or None to draw it. `split`: "train" or "held-out".
+    Raises ValueError for a negative n.
+    """
+    if n < 0:
+        raise ValueError(f"n={n} must not be negative")
+    rng = np.random.default_rng(seed)
+    return [describe_video(sample_video(rng, count=count, frames=frames, split=split), rng) for _ in range(n)]
 
 
 def _relations(video: Video, rng: np.random.Generator) -> tuple[str, str] | None:
