@@ -16,6 +16,7 @@ from PIL import Image
 
 import saccade
 from saccade.cli import main
+from saccade.cli.options import call_arguments
 from saccade.cli.show import described
 from saccade.core.catalogue import systems
 from tests.tiny_flux import tiny_flux
@@ -83,6 +84,14 @@ def test_generate_draws_the_picture_of_the_pipeline(
         "a red circle", generator=noise, num_inference_steps=2, height=32, width=32, max_sequence_length=24
     )
     assert np.array_equal(np.asarray(Image.open(out)), np.asarray(plain.images[0]))
+
+
+def test_a_bundled_model_is_called_at_its_own_size_unless_another_is_given() -> None:
+    usual = call_arguments("scenes-flux", None, height=None, width=None)
+    assert (usual["height"], usual["width"], usual["max_sequence_length"]) == (64, 64, 32)
+    given = call_arguments("scenes-flux", ["max_sequence_length=48"], height=128, width=None)
+    assert (given["height"], given["width"], given["max_sequence_length"]) == (128, 64, 48)
+    assert call_arguments("elsewhere/model", None, height=None) == {}
 
 
 @pytest.mark.host

@@ -19,7 +19,7 @@ from saccade.cli.options import (
     Steps,
     SystemSpecs,
     Width,
-    call_options,
+    call_arguments,
     open_pipeline,
     stacks,
 )
@@ -53,10 +53,9 @@ def generate(
         check_format(sheet, "sheet")
     stack = [entry for given in stacks(system) for entry in given]
     pipe = open_pipeline(model, device, dtype)
-    given = {"num_inference_steps": steps, "height": height, "width": width, "num_frames": frames}
-    given |= call_options(option)
+    given = call_arguments(model, option, num_inference_steps=steps, height=height, width=width, num_frames=frames)
     start = time.perf_counter()
-    drawn, report = _draw(pipe, stack, prompt, seed, {k: v for k, v in given.items() if v is not None})
+    drawn, report = _draw(pipe, stack, prompt, seed, given)
     save(drawn, out)
     if sheet is not None:
         _save_sheet(drawn, sheet)

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,18 +16,14 @@ from saccade.cli.options import (
     Model,
     Steps,
     Width,
-    call_options,
+    call_arguments,
     open_pipeline,
 )
 from saccade.cli.printing import console, print_json
-from saccade.models import PIPELINES
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.guide import Guided
-
-BOX = {"steps": 20, "height": 64, "width": 64}  # settings for the bundled models
-BOX_OPTIONS = {"max_sequence_length": 32}
 
 
 def guide(
@@ -58,14 +54,13 @@ def guide(
     for file, name in ((out, "out"), (sheet, "sheet")):
         if file is not None:
             check_format(file, name)
-    defaults, extra = (BOX, BOX_OPTIONS) if model in PIPELINES else ({}, {})
-    given = {"steps": steps, "height": height, "width": width}
-    sizes: dict[str, Any] = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+    call = call_arguments(model, option, num_inference_steps=steps, height=height, width=width)
+    sizes = {name: call.pop(name, None) for name in ("height", "width")}
     heads, pipe, start = [_head(text) for text in head or ()], open_pipeline(model, device, dtype), time.perf_counter()
     with progress_bar() as progress:
         made = run(
             pipe, prompt, heads=heads, layers=layer or (), kind=kind, u=u, w=w or 5.0, tau=tau, scope=scope,  # type: ignore[arg-type]
-            seed=seed, options={**extra, **call_options(option)}, progress=progress, **sizes,
+            seed=seed, steps=call.pop("num_inference_steps", None), options=call, progress=progress, **sizes,
         )  # fmt: skip
     _write(made, out, sheet, time.perf_counter() - start, as_json)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saccade.models import PIPELINES
+from saccade.models import CALLS, PIPELINES
 
 if TYPE_CHECKING:
     from saccade.core.specs import Stack
@@ -39,6 +39,11 @@ def stacks(specs: list[str] | None) -> "list[Stack]":
 def call_options(texts: list[str] | None) -> dict[str, Any]:
     """`name=value` pairs; values are read as literals where they are ones."""
     return dict(_pair(text) for text in texts or [])
+
+
+def call_arguments(model: str, options: list[str] | None, **given: Any) -> dict[str, Any]:
+    """Arguments of a pipeline's call: what suits a bundled model, below what is given and not None."""
+    return {**CALLS.get(model, {}), **{k: v for k, v in given.items() if v is not None}, **call_options(options)}
 
 
 def open_pipeline(model: str, device: str, dtype: str | None) -> Any:

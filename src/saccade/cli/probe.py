@@ -16,17 +16,15 @@ from saccade.cli.options import (
     Model,
     Steps,
     Width,
-    call_options,
+    call_arguments,
     open_pipeline,
 )
 from saccade.cli.printing import console, print_json
-from saccade.models import PIPELINES
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.analysis import LayerScores, LayerSets
 
-BOX = {"num_inference_steps": 20, "height": 64, "width": 64, "max_sequence_length": 32}
 PROMPTS, BATCH = 8, 8
 
 
@@ -57,8 +55,7 @@ def probe(
 
     drawn = scenes(model, prompt, prompts)
     texts = [one if isinstance(one, str) else one.text for one in (drawn if prompt or prompts else drawn[:PROMPTS])]
-    given = {"num_inference_steps": steps, "height": height, "width": width} | call_options(option)
-    call = {**(BOX if model in PIPELINES else {}), **{k: v for k, v in given.items() if v is not None}}
+    call = call_arguments(model, option, num_inference_steps=steps, height=height, width=width)
     pipe = open_pipeline(model, device, dtype)
     common: dict[str, Any] = {"seeds": tuple(seed or (0,)), "batch": batch, "jpeg": jpeg, "cache": cache}
     with progress_bar() as progress:

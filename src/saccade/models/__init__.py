@@ -7,7 +7,7 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saccade.core.lazy import lazily
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saccade.models.dit import DiT as DiT
     from saccade.models.pipeline import ArchitecturePipeline as ArchitecturePipeline
 
-__all__ = ["Architecture", "ArchitecturePipeline", "BUNDLED", "DiT", "PIPELINES", "Prediction", "path"]
+__all__ = ["Architecture", "ArchitecturePipeline", "BUNDLED", "CALLS", "DiT", "PIPELINES", "Prediction", "path"]
 
 __getattr__, __dir__ = lazily(__name__)
 
@@ -26,6 +26,9 @@ BUNDLED: dict[str, str] = {
     "shakespeare-lm": "ModernBERT of a million parameters and a half, a masked-diffusion LM of characters",
 }
 PIPELINES = ("scenes-flux",)  # those of them that diffusers opens
+CALLS: dict[str, dict[str, Any]] = {  # arguments of their call for what each draws best, which is small
+    "scenes-flux": {"num_inference_steps": 20, "height": 64, "width": 64, "max_sequence_length": 32},
+}
 
 
 def path(name: str) -> Path:
