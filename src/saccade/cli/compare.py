@@ -22,12 +22,11 @@ from saccade.cli.options import (
     stacks,
 )
 from saccade.cli.printing import console, print_json
-from saccade.compare import demo
-from saccade.models import PIPELINES
+from saccade.compare.demo import DEMOS
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
-    from saccade.data.scenes import Prompt
+    from saccade.data.scenes import Prompt, VideoPrompt
 
 
 def compare(
@@ -57,10 +56,11 @@ def compare(
     from saccade.compare import compare as run
     from saccade.compare.arms import Setup
 
+    demo = DEMOS.get(model, DEMOS[DEFAULT_MODEL])
     found = stacks(system) if system else demo.systems()
     texts = scenes(model, prompt, prompts)
     given = {"steps": steps, "height": height, "width": width, "batch": batch, "repeats": repeats}
-    defaults, extra = (demo.CALL, demo.OPTIONS) if model in PIPELINES else ({}, {})
+    defaults, extra = (demo.call, demo.options) if model in DEMOS else ({}, {})
     setup = Setup(
         seeds=tuple(seed or (0,)),
         floor=None if floor == "none" else floor,
@@ -74,19 +74,16 @@ def compare(
     _tell(comparison, output, as_json)
 
 
-def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str | Prompt]":
+def scenes(model: str, texts: list[str] | None, count: int | None) -> "list[str | Prompt | VideoPrompt]":
     """The prompts asked for; held-out captions where none are given, for models that know them."""
-    from saccade.data.scenes import prompts
-
     if texts and count is not None:
         raise ValueError(f"prompts={count} draws captions of scenes; leave it out where --prompt gives texts")
     if texts:
         return list(texts)
-    if model not in PIPELINES and count is None:
+    if model not in DEMOS and count is None:
         raise ValueError(f"model='{model}' needs --prompt TEXT, or --prompts N if it knows captions of scenes")
-    if count is None:  # captions of one thing, which the bundled model draws best
-        return list(prompts(demo.CAPTIONS, seed=demo.SEED, count=1, split="held-out"))
-    return list(prompts(count, seed=demo.SEED, split="held-out"))
+    demo = DEMOS.get(model, DEMOS[DEFAULT_MODEL])
+    return list(demo.prompts(demo.captions, count=1) if count is None else demo.prompts(count))
 
 
 def _tell(comparison: Any, output: Path, as_json: bool) -> None:

@@ -3,17 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from saccade.compare import compare, demo
+from saccade.compare import compare
 from saccade.compare.arms import Setup
+from saccade.compare.demo import DEMOS
 from saccade.compare.export import clean
 from saccade.compare.finding import finding
-from saccade.data.scenes import prompts
 from saccade.experiments import Bench, Experiment, Figures, Results, Row
 from saccade.ops import warm
 from saccade.pipelines.loading import load_pipeline
 from saccade.ui.columns import columns
 from saccade.ui.markdown import markdown_table
 
+MODEL = "scenes-flux"
+DEMO = DEMOS[MODEL]
 SHOWN = ("density", "attention speed-up", "end-to-end speed-up", "PSNR", "kept", "found")
 
 
@@ -21,9 +23,9 @@ SHOWN = ("density", "attention speed-up", "end-to-end speed-up", "PSNR", "kept",
 class Settings:
     """So many captions of the default comparison, in its size unless another `side` and number of `steps` are given."""
 
-    captions: int = demo.CAPTIONS
-    side: int = demo.CALL["width"]
-    steps: int = demo.CALL["steps"]
+    captions: int = DEMO.captions
+    side: int = DEMO.call["width"]
+    steps: int = DEMO.call["steps"]
 
 
 def table(results: Results, figures: Figures) -> str:
@@ -50,11 +52,11 @@ def arms(bench: Bench[Settings]) -> Iterable[Row]:
     about = bench.settings
     warm()
     found = compare(
-        load_pipeline("scenes-flux"),
-        demo.systems(),
-        prompts(about.captions, seed=demo.SEED, count=1, split="held-out"),
+        load_pipeline(MODEL),
+        DEMO.systems(),
+        DEMO.prompts(about.captions, count=1),
         setup=replace(
-            Setup(**demo.CALL, floor=None, options=demo.OPTIONS),
+            Setup(**DEMO.call, floor=None, options=DEMO.options),
             steps=about.steps,
             height=about.side,
             width=about.side,

@@ -34,12 +34,13 @@ from saccade.train.video_flow import VideoFlowLoss, VideoFlowStage, VideoFlowTas
 
 POLISH = VideoAutoencoderStage(
     fit=Fit(
-        steps=1500,
+        steps=3000,
         precision="no",
         decay=0.995,
         save_every=50,
         optim=Optim(lr=5e-4, muon_lr=1e-3, flatten=True, weight_decay=0, cooldown=0.7),
     ),
+    stills=0.2,
     decoder_only=True,
 )
 TEXT = TextStage(
