@@ -11,6 +11,7 @@ import saccade
 from saccade.core.site import Where
 from saccade.edit import BUNDLED_SETTINGS, Edited
 from saccade.metrics.output import pictures
+from saccade.papers.clear import Clear
 from saccade.pipelines.flow import Flow
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
@@ -107,6 +108,15 @@ def test_a_picture_of_yours_comes_back_as_the_autoencoder_gives_it(name: str, ki
     flow = Flow(pipe=pipe, height=32, width=40)
     through = flow.decode(flow.encode(found.before))
     assert np.abs(found.rebuilt - through).mean() < 0.1 * np.abs(found.after - through).mean() + 0.01
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_another_system_runs_beside_the_edit_and_words_are_found_without_it(name: str) -> None:
+    beside = ((), (Clear(radius=99),), (Clear(radius=1),))
+    alone, wide, narrow = (edited(name, word="circle", systems=systems) for systems in beside)
+    assert alone.mask is not None and narrow.mask is not None and torch.equal(alone.mask, narrow.mask)
+    assert np.allclose(alone.after, wide.after, rtol=0, atol=1e-5)
+    assert np.abs(alone.after - narrow.after).max() > 5e-5
 
 
 def test_progress_counts_every_call_of_the_model() -> None:

@@ -11,6 +11,7 @@ from saccade.analysis import LayerScores, LayerSets
 from saccade.core.site import Where
 from saccade.edit import Edited
 from saccade.metrics.output import pictures
+from saccade.papers.clear import Clear
 from saccade.papers.freeflux import AddObject, KeepRegion, Reshape
 from saccade.pipelines.flow import Flow
 from tests.tiny_flux import tiny_flux
@@ -198,3 +199,10 @@ def test_the_pipeline_is_left_as_it_was() -> None:
 def test_what_cannot_be_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         edited(**given)
+
+
+@every_kind
+def test_another_system_runs_beside_the_edit(name: str) -> None:
+    alone, beside = (edited(target=TARGET, systems=s, **KINDS[name]) for s in ((), (Clear(radius=1),)))
+    assert np.abs(alone.after - beside.after).max() > 5e-5
+    assert (alone.mask is None) == (beside.mask is None)

@@ -10,6 +10,7 @@ from PIL import Image
 import saccade
 from saccade.cli import main
 from saccade.metrics.output import to_bytes
+from saccade.papers.clear import Clear
 from tests.tiny_flux import tiny_flux
 
 pytestmark = pytest.mark.host
@@ -39,6 +40,20 @@ def test_the_picture_is_that_of_the_function(model: str, tmp_path: Path, capsys:
         assert drawn.size[0] > 2 * drawn.size[1]  # three pictures
     unsteered = saccade.guide(pipe, PROMPT, layers=(1,), w=0.0, seed=3, **SIZES)
     assert np.array_equal(unsteered.guided[0.0], unsteered.plain) and np.array_equal(unsteered.plain, made.plain)
+
+
+def test_another_system_runs_beside_both_pictures(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, beside = (
+        saccade.guide(tiny_flux(), PROMPT, layers=(1,), w=2, seed=3, systems=systems, **SIZES)
+        for systems in ((), (Clear(radius=1),))
+    )
+    assert not np.array_equal(alone.plain, beside.plain)
+    out = tmp_path / "a.png"
+    words = ("--layer", "1", "--w", "2", "--seed", "3", "--system", "clear(radius=1)", "--model", model, *SMALL)
+    assert run(PROMPT, *words, "--out", str(out)) == 0
+    assert np.array_equal(np.asarray(Image.open(out)), to_bytes(beside.guided[2.0])[0])
 
 
 @pytest.mark.bad_input

@@ -13,13 +13,13 @@ from saccade.cli.options import (
     Dtype,
     Height,
     Model,
+    MoreSystems,
     Steps,
     Width,
+    one_stack,
     open_pipeline,
-    stacks,
 )
 from saccade.cli.printing import console, print_json
-from saccade.models import BUNDLED
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ References = Annotated[
 Apart = Annotated[
     list[str] | None, typer.Option(help="0:1 lets text 0 leave the first steps' overlap to text 1; again for more")
 ]
-Systems = Annotated[list[str] | None, typer.Option("--system", "-s", help="run with it, as clear(radius=8)")]
 
 
 def compose(
@@ -50,7 +49,7 @@ def compose(
     apart: Apart = None,
     first_stage: Annotated[float | None, typer.Option(help="share of the steps in which places stay apart")] = None,
     padding: Annotated[str | None, typer.Option(help="hub, isolated or dropped")] = None,
-    system: Systems = None,
+    system: MoreSystems = None,
     replay: Annotated[Path | None, typer.Option(help="draw this record again instead")] = None,
     record: Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")] = None,
     model: Model = DEFAULT_MODEL,
@@ -78,7 +77,7 @@ def compose(
     given = {
         "boxes": _each(box, _corners), "masks": _each(mask, _gray), "references": _each(reference, _open),
         "interaction": interaction, "apart": _apart(apart), "first_stage": first_stage, "padding": padding,
-        "systems": [one for stack in stacks(system) for one in stack] or None, "seeds": seed, "guidance": guidance,
+        "systems": one_stack(system) or None, "seeds": seed, "guidance": guidance,
         "steps": steps, "height": height, "width": width,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if value is not None}
@@ -103,7 +102,7 @@ def _run(pipe: Any, texts: list[str], replay: Path | None, asked: dict[str, Any]
 def _defaults(model: str) -> dict[str, Any]:
     from saccade.compose import BUNDLED_SETTINGS
 
-    return dict(BUNDLED_SETTINGS) if model in BUNDLED else {}
+    return dict(BUNDLED_SETTINGS) if model == DEFAULT_MODEL else {}
 
 
 def _each(texts: list[str] | None, read: Any) -> list[Any] | None:

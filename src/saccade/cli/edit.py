@@ -14,12 +14,13 @@ from saccade.cli.options import (
     Dtype,
     Height,
     Model,
+    MoreSystems,
     Steps,
     Width,
+    one_stack,
     open_pipeline,
 )
 from saccade.cli.printing import console, print_json
-from saccade.models import BUNDLED
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def edit(
     layers: Annotated[Path | None, typer.Option(help="scores of saccade probe; without it the last ones known")] = None,
     threshold: Annotated[float | None, typer.Option(help="of a word's map, in [0, 1); higher edits less")] = None,
     model: Model = DEFAULT_MODEL,
+    system: MoreSystems = None,
     out: Annotated[Path, typer.Option(help="the edited picture")] = Path("edited.png"),
     sheet: Annotated[Path | None, typer.Option(help="before, after and mask on one .png or .html")] = None,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
@@ -78,7 +80,8 @@ def edit(
     if picture is not None:
         first = {"source": _open(picture, height, width), "prompt": source}
     given = {"steps": steps, "threshold": threshold, "guidance": guidance, "height": height, "width": width}
-    common = {**_defaults(model, picture), **{k: v for k, v in given.items() if v is not None}, "seed": seed}
+    said = {k: v for k, v in given.items() if v is not None}
+    common = {**_defaults(model, picture), **said, "seed": seed, "systems": one_stack(system)}
     where = {**({} if mask is None else {"mask": _white(mask)}), **_kind(kind, by, layers, rounds)}
     pipe = open_pipeline(model, device, dtype)
     start = time.perf_counter()
@@ -142,7 +145,7 @@ def _places(by: str) -> tuple[int, int]:
 def _defaults(model: str, picture: Path | None) -> dict[str, Any]:
     from saccade.edit import BUNDLED_SETTINGS
 
-    if model not in BUNDLED:
+    if model != DEFAULT_MODEL:
         return {}
     return {**BUNDLED_SETTINGS, **({"height": SIDE, "width": SIDE} if picture is None else {})}
 

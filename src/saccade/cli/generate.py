@@ -20,8 +20,8 @@ from saccade.cli.options import (
     SystemSpecs,
     Width,
     call_arguments,
+    one_stack,
     open_pipeline,
-    stacks,
 )
 from saccade.cli.printing import console, print_json
 from saccade.ui.progress import ProgressCallback, progress_bar
@@ -51,7 +51,7 @@ def generate(
     check_format(out)
     if sheet is not None:
         check_format(sheet, "sheet")
-    stack = [entry for given in stacks(system) for entry in given]
+    stack = one_stack(system)
     pipe = open_pipeline(model, device, dtype)
     given = call_arguments(model, option, num_inference_steps=steps, height=height, width=width, num_frames=frames)
     start = time.perf_counter()

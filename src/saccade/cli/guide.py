@@ -14,9 +14,11 @@ from saccade.cli.options import (
     Dtype,
     Height,
     Model,
+    MoreSystems,
     Steps,
     Width,
     call_arguments,
+    one_stack,
     open_pipeline,
 )
 from saccade.cli.printing import console, print_json
@@ -36,6 +38,7 @@ def guide(
     tau: Annotated[float, typer.Option(help="of kind temperature")] = 1.0,
     scope: Annotated[str, typer.Option(help="image_block, image_rows or all")] = "image_block",
     model: Model = DEFAULT_MODEL,
+    system: MoreSystems = None,
     out: Annotated[Path, typer.Option(help="the steered picture, of the last --w")] = Path("guided.png"),
     sheet: Annotated[Path | None, typer.Option(help="a picture of all, the plain one first")] = None,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
@@ -60,7 +63,8 @@ def guide(
     with progress_bar() as progress:
         made = run(
             pipe, prompt, heads=heads, layers=layer or (), kind=kind, u=u, w=w or 5.0, tau=tau, scope=scope,  # type: ignore[arg-type]
-            seed=seed, steps=call.pop("num_inference_steps", None), options=call, progress=progress, **sizes,
+            seed=seed, steps=call.pop("num_inference_steps", None), options=call, systems=one_stack(system),
+            progress=progress, **sizes,
         )  # fmt: skip
     _write(made, out, sheet, time.perf_counter() - start, as_json)
 

@@ -8,6 +8,7 @@ import typer
 from saccade.models import CALLS, PIPELINES
 
 if TYPE_CHECKING:
+    from saccade.core.mechanism import System
     from saccade.core.specs import Stack
 
 DEFAULT_MODEL = PIPELINES[0]
@@ -18,6 +19,7 @@ SystemSpecs = Annotated[
     list[str] | None,
     typer.Option("--system", "-s", help="a system or stack, as 'clear(radius=8)' or 'clear:radius=8 + flashbias'"),
 ]
+MoreSystems = Annotated[list[str] | None, typer.Option("--system", "-s", help="run with it too, as clear(radius=8)")]
 Steps = Annotated[int | None, typer.Option(help="denoising steps; without it the pipeline's own default")]
 Height = Annotated[int | None, typer.Option(help="pixels")]
 Width = Annotated[int | None, typer.Option(help="pixels")]
@@ -34,6 +36,11 @@ def stacks(specs: list[str] | None) -> "list[Stack]":
     from saccade.core.specs import parse_stack
 
     return [parse_stack(spec) for spec in specs or []]
+
+
+def one_stack(specs: list[str] | None) -> "list[System]":
+    """All systems of all `--system` together."""
+    return [system for stack in stacks(specs) for system in stack]
 
 
 def call_options(texts: list[str] | None) -> dict[str, Any]:

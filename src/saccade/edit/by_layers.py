@@ -72,7 +72,7 @@ def edit_by_layers(
             run, origin, kind, mask if mask is not None else _union(places), given=mask is not None, segment=segment
         )
         system = FreeFlux(edit=edit, layers=sets, where=run.where)
-        drawn = _draw(run, origin, [origin.prompt, target], "edit", [system], _pictures)
+        drawn = _draw(run, origin, [origin.prompt, target], "edit", [system, *run.systems], _pictures)
     return Edited(
         before=drawn[0] if origin.picture is None else origin.picture,
         after=drawn[1],

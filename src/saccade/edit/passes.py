@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from saccade.core.mechanism import System
 from saccade.core.site import Where
 from saccade.core.state import Tape
 from saccade.data.rgb import as_picture
@@ -65,6 +66,7 @@ class Passes:
     watch: Where
     where: Where
     progress: Progress | None
+    systems: tuple[System, ...] = ()  # that the edit's own pass runs with as well
     done: int = 0
     total: int = 0
 

@@ -63,6 +63,7 @@ def edit(
     height: int | None = None,
     width: int | None = None,
     text_tokens: int | None = None,
+    systems: Sequence[System] = (),
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Edited:
@@ -84,6 +85,8 @@ def edit(
     watch, where sites and steps that tell where a word is, and that share operands; the paper's by default
     guidance     the pipeline's guidance_scale; pictures are inverted and, unless another is given, edited with 1
     text_tokens  the pipeline's max_sequence_length
+    systems      more systems that source and target are drawn with, an accelerating one say; words are found and
+                 pictures inverted without them
     keep         tape the edit for another round: steps x sites x 3 x tokens x channels numbers
     Raises ValueError for a word that is not in the prompt, and for sizes, masks and strengths that do not fit.
     """
@@ -102,8 +105,9 @@ def edit(
     flow = open_flow(pipe, source, height, width, text_tokens)
     given = None if mask is None else flow.on_tokens(torch.as_tensor(mask))
     run = Passes(
-        flow=flow, steps=steps, guidance=guidance, watch=watch or HEARING, where=where or SHARING, progress=progress
-    )
+        flow=flow, steps=steps, guidance=guidance, watch=watch or HEARING, where=where or SHARING, progress=progress,
+        systems=tuple(systems),
+    )  # fmt: skip
     if kind is not None:
         asked = {"source": source, "target": target, "prompt": prompt, "words": words, "mask": given, "seed": seed}
         chosen = {"layers": layers, "segment": segment, "threshold": threshold, "watch": watch, "where": where}
@@ -200,7 +204,7 @@ def _from_picture(run: Passes, picture: Picture, prompt: str, words: tuple[str, 
 
 
 def _side_by_side(run: Passes, origin: _Origin, target: str, system: ConsistEdit, tape: Tape | None) -> list[Picture]:
-    stack: list[System] = [system]
+    stack: list[System] = [system, *run.systems]
     if tape is not None:
         stack.append(OperandRecorder(tape=tape, role="target", where=run.where))
     with attach(run.flow.pipe, *stack, rows=Rows.of("source", "target")):

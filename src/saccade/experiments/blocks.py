@@ -23,7 +23,7 @@ class Column:
     title    of the column
     show     a format of its mean over rows, as ".4f", or a function; the first row's value where `first`
     against  show instead, with its interval, how much it lies above this arm's; where `ratio`, how many times it is
-    interval show the 95 % interval over seeds too
+    interval show the 95 % interval over `pair` too, another column: what is compared one by one
     """
 
     source: str
@@ -33,19 +33,21 @@ class Column:
     ratio: bool = False
     interval: bool = False
     first: bool = False
+    pair: str = "seed"
 
     def cell(self, results: Results, arm: str) -> str:
         """Of one arm."""
         if self.against and self.ratio:
-            return "" if arm == self.against else str(ratio(results, self.source, arm, self.against))
+            return "" if arm == self.against else str(ratio(results, self.source, arm, self.against, self.pair))
         if self.against:
             digits = int(str(self.show).strip(".f"))
-            return "" if arm == self.against else signed(difference(results, self.source, arm, self.against), digits)
+            found = difference(results, self.source, arm, self.against, self.pair)
+            return "" if arm == self.against else signed(found, digits)
         values = results.values(self.source, arm=arm)
         if not values:
             return ""
         if self.interval:
-            found = t_interval(list(results.by(self.source, arm=arm).values()))
+            found = t_interval(list(results.by(self.source, self.pair, arm=arm).values()))
             return f"{self._shown(found.mid)} [{self._shown(found.low)}, {self._shown(found.high)}]"
         return self._shown(values[0] if self.first else fmean(values))
 

@@ -10,6 +10,7 @@ from typing import Any
 from saccade.attach import attach
 from saccade.compare.arms import Setup, Visit
 from saccade.compare.verb import draw
+from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.metrics.fidelity import Picture
 from saccade.papers.headhunter import SoftPAG
@@ -55,6 +56,7 @@ def guide(
     width: int | None = None,
     options: Mapping[str, Any] | None = None,
     rows: Rows | None = None,
+    systems: Sequence[System] = (),
     progress: Progress | None = None,
 ) -> Guided:
     """Draw `prompt` as it is and steered away from a copy with these heads weakened.
@@ -66,6 +68,7 @@ def guide(
     steps, height, width  None leaves them to the pipeline
     options        further arguments of its call, such as guidance_scale
     rows           what its batch rows are, for pipelines that do not say whether they are guided, as PixArt's and DiT's
+    systems        more systems that all pictures are drawn with, an accelerating one say
     Raises ValueError for options out of range, SelectorError for heads the model does not have, MissingError where the
     rows are not known.
     """
@@ -73,15 +76,16 @@ def guide(
         raise ValueError("heads=() and layers=() leave nothing to weaken; give (layer, head) pairs, or layers")
     asked = (w,) if isinstance(w, int | float) else tuple(w)
     system = SoftPAG(heads=tuple(map(tuple, heads)), layers=tuple(layers), kind=kind, u=u, tau=tau, scope=scope)  # type: ignore[arg-type]
-    systems = {float(strength): replace(system, w=float(strength)) for strength in asked}
+    steered = {float(strength): replace(system, w=float(strength)) for strength in asked}
     setup = Setup(steps=steps, height=height, width=width, options=options or {})
     tell = progress or (lambda done, total, what: None)
-    visit, total, guided = Visit(jobs=((0, seed),), first=True), len(systems) + 1, {}
+    visit, total, guided = Visit(jobs=((0, seed),), first=True), len(steered) + 1, {}
     with no_progress_bar(pipe):
-        for done, (strength, one) in enumerate(systems.items()):  # first, so that bad heads fail at once
+        for done, (strength, one) in enumerate(steered.items()):  # first, so that bad heads fail at once
             tell(done, total, f"w = {strength:g}")
-            with attach(pipe, one, rows=rows):
+            with attach(pipe, one, *systems, rows=rows):
                 guided[strength] = draw(pipe, (prompt,), visit, setup)[0]
         tell(total - 1, total, "plain")
-        plain = draw(pipe, (prompt,), visit, setup)[0]
-    return Guided(prompt=prompt, plain=plain, guided=guided, systems=systems)
+        with attach(pipe, *systems):
+            plain = draw(pipe, (prompt,), visit, setup)[0]
+    return Guided(prompt=prompt, plain=plain, guided=guided, systems=steered)
