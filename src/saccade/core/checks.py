@@ -16,3 +16,10 @@ def check_numbers(**named: float | None) -> None:
     for name, value in named.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             raise ValueError(f"{name}={value!r} must be a number")
+
+
+def check_whole(least: int, **named: int) -> None:
+    """Raise `ValueError` unless every named value is a whole number of at least `least`."""
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
