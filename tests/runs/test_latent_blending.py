@@ -68,7 +68,12 @@ def test_predictions_and_clean_latents_are_one(kind: Any, alpha: float) -> None:
     clean, noise = torch.randn(2, 3).double(), torch.randn(2, 3).double()
     sigma = 1 - alpha if kind == "flow_prediction" else sqrt(1 - alpha**2)
     x = alpha * clean + sigma * noise
-    wanted = {"epsilon": noise, "flow_prediction": noise - clean, "sample": clean, "v_prediction": alpha * noise - sigma * clean}
+    wanted = {
+        "epsilon": noise,
+        "flow_prediction": noise - clean,
+        "sample": clean,
+        "v_prediction": alpha * noise - sigma * clean,
+    }
     level: dict[str, Any] = {"alpha": alpha, "sigma": sigma, "kind": kind}
     if kind == "epsilon" and alpha == 0:
         with pytest.raises(ValueError, match="alpha=0 leaves nothing to divide by; choose"):
@@ -98,9 +103,7 @@ def test_sampling_blends_before_every_step_and_counts_its_calls() -> None:
     found = sample_windows(clean, noise, SOME, given_, advance, steps=3)
     x = noise
     for step in range(3):
-        parts = [
-            torch.stack([x[SOME.span(w)] * given_[w] * (step + 1) for w in visit]) for visit in pairs(SOME)
-        ]
+        parts = [torch.stack([x[SOME.span(w)] * given_[w] * (step + 1) for w in visit]) for visit in pairs(SOME)]
         x = x + 0.5 * (plain(parts, SOME) - x)
     torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
     assert calls == [(v, tuple(given_[w] for w in v), step) for step in range(3) for v in ((0, 1), (1, 2))]
@@ -117,7 +120,8 @@ def test_pairs_without_sharing_are_windows_by_themselves() -> None:
         return guess
 
     two, one = (
-        sample_windows(clean, noise, SOME, [0, 1, 2], advance, steps=2, visits=visits(SOME)) for visits in (pairs, singles)
+        sample_windows(clean, noise, SOME, [0, 1, 2], advance, steps=2, visits=visits(SOME))
+        for visits in (pairs, singles)
     )
     assert (two - one).abs().max() < 0.5 and two.isfinite().all()
     again = sample_windows(clean, noise, SOME, [0, 1, 2], advance, steps=2)

@@ -1,4 +1,4 @@
-"""What was done, in one file: the request with its pictures and masks, the model, versions, and digests of the results."""
+"""What was done, in one file: the request with its pictures and masks, model, versions, and digests of the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -39,17 +39,17 @@ class Record:
         given = {f.name: getattr(self.request, f.name) for f in fields(Request)}
         arrays = {f"{name}.{i}": a for name in ARRAYS for i, a in enumerate(given[name]) if a is not None}
         plain = {name: value for name, value in given.items() if name not in ARRAYS}
-        told = {"request": plain, "made_by": dict(self.made_by), "digests": self.digests}
-        return write_record(path, VERB, told, {"regions": self.regions, **arrays})
+        text = {"request": plain, "made_by": dict(self.made_by), "digests": self.digests}
+        return write_record(path, VERB, text, {"regions": self.regions, **arrays})
 
     @classmethod
     def load(cls, path: str | Path) -> "Record":
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
-        told, arrays = read_record(path, VERB)
-        numbers = range(len(told["request"]["texts"]))
-        given: dict[str, Any] = {name: frozen(value) for name, value in told["request"].items()}
+        text, arrays = read_record(path, VERB)
+        numbers = range(len(text["request"]["texts"]))
+        given: dict[str, Any] = {name: frozen(value) for name, value in text["request"].items()}
         given |= {name: tuple(arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
         return cls(
             request=Request(**given),
-            made_by=told["made_by"], regions=arrays["regions"], digests=tuple(told["digests"]),
+            made_by=text["made_by"], regions=arrays["regions"], digests=tuple(text["digests"]),
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Watch, within a forward, how much visual tokens attend to chosen words: the mean over the sites passed so far.
 
-The columns of a word, by the normaliser of the whole row, from the operands the host gave. Nothing n x m is held: scores
-are summed a run of queries at a time. Later sites of the same forward read `running_mean`.
+The columns of a word, by the normaliser of the whole row, from the operands the host gave. Nothing n x m is held:
+scores are summed a run of queries at a time. Later sites of the same forward read `running_mean`.
 """
 
 from collections.abc import Mapping

@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from saccade.core.checks import check_numbers, check_whole, check_word
+from saccade.pipelines.long_video import GuidanceSchedule, Solver
 from saccade.pipelines.record import differences, frozen, read_record, write_record
 from saccade.runs.windows import Windows
 
-Schedule = Literal["constant", "rising", "official"]
-Solver = Literal["pipeline", "sde_dpmpp_2m"]
 VERB = "multi_prompt"
 
 
@@ -35,7 +34,7 @@ class Request:
     transitions: int
     extra: int
     guidance: float
-    schedule: Schedule
+    schedule: GuidanceSchedule
     solver: Solver
     systems: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -53,8 +52,10 @@ class Request:
                 "for a long video of one prompt give it several times"
             )
         if len(self.negatives) != len(self.prompts):
-            raise ValueError(f"negative={self.negatives} must be one text, or one for each of {len(self.prompts)} prompts")
-        check_word(get_args(Schedule), schedule=self.schedule)
+            raise ValueError(
+                f"negative={self.negatives} must be one text, or one for each of {len(self.prompts)} prompts"
+            )
+        check_word(get_args(GuidanceSchedule), schedule=self.schedule)
         check_word(get_args(Solver), solver=self.solver)
         check_whole(1, steps=self.steps)
         check_numbers(guidance=self.guidance)
@@ -73,11 +74,6 @@ class Request:
             prompts=len(self.prompts), tile=self.tile, overlap=self.overlap, transitions=self.transitions,
             extra=self.extra,
         )  # fmt: skip
-
-    @property
-    def guided(self) -> bool:
-        """Whether there is an unconditional branch."""
-        return self.schedule != "constant" or self.guidance != 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,12 +95,12 @@ class Record:
 
     def save(self, path: str | Path) -> Path:
         """Write it to a file, folders included."""
-        told = {"request": asdict(self.request), "made_by": dict(self.made_by), "digests": self.digests}
-        return write_record(path, VERB, told, {"seeds": np.array(self.request.seeds)})
+        plain = {"request": asdict(self.request), "made_by": dict(self.made_by), "digests": self.digests}
+        return write_record(path, VERB, plain, {"seeds": np.array(self.request.seeds)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Record":
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
-        told, _ = read_record(path, VERB)
-        request = Request(**{name: frozen(value) for name, value in told["request"].items()})
-        return cls(request=request, made_by=told["made_by"], digests=tuple(told["digests"]))
+        plain, _ = read_record(path, VERB)
+        request = Request(**{name: frozen(value) for name, value in plain["request"].items()})
+        return cls(request=request, made_by=plain["made_by"], digests=tuple(plain["digests"]))

@@ -23,5 +23,7 @@ def panels(made: MultiPrompt, number: int, segment: int) -> dict[str, Picture]:
 def write_sheet(made: MultiPrompt, path: Path) -> Path:
     """A page that needs nothing else where the name ends in .html, else a picture."""
     rows = [panels(made, n, s) for n in range(len(made.videos)) for s in range(len(made.segments))]
-    note = f"{made.windows.count} windows, {made.windows.frames} latent frames, {made.density:.0%} of all pairs computed"
+    note = (
+        f"{made.windows.count} windows, {made.windows.frames} latent frames, {made.density:.0%} of all pairs computed"
+    )
     return write_rows(rows, path, title="saccade multi_prompt", captions=[note])

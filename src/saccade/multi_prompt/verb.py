@@ -1,12 +1,9 @@
-"""Draw one long video of several prompts, one after the other (DiTCtrl), with a record that makes it again bit for bit."""
+"""Draw a long video of several prompts, one after the other (DiTCtrl); its record makes it again bit for bit."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-import torch
 
 from saccade.attach import attach
 from saccade.compare.arms import same_stack, to_spec
@@ -14,9 +11,9 @@ from saccade.core.mechanism import System, check_system
 from saccade.core.rows import Rows
 from saccade.core.site import Where
 from saccade.metrics.fidelity import Picture
-from saccade.multi_prompt.passes import Passes
-from saccade.multi_prompt.request import Record, Request, Schedule, Solver
+from saccade.multi_prompt.request import Record, Request
 from saccade.papers.ditctrl import DiTCtrl
+from saccade.pipelines.long_video import GuidanceSchedule, LongVideo, Solver
 from saccade.pipelines.no_progress_bar import no_progress_bar
 from saccade.pipelines.record import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.video import VideoParts
@@ -62,7 +59,7 @@ def multi_prompt(
     transitions: int = 1,
     extra: int = 0,
     guidance: float = 6.0,
-    schedule: Schedule = "constant",
+    schedule: GuidanceSchedule = "constant",
     solver: Solver = "pipeline",
     systems: Sequence[System] = (),
     seeds: int | Sequence[int] = 0,
@@ -98,9 +95,9 @@ def multi_prompt(
         check_system(system)
     parts = VideoParts(pipe=pipe, height=height, width=width, tile=tile, text_tokens=text_tokens)
     asked = Request(
-        prompts=tuple(prompts), negatives=_each(negative, len(prompts)), isolated=isolated, word=word, tile=parts.frames, overlap=overlap,
+        prompts=tuple(prompts), negatives=_each(negative, len(prompts)), isolated=isolated, word=word, overlap=overlap,
         sharing=None if sharing is None or isolated else to_spec(sharing), transitions=transitions, extra=extra,
-        guidance=guidance, schedule=schedule, solver=solver, systems=tuple(map(to_spec, systems)),
+        guidance=guidance, schedule=schedule, solver=solver, systems=tuple(map(to_spec, systems)), tile=parts.frames,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds), steps=steps, height=parts.size[0],
         width=parts.size[1], text_tokens=text_tokens,
     )  # fmt: skip
@@ -131,16 +128,31 @@ def _draw(parts: VideoParts, asked: Request, systems: Sequence[System], progress
         piece_tokens(pipe, (prompt,), max_sequence_length=asked.text_tokens)  # refuses what would be cut
     if asked.solver != "pipeline":
         parts.check_alphas()
-    sharing = _sharing(parts, asked)
+    sharing, done = _sharing(parts, asked), 0
     stack = [*(() if sharing is None else (sharing,)), *systems]
-    rows = None if sharing is None else Rows.of("source", "target")
-    with no_progress_bar(pipe), parts.guidance(asked.guided):
-        with attach(pipe, *stack, where=ALL, rows=rows) if stack else nullcontext() as run:
-            passes = Passes(parts=parts, asked=asked, run=run, paired=sharing is not None, progress=progress)
-            videos = tuple(passes.video(seed) for seed in asked.seeds)
-            density = 1.0 if run is None else run.report().density
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, asked.steps * len(long.visits) * len(asked.seeds), "multi_prompt")
+
+    long = LongVideo(
+        parts=parts, windows=asked.windows, prompts=asked.prompts, negatives=asked.negatives, steps=asked.steps,
+        paired=sharing is not None, guidance=asked.guidance, schedule=asked.schedule, solver=asked.solver, tell=tell,
+    )  # fmt: skip
+
+    with no_progress_bar(pipe), parts.guidance(long.guided), _attached(pipe, stack, sharing) as run:
+        videos = tuple(replace(long, run=run).video(seed) for seed in asked.seeds)
+        density = 1.0 if run is None else run.report().density
     record = Record(request=asked, made_by=made_by(pipe), digests=tuple(map(digest, videos)))
-    return MultiPrompt(videos=videos, segments=passes.segments(), density=density, record=record)
+    return MultiPrompt(videos=videos, segments=long.segments(), density=density, record=record)
+
+
+def _attached(pipe: Any, stack: Sequence[System], sharing: DiTCtrl | None) -> AbstractContextManager[Any]:
+    """The attachment of all systems, None where there are none."""
+    rows = None if sharing is None else Rows.of("source", "target")
+    return attach(pipe, *stack, where=ALL, rows=rows) if stack else nullcontext()
 
 
 def _each(text: str | Sequence[str], count: int) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ def warn_of_other_bits(
     """Warn where digests of then and now differ, with what of the machine and the versions does."""
     if tuple(digests[0]) != tuple(digests[1]):
         changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences(*made_by).items())
-        told = changed or "nothing known differs"
-        warn(f"the {what} are not those of the record bit for bit: {told}", stacklevel=3)
+        known = changed or "nothing known differs"
+        warn(f"the {what} are not those of the record bit for bit: {known}", stacklevel=3)
 
 
 def digest(picture: Float[np.ndarray, "*t h w 3"]) -> str:

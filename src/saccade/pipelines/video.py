@@ -1,4 +1,4 @@
-"""A diffusers video pipeline in pieces, for videos longer than one call makes: texts, noise, predictions, steps, frames.
+"""A diffusers video pipeline in pieces, for videos longer than a call makes: texts, noise, predictions, steps, frames.
 
 Everything comes from the pipeline's own parts. Latents are (frames c h w) here, whatever order the model has. CogVideoX
 with schedulers of alphas (DPM, DDIM), Wan with flow-matching ones (Euler, UniPC).
@@ -146,19 +146,20 @@ class VideoParts:
         return to_clean(prediction, x, alpha=alpha, sigma=sigma, kind=self.kind)
 
     def advance(
-        self, clean: Float[Tensor, "f c h w"], x: Float[Tensor, "f c h w"], step: int, history: dict[str, Any]
-    ) -> Float[Tensor, "f c h w"]:
-        """A step of the pipeline's own scheduler from a clean guess; `history` holds the generator, and what it kept."""
+        self, clean: Float[Tensor, "f c h w"], x: Float[Tensor, "f c h w"], step: int, kept: dict[str, Any],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "f c h w"]:  # fmt: skip
+        """A step of the pipeline's own scheduler from a clean guess; `kept` is what it hands on to the next."""
         alpha, sigma = self.level(step)
         scheduler, times = self.pipe.scheduler, self.pipe.scheduler.timesteps
         prediction = from_clean(clean, x, alpha=alpha, sigma=sigma, kind=self.kind)
         given, latent = self._turned(prediction[None]), self._turned(x[None])
         takes = inspect.signature(scheduler.step).parameters
-        more = {"generator": history["generator"]} if "generator" in takes else {}
+        more = {"generator": generator} if "generator" in takes else {}
         if "old_pred_original_sample" in takes:
             before = times[step - 1] if step else None
-            moved, history["old"] = scheduler.step(
-                given, history.get("old"), times[step], before, latent, return_dict=False, **more
+            moved, kept["old"] = scheduler.step(
+                given, kept.get("old"), times[step], before, latent, return_dict=False, **more
             )
         else:
             moved = scheduler.step(given, times[step], latent, return_dict=False, **more)[0]
@@ -173,7 +174,8 @@ class VideoParts:
             found = self.pipe.decode_latents(given)
         else:
             mean, std = (
-                torch.tensor(v).view(1, -1, 1, 1, 1).to(given) for v in (vae.config.latents_mean, vae.config.latents_std)
+                torch.tensor(v).view(1, -1, 1, 1, 1).to(given)
+                for v in (vae.config.latents_mean, vae.config.latents_std)
             )
             found = vae.decode(given.transpose(1, 2) * std + mean, return_dict=False)[0]
         return self.pipe.video_processor.postprocess_video(video=found, output_type="np")[0]

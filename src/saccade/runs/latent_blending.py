@@ -33,15 +33,15 @@ Advance = Callable[[Tensor, Tensor, int], Tensor]  # (latent, x0, step) -> laten
 @torch.no_grad()
 def sample_windows(
     clean: Clean,
-    noise: Float[Tensor, "f *d"],
+    noise: Float[Tensor, "*d"],
     windows: Windows,
     conditions: Sequence[Any],
     advance: Advance,
     *,
     steps: int,
     visits: Sequence[tuple[int, ...]] | None = None,
-) -> Float[Tensor, "f *d"]:
-    """Denoise the long latent.
+) -> Float[Tensor, "*d"]:
+    """Denoise the long latent (frames ...).
 
     clean       `clean(x (r tile *d), conditions of r windows, their numbers, step)`: what each would be without noise
     conditions  one for each window, handed on as they are
@@ -66,8 +66,8 @@ def sample_windows(
 
 def blended(
     found: Iterable[Float[Tensor, "r t *d"]], windows: Windows, visits: Sequence[tuple[int, ...]] | None = None
-) -> Float[Tensor, "f *d"]:
-    """One long latent of what was found in each visit's windows; frames that were visited once are copied.
+) -> Float[Tensor, "*whole"]:
+    """One long latent (frames ...) of what was found in each visit's windows; frames that were visited once are copied.
 
     Raises ValueError where a frame is never visited, or a visit holds other frames than a window has.
     """

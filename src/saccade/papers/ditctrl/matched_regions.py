@@ -1,8 +1,8 @@
 """Target queries see the keys of the source's object from within the object, those of its surroundings from without.
 
-A pair of visual tokens is open where the target's mask at the query equals the source's at the key; words see all and are
-seen by all. So two attentions, one over the keys of the object and one over the others, joined by the target's mask, are
-one attention with a bias of two columns: 0 on open pairs, so low on the others that they weigh nothing.
+A pair of visual tokens is open where the target's mask at the query equals the source's at the key; words see all and
+are seen by all. So two attentions, one over the keys of the object and one over the others, joined by the target's
+mask, are one attention with a bias of two columns: 0 on open pairs, so low on the others that they weigh nothing.
 """
 
 from dataclasses import dataclass

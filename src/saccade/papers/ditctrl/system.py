@@ -70,7 +70,7 @@ class DiTCtrl:
         return self.steps is not None or self.where.during != (0.0, 1.0)
 
     def check_sites(self, sites: tuple[Site, ...]) -> None:
-        """Raise SelectorError where the layers asked for, or sites with words to watch, are not among those attached."""
+        """Raise SelectorError where layers asked for, or sites with words to watch, are not among those attached."""
         if self.layers and not any(self._shares(site) for site in sites):
             raise SelectorError(f"layers={self.layers} are none of the {sites[0].layers} layers, or not in where")
         if self.words and all(site.kind == "self" for site in sites):

@@ -19,7 +19,7 @@ from saccade.ops.columns import key_columns, span_lse
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledProbabilities(Mechanism):
-    """Multiply what visual tokens pay to words, and words to visual tokens, after the softmax; sums are left as they fall.
+    """Multiply what visual tokens pay to words, and words to them, after the softmax; sums are left as they fall.
 
     tokens  positions within the text
     """
