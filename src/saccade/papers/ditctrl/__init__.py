@@ -38,7 +38,7 @@ PAPER = Paper(
         "motion smoothness 97.80, isolated 97.78; text-image similarity 30.68, isolated 32.05",
     ),
     deviations=(
-        "layers are the last sixth, at least one, and steps 4 % to 50 % of the run: there 25 to 29 of 30, 2 to 24 of 50",
+        "shares of layers and steps, a sixth and 4 to 50 %, stand for layers 25 to 29 of 30 and steps 2 to 24 of 50",
         "the two masked attentions are one, with a bias of two columns; nothing n x n is made",
         "maps are watched only in steps that share, and for conditional rows only",
         "where text is apart, masks come from cross-attention, and a query whose side is empty sees all",

@@ -88,7 +88,7 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="ditctrl",
     settings=Settings(),
-    quick=Settings(model=RANDOM, stories=2, steps=2, side=32),
+    quick=Settings(model=RANDOM, stories=2, steps=2),
     hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,

@@ -17,12 +17,12 @@ def plot_windows(results: Results, figures: Figures) -> str:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for window, (i, j, share) in enumerate(SHOWN.mixes):
         colour = tuple((1 - share) * a + share * b for a, b in zip(COLOURS[i], COLOURS[j], strict=True))
-        above.barh(window, SHOWN.tile, left=window * SHOWN.stride, height=0.7, color=colour)
+        above.barh(window, SHOWN.tile, left=window * SHOWN.stride, height=0.5, color=colour)
         said = f"prompt {i + 1}" if not share else f"{1 - share:.0%} prompt {i + 1}, {share:.0%} prompt {j + 1}"
         above.text((window + 0.1) * SHOWN.stride, window, said, va="center", fontsize=7, color="white")
     for source, target in pairwise(range(SHOWN.count)):
-        end = target * SHOWN.stride + SHOWN.tile - 1.5
-        above.annotate("", (end, target - 0.35), (end, source + 0.35), arrowprops={"arrowstyle": "->", "lw": 0.8})
+        place = target * SHOWN.stride + SHOWN.overlap / 2
+        above.annotate("", (place, target - 0.2), (place, source + 0.2), arrowprops={"arrowstyle": "->", "lw": 0.8})
     above.invert_yaxis()
     above.set_ylabel("window", fontsize=8)
     for prompt, line in enumerate(SHOWN.shares().T):
