@@ -18,13 +18,8 @@ N = LAYOUT.n
 KEEP = KeyPadding(torch.tensor([[True] * N, [True] * 5 + [False] * 2, [False] + [True] * 6]))
 LABELS = torch.tensor([[0, 0, 1, 1, 1, 0, 1], [1, 0, 1, 0, 1, 0, 1], [0] * 7])
 GROUPS = Table(LABELS, LABELS, torch.eye(2, dtype=torch.bool))
-MASKS = {
-    "padding": KEEP,
-    "groups": GROUPS,
-    "both": KEEP & GROUPS,
-    "shared": forbid("text", "image"),
-    "mixed": KEEP & forbid("text", "image"),
-}
+CUT = forbid("text", "image")
+MASKS = {"padding": KEEP, "groups": GROUPS, "both": KEEP & GROUPS, "shared": CUT, "mixed": KEEP & CUT}
 ROWS = ((2, 0), (1,), (0, 0, 2, 1))
 
 
