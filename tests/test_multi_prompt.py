@@ -57,7 +57,7 @@ def test_every_arm_is_another_video(name: str) -> None:
 def test_sharing_nothing_is_blending_only() -> None:
     pipe = tiny_cogvideox()
     none, empty = made(pipe, sharing=None), made(pipe, sharing=DiTCtrl(layers=()))
-    np.testing.assert_allclose(none.videos[0], empty.videos[0], atol=1e-4)
+    assert np.array_equal(none.videos[0], empty.videos[0])
 
 
 @every_pipe
@@ -97,7 +97,8 @@ def test_accelerating_systems_go_along_each_pair_with_its_own_state() -> None:
     pipe = tiny_wan()
     near = made(pipe, systems=(Clear(radius=1.0),))
     assert near.density < 1 and np.isfinite(near.videos[0]).all()
-    assert made(pipe, systems=(DraftAttention(sparsity=0.5, pool=(2, 2), skip=0.0),)).density < 1
+    chosen = made(pipe, systems=(DraftAttention(sparsity=0.5, pool=(2, 2), skip=0.0),))
+    assert chosen.record.digests != near.record.digests and np.isfinite(chosen.videos[0]).all()
     kept = SparseD(keep=0.4, block=4, skip=0.4)
     alike = {"prompts": PROMPTS[:1] * 3, "transitions": 0, "steps": 4}
     one = made(pipe, systems=(kept,), **alike)
@@ -114,11 +115,11 @@ def test_progress_counts_passes_over_all_videos() -> None:
 
 def test_the_pipeline_is_left_as_it_was() -> None:
     pipe = tiny_cogvideox()
-    before = repr(pipe.transformer), dict(pipe._progress_bar_config), getattr(pipe, "_guidance_scale", 1.0)
+    before = repr(pipe.transformer), dict(pipe._progress_bar_config), "_guidance_scale" in vars(pipe)
     made(pipe)
     with pytest.raises(ValueError, match="word='square' is not in the prompt"):
         made(pipe, word="square")
-    assert (repr(pipe.transformer), dict(pipe._progress_bar_config), pipe._guidance_scale) == before
+    assert (repr(pipe.transformer), dict(pipe._progress_bar_config), "_guidance_scale" in vars(pipe)) == before
 
 
 @pytest.mark.parametrize("name", ["s.png", "s.html"])
@@ -156,7 +157,7 @@ def test_a_sheet_shows_frames_of_each_prompt(tmp_path: Path, name: str) -> None:
         ({"word": "circle", "sharing": DiTCtrl(words=(1,))}, "both name tokens; give one of them"),
         ({"prompts": ("a " * 20, "a circle")}, "has 20 tokens, and 16 are read of it; shorten it"),
         ({"height": 20}, "height=20 must be a multiple of 8 pixels"),
-        ({"tile": 0}, "overlap=6 must|tile=0|must be"),
+        ({"tile": 0}, "tile=0 must be a whole number of at least 1"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_before_anything_is_sampled(given: dict[str, Any], message: str) -> None:

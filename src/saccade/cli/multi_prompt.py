@@ -116,9 +116,11 @@ def _write(
     drawn = None if sheet is None else str(write_sheet(made, sheet))
     kept = None if record is None else str(made.record.save(record).resolve())
     if as_json:
+        from saccade.compare.export import clean
+
         said = {"paths": [str(path.resolve()) for path in paths], "sheet": drawn, "record": kept, "seconds": seconds}
         segments = [(span.start, span.stop) for span in made.segments]
-        print_json({**said, "segments": segments, "density": made.density, "digests": made.record.digests})
+        print_json(clean({**said, "segments": segments, "density": made.density, "digests": made.record.digests}))
         return
     console().print(
         f"{', '.join(map(str, paths))}: {len(made.videos[0])} frames, {made.windows.count} windows, in {seconds:.1f} s",

@@ -1,5 +1,6 @@
 """A video of several prompts on one sheet: frames of each prompt, a row a prompt and seed."""
 
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ def panels(made: MultiPrompt, number: int, segment: int) -> dict[str, Picture]:
 def write_sheet(made: MultiPrompt, path: Path) -> Path:
     """A page that needs nothing else where the name ends in .html, else a picture."""
     rows = [panels(made, n, s) for n in range(len(made.videos)) for s in range(len(made.segments))]
-    note = (
-        f"{made.windows.count} windows, {made.windows.frames} latent frames, {made.density:.0%} of all pairs computed"
-    )
+    note = f"{made.windows.count} windows, {made.windows.frames} latent frames"
+    note += "" if isnan(made.density) else f", {made.density:.0%} of all pairs computed"
     return write_rows(rows, path, title="saccade multi_prompt", captions=[note])

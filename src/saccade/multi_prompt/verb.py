@@ -31,7 +31,7 @@ class MultiPrompt:
 
     videos    (t h w 3) in [0, 1], one for each seed
     segments  the frames that are each prompt's
-    density   share of the pairs of tokens that attention computed
+    density   share of the pairs of tokens that attention computed, nan where a system does not know
     record    what was done; `record.save(path)` keeps it, `replay` makes it again
     """
 
@@ -139,19 +139,19 @@ def _draw(parts: VideoParts, asked: Request, systems: Sequence[System], progress
 
     long = LongVideo(
         parts=parts, windows=asked.windows, prompts=asked.prompts, negatives=asked.negatives, steps=asked.steps,
-        paired=sharing is not None, guidance=asked.guidance, schedule=asked.schedule, solver=asked.solver, tell=tell,
+        paired=not asked.isolated, guidance=asked.guidance, schedule=asked.schedule, solver=asked.solver, tell=tell,
     )  # fmt: skip
 
-    with no_progress_bar(pipe), parts.guidance(long.guided), _attached(pipe, stack, sharing) as run:
+    with no_progress_bar(pipe), parts.guidance(long.guided), _attached(pipe, stack, asked.isolated) as run:
         videos = tuple(replace(long, run=run).video(seed) for seed in asked.seeds)
         density = 1.0 if run is None else run.report().density
     record = Record(request=asked, made_by=made_by(pipe), digests=tuple(map(digest, videos)))
     return MultiPrompt(videos=videos, segments=long.segments(), density=density, record=record)
 
 
-def _attached(pipe: Any, stack: Sequence[System], sharing: DiTCtrl | None) -> AbstractContextManager[Any]:
+def _attached(pipe: Any, stack: Sequence[System], isolated: bool) -> AbstractContextManager[Any]:
     """The attachment of all systems, None where there are none."""
-    rows = None if sharing is None else Rows.of("source", "target")
+    rows = None if isolated else Rows.of("source", "target")
     return attach(pipe, *stack, where=ALL, rows=rows) if stack else nullcontext()
 
 

@@ -56,12 +56,13 @@ class VideoParts:
     @property
     def size(self) -> tuple[int, int]:
         """Pixels (down, across)."""
-        return self.height or self._own[0], self.width or self._own[1]
+        height, width = self.height, self.width
+        return self._own[0] if height is None else height, self._own[1] if width is None else width
 
     @property
     def frames(self) -> int:
         """Latent frames of a window."""
-        return self.tile or self._own[2]
+        return self._own[2] if self.tile is None else self.tile
 
     @property
     def factor(self) -> int:
@@ -183,12 +184,15 @@ class VideoParts:
     @contextmanager
     def guidance(self, guided: bool) -> Iterator[None]:
         """The pipeline says, while this lasts, whether its batch holds both branches."""
-        before = getattr(self.pipe, "_guidance_scale", None)
+        before = vars(self.pipe).get("_guidance_scale")
         self.pipe._guidance_scale = 2.0 if guided else 1.0
         try:
             yield
         finally:
-            self.pipe._guidance_scale = before if before is not None else 1.0
+            if before is None:
+                del self.pipe._guidance_scale
+            else:
+                self.pipe._guidance_scale = before
 
     @property
     def device(self) -> torch.device:

@@ -88,7 +88,7 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="ditctrl",
     settings=Settings(),
-    quick=Settings(model=RANDOM, stories=2, steps=2),
+    quick=Settings(model=RANDOM, stories=2, steps=3),
     hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,
@@ -115,14 +115,14 @@ def drawn(pipe: Any, said: Settings, arm: str, story: Story, seed: int) -> tuple
     own = {"overlap": said.overlap, "transitions": said.transitions, **places}
     long = LongVideo(
         parts=parts, windows=Windows(prompts=said.segments, tile=said.tile, **own), prompts=story.texts,
-        negatives=("",) * said.segments, steps=said.steps, guidance=said.guidance, paired=False,
+        negatives=("",) * said.segments, steps=said.steps, guidance=said.guidance, paired=arm != ISOLATED,
     )  # fmt: skip
     with parts.guidance(long.guided):
         if arm in (ISOLATED, BLENDED):
             return long.video(seed), long.segments()
         words = word_tokens(pipe, story.texts[0], story.word, said.text_tokens) if arm == MASKED else ()
         with attach(pipe, DiTCtrl(words=words), where=ALL, rows=Rows.of("source", "target")) as run:
-            return replace(long, paired=True, run=run).video(seed), long.segments()
+            return replace(long, run=run).video(seed), long.segments()
 
 
 def scored(video: np.ndarray, segments: tuple[slice, ...], story: Story) -> Row:
