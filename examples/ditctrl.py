@@ -5,6 +5,7 @@ python examples/ditctrl.py [folder of a CogVideoX or Wan pipeline]
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import saccade
 from saccade.metrics import cscv, pooled_pixels
@@ -17,9 +18,10 @@ RANDOM = ScenesWan(
     hidden=32, head_dim=16, feed_forward=32, blocks=3, text_dim=32, text_heads=2, text_layers=1, autoencoder_width=4
 )
 pipe = load_pipeline(sys.argv[1]) if len(sys.argv) > 1 else RANDOM.pipeline()
-small = {"steps": 4, "tile": 3, "overlap": 1, "height": 48, "width": 48, "text_tokens": 16}
-options = {} if len(sys.argv) > 1 else small
-for name, arm in {"isolated": {"isolated": True}, "blended": {"sharing": None}, "shared": {}}.items():
+small: dict[str, Any] = {"steps": 4, "tile": 3, "overlap": 1, "height": 48, "width": 48, "text_tokens": 16}
+options: dict[str, Any] = {} if len(sys.argv) > 1 else small
+arms: dict[str, dict[str, Any]] = {"isolated": {"isolated": True}, "blended": {"sharing": None}, "shared": {}}
+for name, arm in arms.items():
     made = saccade.multi_prompt(pipe, PROMPTS, **arm, **options)
     print(f"{name}: {len(made.videos[0])} frames, CSCV {cscv(made.videos[0], pooled_pixels):.3f}")
 write_sheet(made, Path("ditctrl.png"))

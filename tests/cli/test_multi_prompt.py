@@ -55,7 +55,7 @@ def test_the_videos_are_those_of_the_function_and_a_record_draws_them_again(
             assert np.array_equal(np.asarray(video.convert("RGB")), to_bytes(frames)[-1])
     assert sheet.read_text().count("<img ") == 24
     assert run("--replay", str(record), "--model", video_model, "--out", str(tmp_path / "b.png")) == 0
-    assert "25 frames, 3 windows, in" in capsys.readouterr().out
+    assert "25 frames, 3 windows, in" in " ".join(capsys.readouterr().out.split())
     again: Any = run("--replay", str(record), "--model", video_model, "--out", str(tmp_path / "b.png"), "--json")
     assert again == 0 and json.loads(capsys.readouterr().out)["digests"] == shown["digests"]
 
@@ -64,7 +64,7 @@ def test_arms_of_a_comparison(video_model: str, tmp_path: Path, capsys: pytest.C
     out = ("--out", str(tmp_path / "a.webp"), "--model", video_model, *SMALL)
     for words, frames in ((("--sharing", "none"), 25), (("--isolated",), 18), (("--negative", "a blue square"), 25)):
         assert run(*PROMPTS, *words, *out) == 0
-        assert f"a.webp: {frames} frames" in capsys.readouterr().out
+        assert f"a.webp: {frames} frames" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

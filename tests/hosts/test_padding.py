@@ -114,7 +114,7 @@ def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...
 @pytest.mark.parametrize(
     "system",
     [
-        ConsistEdit(where=at()), FreeFlux(edit=Reshape(layers="all")), DiTCtrl(deepest=1.0, where=at()),
+        ConsistEdit(where=at()), FreeFlux(edit=Reshape(layers="all")), DiTCtrl(deepest=0.5, where=at()),
         DiTCtrl(deepest=1.0, words=(0, 1), threshold=0.4, where=at()), WordStrength(tokens=(1,), factor=0.0),
         WordStrength(tokens=(1,), bias=-5.0, lock=0),
     ],

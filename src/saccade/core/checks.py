@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from numbers import Real
+from typing import Any
 
 
 def check_word(known: Collection[str], **named: str) -> None:
@@ -18,7 +19,7 @@ def check_numbers(**named: float | None) -> None:
             raise ValueError(f"{name}={value!r} must be a number")
 
 
-def check_whole(least: int, **named: int) -> None:
+def check_whole(least: int, **named: Any) -> None:
     """Raise `ValueError` unless every named value is a whole number of at least `least`."""
     for name, value in named.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
