@@ -56,12 +56,12 @@ class Settings:
 
 def more_even(text: str, one: str, than: str) -> Claim:
     """CSCV is higher under one arm, story by story."""
-    return higher(text, "stories.cscv", one, than=than, pair="story", digits=3)
+    return higher(text, "stories.cscv", one, than=than, digits=3)
 
 
 def lower(text: str, column: str, one: str, than: str) -> Claim:
     """A column is lower under one arm, story by story."""
-    return Claim(text=text, measure=lambda found: difference(found, f"stories.{column}", than, one, "story"), digits=3)
+    return Claim(text=text, measure=lambda found: difference(found, f"stories.{column}", than, one), digits=3)
 
 
 CLAIMS = (
@@ -105,7 +105,7 @@ def stories(bench: Bench[Settings]) -> Iterable[Row]:
     for number, story in enumerate(chosen):
         for arm in ARMS:
             bench.progress(len(ARMS) * number + ARMS.index(arm), len(ARMS) * len(chosen), arm)
-            yield {"arm": arm, "story": number} | scored(*drawn(pipe, said, arm, story, seed=number), story)
+            yield {"arm": arm, "seed": number} | scored(*drawn(pipe, said, arm, story, seed=number), story)
 
 
 def drawn(pipe: Any, said: Settings, arm: str, story: Story, seed: int) -> tuple[np.ndarray, tuple[slice, ...]]:
