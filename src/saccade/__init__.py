@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from saccade.core.site import at
     from saccade.edit.verb import edit
     from saccade.guide.verb import guide
+    from saccade.multi_prompt.verb import multi_prompt
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "mechanisms",
     "metrics",
     "models",
+    "multi_prompt",
     "nn",
     "ops",
     "papers",
@@ -70,7 +72,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "edit", "guide")
+_VERBS = ("attach", "compare", "compose", "edit", "guide", "multi_prompt")
 
 
 class _Package(ModuleType):

@@ -14,6 +14,7 @@ from saccade.core.site import at
 from saccade.papers.adaspa import AdaSpa
 from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
+from saccade.papers.ditctrl import DiTCtrl, WordStrength
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
 from saccade.papers.freeflux import FreeFlux, Reshape
@@ -57,9 +58,8 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "vmoba": (VMoBA(tile=(2, 2), tau=0.4),),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
-SINGLE = [
-    name for name, entry in systems().items() if entry.attaches and name not in ("consistedit", "freeflux")
-]  # which pair the rows, and have a test of their own
+PAIRING = ("consistedit", "ditctrl", "freeflux", "word_strength")  # they pair the rows, and have a test of their own
+SINGLE = [name for name, entry in systems().items() if entry.attaches and name not in PAIRING]
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
 CASES = {
@@ -111,7 +111,15 @@ def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...
         torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("system", [ConsistEdit(where=at()), FreeFlux(edit=Reshape(layers="all"))], ids=str)
+@pytest.mark.parametrize(
+    "system",
+    [
+        ConsistEdit(where=at()), FreeFlux(edit=Reshape(layers="all")), DiTCtrl(deepest=0.5, where=at()),
+        DiTCtrl(deepest=1.0, words=(0, 1), threshold=0.4, where=at()), WordStrength(tokens=(1,), factor=0.0),
+        WordStrength(tokens=(1,), bias=-5.0, lock=0),
+    ],
+    ids=str,
+)  # fmt: skip
 @every_host
 def test_padding_never_reaches_a_source_and_its_target(name: str, system: Any) -> None:
     model, inputs = BY_NAME[name].build()[0], padded(name)

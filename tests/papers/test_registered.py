@@ -24,6 +24,7 @@ SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
     "lamic": {"entities": HALVES}, "pt_dit": {"side": 16}, "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)},
+    "word_strength": {"tokens": (0,)},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 

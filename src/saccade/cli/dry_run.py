@@ -13,10 +13,9 @@ from saccade.core.mechanism import System
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.core.stack import Plan
 from saccade.ops.dispatch import Choice, choose
-from saccade.run.attached_model import family_of, sites_of
+from saccade.run.attached_model import MODELS, family_of, sites_of
 from saccade.run.counts import density
 from saccade.run.planner import Planner, named
-from saccade.run.run import MODELS
 from saccade.run.site_plan import SitePlan, site_plans
 from saccade.seam.family import Inputs, Layouts
 from saccade.seam.kernel_choice import head_width

@@ -7,6 +7,7 @@ from typing import Any
 from saccade.compare.comparison import Role
 from saccade.core.catalogue import lookup
 from saccade.core.mechanism import System
+from saccade.core.specs import parse_stack
 
 Stack = tuple[System, ...]
 
@@ -76,6 +77,17 @@ def to_spec(system: System) -> str:
     changed = [f.name for f in fields(system) if f.init and getattr(system, f.name) != _default(f)]
     given = ", ".join(f"{name}={getattr(system, name)!r}" for name in changed)
     return f"{system.name}({given})" if given else system.name
+
+
+def same_stack(said: Sequence[str], systems: Sequence[System] | None = None) -> list[System]:
+    """The systems that were written so, or those given, which must be the same.
+
+    Raises ValueError for others.
+    """
+    stack = [one for text in said for one in parse_stack(text)] if systems is None else list(systems)
+    if [to_spec(system) for system in stack] != list(said):
+        raise ValueError(f"systems={[to_spec(system) for system in stack]} are not the record's, {list(said)}")
+    return stack
 
 
 def visits(num_prompts: int, setup: Setup) -> tuple[Visit, ...]:

@@ -10,7 +10,7 @@ A `BiasRule` makes a bias from layouts, between steps.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saccade.core.layout import Layout
@@ -22,6 +22,10 @@ class Bias:
 
     def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
         """All values, zero on appended keys; for tests and dense fall-backs."""
+        raise NotImplementedError
+
+    def of_rows(self, rows: Int[Tensor, " b"]) -> "Bias":
+        """The bias of a batch whose row i is row `rows[i]` of this one's."""
         raise NotImplementedError
 
     def __add__(self, other: "Bias") -> "Bias":
@@ -62,6 +66,9 @@ class LowRank(Bias):
     def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
         return _grow(self.phi_q @ self.phi_k.transpose(-1, -2), n, m)
 
+    def of_rows(self, rows: Int[Tensor, " b"]) -> "LowRank":
+        return LowRank(_rows(self.phi_q, rows), _rows(self.phi_k, rows))
+
     def concatenated(self, other: "LowRank") -> "LowRank":
         """The sum, as one pair of factors."""
         columns = [_beside(a, b) for a, b in ((self.phi_q, other.phi_q), (self.phi_k, other.phi_k))]
@@ -78,6 +85,9 @@ class PerKey(Bias):
         b, h, base = self.values.shape
         return _grow(self.values[:, :, None, :].expand(b, h, n, base), n, m)
 
+    def of_rows(self, rows: Int[Tensor, " b"]) -> "PerKey":
+        return PerKey(_rows(self.values, rows))
+
 
 @dataclass(frozen=True, eq=False)
 class DenseBias(Bias):
@@ -87,6 +97,9 @@ class DenseBias(Bias):
 
     def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
         return _grow(self.values, n, m)
+
+    def of_rows(self, rows: Int[Tensor, " b"]) -> "DenseBias":
+        return DenseBias(_rows(self.values, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +111,9 @@ class BiasSum(Bias):
     def materialize(self, n: int, m: int) -> Float[Tensor, "b h n m"]:
         first, *others = (t.materialize(n, m) for t in self.terms)
         return sum(others, start=first)
+
+    def of_rows(self, rows: Int[Tensor, " b"]) -> "BiasSum":
+        return BiasSum(tuple(term.of_rows(rows) for term in self.terms))
 
 
 class BiasRule:
@@ -112,6 +128,10 @@ class BiasRule:
 
 def _terms(bias: Bias) -> tuple[Bias, ...]:
     return bias.terms if isinstance(bias, BiasSum) else (bias,)
+
+
+def _rows(x: Tensor, rows: Int[Tensor, " b"]) -> Tensor:
+    return x if len(x) == 1 else x.index_select(0, rows.to(x.device))
 
 
 def _beside(a: Tensor, b: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """One attention call as a value: operands, what their tokens are, and the formulation (mask, bias, groups)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from saccade.core.biases import Bias
 from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout, Segment
+from saccade.core.mask_rows import of_rows
 from saccade.core.masks import Mask
 from saccade.core.rows import Rows
 from saccade.core.site import Site
@@ -39,6 +41,14 @@ class AttentionCall:
     def replace(self, **changes: Any) -> "AttentionCall":
         """The call with some fields changed."""
         return replace(self, **changes)
+
+    def of_rows(self, rows: Sequence[int]) -> "AttentionCall":
+        """The call of some batch rows alone, without groups; what the rows are is no longer known."""
+        at = torch.tensor(rows, device=self.q.device)
+        q, k, v = (x.index_select(0, at) for x in (self.q, self.k, self.v))
+        mask = None if self.mask is None else of_rows(self.mask, at)
+        bias = None if self.bias is None else self.bias.of_rows(at)
+        return self.replace(q=q, k=k, v=v, mask=mask, bias=bias, rows=None, groups=None)
 
     def append(self, segment: Segment, k: Float[Tensor, "b hk p d"], v: Float[Tensor, "b hk p dv"]) -> "AttentionCall":
         """The call with more keys and values at the end; masks and biases stay open on them.

@@ -48,6 +48,7 @@ class Mechanism:
     puts, gets: keys of memory written, and read where an earlier step must have put them; `explain` checks the order.
     acts_on: which blend pass `blend` belongs to.
     reads_first: its `operands` only reads, and reads what the host gave, before any other mechanism changes it.
+    takes_rows: its `operands` takes keys of other batch rows, and with them what the host's mask says of those.
     more_pairs: pairs its verbs compute beside the call's own, as a share of all, for the report.
     """
 
@@ -56,6 +57,7 @@ class Mechanism:
     gets: ClassVar[frozenset[str]] = frozenset()
     acts_on: ClassVar[Literal["attention", "output"]] = "attention"
     reads_first: ClassVar[bool] = False
+    takes_rows: ClassVar[bool] = False
     more_pairs: ClassVar[float] = 0.0
 
     def appends(self, layout: Layout) -> tuple[Appended, ...]:

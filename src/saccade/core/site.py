@@ -15,7 +15,8 @@ SiteStage = Literal["all", "last"]
 class Site:
     """One attention module of a host: `index` of `count` in order of execution.
 
-    `layer` is its place among the modules that are no cross-attention: the block of a model that has one in each.
+    `layer` of `layers` is its place among the modules that are no cross-attention: the block of a model that has one
+    in each.
     `stage` of `stages` distinguishes the model's stacks of blocks, as FLUX's double-stream and single-stream blocks.
     """
 
@@ -23,6 +24,7 @@ class Site:
     index: int = 0
     count: int = 1
     layer: int = 0
+    layers: int = 1
     stage: int = 0
     stages: int = 1
     kind: SiteKind = "self"

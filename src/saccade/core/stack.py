@@ -116,7 +116,8 @@ def _operands(plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -
         for field in OPERANDS:
             if getattr(call, field) is not getattr(before, field):
                 _claim(changed_by, field, name, plan.site)
-        if call.layout_k is not before.layout_k or call.mask is not before.mask:
+        moved = call.mask is not before.mask and not mechanism.takes_rows
+        if call.layout_k is not before.layout_k or moved:
             raise ConflictError(
                 f"'{name}' changed layout or mask in `operands` at '{plan.site.name}'; use `keys` or `pairs` for that"
             )

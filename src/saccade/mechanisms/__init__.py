@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from saccade.mechanisms.key_positions import KeyPositions as KeyPositions
     from saccade.mechanisms.mutual_columns import MutualColumns as MutualColumns
     from saccade.mechanisms.operand_tape import RecordOperands as RecordOperands
+    from saccade.mechanisms.running_columns import RunningColumns as RunningColumns
     from saccade.mechanisms.shared_operands import SharedOperands as SharedOperands
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "KeyPositions",
     "MutualColumns",
     "RecordOperands",
+    "RunningColumns",
     "SharedOperands",
 ]
 

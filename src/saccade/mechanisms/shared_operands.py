@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
+from saccade.core.mask_rows import of_rows
 from saccade.core.mechanism import Mechanism
 from saccade.core.state import Memory
 
@@ -25,7 +26,7 @@ class SharedOperands(Mechanism):
     """Blend operands of target rows with those of the source row of the same sample and branch.
 
     weights   by operand, the weight w in [0, 1] on visual tokens: 1 takes the source's, 0 leaves the target's
-    text      operands whose other tokens are taken from the source too
+    text      operands whose other tokens are taken from the source too; with k and v the source's padding holds
     taken     for each visual token of a target the number of the source's that it takes (`token_regions.move`), for
               all samples or for each; None: the one at its own place
     taped     by operand, the visual tokens source rows had in another pass, a row for each pair, or for each of one
@@ -37,6 +38,7 @@ class SharedOperands(Mechanism):
     taken: Int[Tensor, "s n"] | None = None
     taped: Mapping[str, Float[Tensor, "r h n c"]] = field(default_factory=dict)
     needs: ClassVar[frozenset[str]] = frozenset({"rows.target"})
+    takes_rows: ClassVar[bool] = True
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """ValueError where a map of weights is not over the image's grid."""
@@ -55,7 +57,16 @@ class SharedOperands(Mechanism):
 
     def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
         names = [name for name in OPERANDS if name in self.weights or name in self.taped]
-        return call.replace(**{name: self._shared(name, call) for name in names})
+        shared = call.replace(**{name: self._shared(name, call) for name in names})
+        if call.mask is None or not {"k", "v"} <= set(self.text):
+            return shared
+        return shared.replace(mask=of_rows(call.mask, self._rows(call)))
+
+    def _rows(self, call: AttentionCall) -> Int[Tensor, " b"]:
+        """The row whose keys each row has: with a source's words comes their padding."""
+        assert call.rows is not None
+        theirs = dict(call.rows.pairs()) if call.rows.where("source") else {}
+        return torch.tensor([theirs.get(i, i) for i in range(call.rows.n)], device=call.q.device)
 
     def _shared(self, name: str, call: AttentionCall) -> Float[Tensor, "b h n c"]:
         assert call.rows is not None

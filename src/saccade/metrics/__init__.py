@@ -41,6 +41,8 @@ from saccade.metrics.quality import quality as quality
 from saccade.metrics.regions import Closeness as Closeness
 from saccade.metrics.regions import blanked as blanked
 from saccade.metrics.regions import within as within
+from saccade.metrics.smoothness import cscv as cscv
+from saccade.metrics.smoothness import pooled_pixels as pooled_pixels
 from saccade.metrics.stopwatch import Measured as Measured
 from saccade.metrics.stopwatch import measure as measure
 
@@ -64,6 +66,7 @@ __all__ = [
     "blanked",
     "bootstrap",
     "canny_ssim",
+    "cscv",
     "discrepancy",
     "edges",
     "fidelity",
@@ -76,6 +79,7 @@ __all__ = [
     "paired_difference",
     "paired_ratio",
     "perceptual",
+    "pooled_pixels",
     "pseudo_nll",
     "psnr",
     "quality",

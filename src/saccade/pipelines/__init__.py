@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened by name, taken apart for inversion, their words found among their tokens."""
+"""Pipelines of diffusers: opened by name, taken apart for inversion and long videos, their words found."""
 
 from typing import TYPE_CHECKING
 
@@ -7,13 +7,17 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.pipelines.flow import Flow as Flow
     from saccade.pipelines.loading import load_pipeline as load_pipeline
+    from saccade.pipelines.long_video import LongVideo as LongVideo
     from saccade.pipelines.no_progress_bar import no_progress_bar as no_progress_bar
     from saccade.pipelines.references import reference_pictures as reference_pictures
+    from saccade.pipelines.video import VideoParts as VideoParts
     from saccade.pipelines.words import piece_tokens as piece_tokens
     from saccade.pipelines.words import word_tokens as word_tokens
 
 __all__ = [
     "Flow",
+    "LongVideo",
+    "VideoParts",
     "load_pipeline",
     "no_progress_bar",
     "piece_tokens",

@@ -21,6 +21,8 @@ from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
+MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
+
 
 @dataclass(eq=False)
 class AttachedModel:
@@ -62,6 +64,22 @@ class AttachedModel:
     def replaced(self, interceptor: SiteInterceptor) -> str | None:
         """What somebody put in the place of ours, None while ours is there."""
         return None if interceptor.site.name not in self.bound else self.bound[interceptor.site.name]()
+
+
+def models_of(target: Any) -> list[tuple[nn.Module, str]]:
+    """The models of a pipeline that denoise, each with the prefix of its sites, or a module by itself.
+
+    Raises TypeError for what is neither.
+    """
+    if isinstance(target, nn.Module):
+        return [(target, "")]
+    found = [(name, getattr(target, name, None)) for name in MODELS]
+    models = [(m, "" if name == MODELS[0] else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
+    if not models:
+        raise TypeError(
+            f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
+        )
+    return models
 
 
 def inside(outer: nn.Module) -> nn.Module:
@@ -129,7 +147,7 @@ def sites_of(
     layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))
     sites = [
         Site(
-            name=prefix + (name or "self"), index=i, count=len(found), layer=layers[i],
+            name=prefix + (name or "self"), index=i, count=len(found), layer=layers[i], layers=layers[-1],
             stage=stages.index(_stack(name)), stages=len(stages), kind=kind, heads=_heads(name, module, heads),
         )
         for i, (name, module, kind) in enumerate(found)

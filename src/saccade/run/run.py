@@ -20,7 +20,7 @@ from saccade.core.site import Site, Where
 from saccade.core.stack import Plan
 from saccade.core.state import Memory, MemoryBank
 from saccade.ops import Choice
-from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to, inside
+from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to, inside, models_of
 from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
 from saccade.run.planner import Planner, named, needs
@@ -48,7 +48,6 @@ from saccade.seam.projection_hooks import ProjectionHooks
 from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import refuse_copy
 
-MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
 _numbers = itertools.count(1)
 
 
@@ -96,7 +95,7 @@ class Run:
         self._firsts: dict[tuple[int, str], int] = {}  # the step a model and branch began with, see Clock.first
         self._follow_schedule()
         self._given_step: tuple[int, int] | None = None
-        self._rows, self._nth, self._weak = rows, 0, WeakRows()
+        self._rows, self._nth, self._part, self._weak = rows, 0, "", WeakRows()
         self._models: list[AttachedModel] = []
         self._hooks: list[Any] = []
         self._activation_hooks, self._projection_hooks = ActivationHooks(), ProjectionHooks()
@@ -140,6 +139,13 @@ class Run:
             self._begin_generation()
         self._given_step = index, of
 
+    def part(self, name: str) -> None:
+        """Begin a part of a step that is taken in several, such as one of a video's windows; its forwards follow.
+
+        Each part has its own state, counts the branches of guidance anew, and may start target rows from other noise.
+        """
+        self._part, self._nth = name, -1
+
     def detach(self) -> None:
         """Put everything back, forget all state; the report stays. Harmless when repeated."""
         for hook in self._hooks:
@@ -171,7 +177,7 @@ class Run:
 
         Raises ValueError for timing of a compiled model, SelectorError where nothing is chosen, and as `attach` says.
         """
-        for outer, prefix in _models(self.target):
+        for outer, prefix in models_of(self.target):
             model = inside(outer)
             refuse_in_place(model)
             if self.planner.systems:
@@ -196,7 +202,7 @@ class Run:
         self._models[0].undos.append(watch(self.target, self._check_target))
 
     def _check_target(self) -> None:
-        now = [model for model, _ in _models(self.target)]
+        now = [model for model, _ in models_of(self.target)]
         if [id(model) for model in now] != [id(attached.outer) for attached in self._models]:
             raise SaccadeError(
                 f"a model of {type(self.target).__name__} was replaced after attach, so {self.name} sees none of its "
@@ -304,9 +310,10 @@ class Run:
         return choices[key]
 
     def _memories_of(self, site: str, branch: str, systems: tuple[str, ...]) -> dict[str, Memory]:
-        key = (site, branch, systems)
+        key = (site, branch, self._part, systems)
         if key not in self._memories:
-            self._memories[key] = {name: self.state.of(name, site, branch) for name in systems}
+            own = f"{self._part}: {branch}" if self._part else branch
+            self._memories[key] = {name: self.state.of(name, site, own) for name in systems}
         return self._memories[key]
 
     def _context(self, attached: AttachedModel, inputs: Inputs) -> ForwardContext:
@@ -329,7 +336,7 @@ class Run:
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)
-        if self._schedule is not None and clock.step == 0 and not self._schedule.begin:
+        if self._schedule is not None and clock.step == 0 and not (self._schedule.begin or self._part):
             check_start(rows, sample)
         at = (id(attached), branch)
         first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
@@ -371,18 +378,6 @@ class Run:
         if self.where.during != (0.0, 1.0):
             return f"during={self.where.during}"
         return next((f"'{name}'" for name, s in self.planner.systems.items() if getattr(s, "timed", False)), None)
-
-
-def _models(target: Any) -> list[tuple[nn.Module, str]]:
-    if isinstance(target, nn.Module):
-        return [(target, "")]
-    found = [(name, getattr(target, name, None)) for name in MODELS]
-    models = [(m, "" if name == MODELS[0] else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
-    if not models:
-        raise TypeError(
-            f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"
-        )
-    return models
 
 
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:

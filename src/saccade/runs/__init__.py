@@ -1,4 +1,4 @@
-"""Whole runs as flat functions: sampling, inversion of a flow, text out of a mask predictor, a search for heads."""
+"""Whole runs as flat functions: sampling, long videos by windows, inversion, text of a mask predictor, head search."""
 
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm
@@ -12,15 +12,26 @@ from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
 from saccade.runs.inversion import inverted_path as inverted_path
 from saccade.runs.inversion import sample_euler as sample_euler
+from saccade.runs.latent_blending import blended as blended
+from saccade.runs.latent_blending import from_clean as from_clean
+from saccade.runs.latent_blending import rising_guidance as rising_guidance
+from saccade.runs.latent_blending import sample_windows as sample_windows
+from saccade.runs.latent_blending import to_clean as to_clean
 from saccade.runs.masked_diffusion import generate as generate
 from saccade.runs.masked_diffusion import reveal_counts as reveal_counts
+from saccade.runs.sde_solver import sde_dpmpp_2m as sde_dpmpp_2m
+from saccade.runs.windows import Windows as Windows
+from saccade.runs.windows import triangle as triangle
 
 __all__ = [
     "Chain",
     "HeadSearch",
     "Predict",
     "Velocity",
+    "Windows",
+    "blended",
     "ddpm",
+    "from_clean",
     "generate",
     "guided",
     "hunt_heads",
@@ -29,5 +40,10 @@ __all__ = [
     "inverted_path",
     "rectified_flow",
     "reveal_counts",
+    "rising_guidance",
     "sample_euler",
+    "sample_windows",
+    "sde_dpmpp_2m",
+    "to_clean",
+    "triangle",
 ]

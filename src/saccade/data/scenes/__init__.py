@@ -17,6 +17,9 @@ from saccade.data.scenes.sampling import Split as Split
 from saccade.data.scenes.sampling import sample as sample
 from saccade.data.scenes.sampling import split_of as split_of
 from saccade.data.scenes.shapes import SHAPES as SHAPES
+from saccade.data.scenes.story import Story as Story
+from saccade.data.scenes.story import judge_story as judge_story
+from saccade.data.scenes.story import stories as stories
 from saccade.data.scenes.verdict import Verdict as Verdict
 from saccade.data.scenes.verdict import judge as judge
 from saccade.data.scenes.verdict import rates as rates
@@ -60,6 +63,7 @@ __all__ = [
     "Scene",
     "Seen",
     "Split",
+    "Story",
     "Thing",
     "Verdict",
     "Video",
@@ -69,6 +73,7 @@ __all__ = [
     "describe",
     "describe_video",
     "judge",
+    "judge_story",
     "judge_video",
     "masks",
     "parse",
@@ -79,6 +84,7 @@ __all__ = [
     "sample",
     "sample_video",
     "split_of",
+    "stories",
     "video_masks",
     "video_prompts",
     "vocabulary",

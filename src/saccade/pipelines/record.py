@@ -1,0 +1,115 @@
+"""What records of verbs have in common: a file, the pipeline and machine, digests, and whether both are the same again.
+
+A file of safetensors: arrays as tensors, all else as JSON beside them. Nothing in it is ever run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from saccade.core.errors import SaccadeError
+from saccade.metrics.machine import device_name, versions
+from saccade.models.fingerprint import fingerprint
+
+FORMAT = 1
+SAME = ("pipeline", "weights", "scheduler")  # what must be the same to make something again
+
+
+def write_record(path: str | Path, verb: str, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write a file, folders included."""
+    from safetensors.numpy import save_file
+
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **plain})
+    save_file(dict(arrays), file, metadata={f"saccade.{verb}": text})
+    return file
+
+
+def read_record(path: str | Path, verb: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What was written: plain values, lists as tuples, and arrays.
+
+    Raises ValueError for a file that is no record of the verb, or one of a later format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "np") as file:
+            plain = json.loads((file.metadata() or {})[f"saccade.{verb}"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ValueError(f"record='{path}' is no record of {verb}: {error}") from None
+    if plain["format"] != FORMAT:
+        raise ValueError(f"record='{path}' has format {plain['format']}, this saccade reads {FORMAT}; update it")
+    return plain, arrays
+
+
+def made_by(pipe: Any) -> dict[str, str]:
+    """The pipeline, the machine and the versions, as a record keeps them."""
+    return {
+        "pipeline": type(pipe).__name__,
+        "name": str(pipe.config.get("_name_or_path", "")),
+        "scheduler": _named(pipe.scheduler),
+        "weights": weights_of(pipe),
+        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        "device": device_name(pipe.transformer.device),
+        **versions(),
+    }
+
+
+def weights_of(pipe: Any) -> str:
+    """A digest of the fingerprints of all parts of the pipeline that have weights."""
+    parts = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
+    return digest_of("".join(map(fingerprint, parts)).encode())[:16]
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What of the model, the machine and the versions is another, here and there."""
+    pairs = {name: (one.get(name, "-"), other.get(name, "-")) for name in sorted({*one, *other})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def check_model(was: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise SaccadeError where the pipeline is not the one a record was made with."""
+    for name in SAME:
+        if was[name] != now[name]:
+            said = f"{was['pipeline']} '{was['name']}'"
+            raise SaccadeError(f"the record was made with another {name} ({said}); open that pipeline to replay it")
+
+
+def warn_of_other_bits(
+    what: str, digests: tuple[Sequence[str], Sequence[str]], made_by: tuple[Mapping[str, str], Mapping[str, str]]
+) -> None:
+    """Warn where digests of then and now differ, with what of the machine and the versions does."""
+    if tuple(digests[0]) != tuple(digests[1]):
+        changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences(*made_by).items())
+        known = changed or "nothing known differs"
+        warn(f"the {what} are not those of the record bit for bit: {known}", stacklevel=3)
+
+
+def digest(picture: Float[np.ndarray, "*t h w 3"]) -> str:
+    """SHA-256 of the values as float32."""
+    return digest_of(np.ascontiguousarray(picture, dtype=np.float32).tobytes())
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _named(scheduler: Any) -> str:
+    """The class, and a digest of its options."""
+    options = {name: value for name, value in sorted(scheduler.config.items()) if not name.startswith("_")}
+    return f"{type(scheduler).__name__} {digest_of(json.dumps(options, default=str).encode())[:16]}"
