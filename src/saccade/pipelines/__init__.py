@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened by name, taken apart for inversion, their words found among their tokens."""
+"""Pipelines of diffusers: opened by name, taken apart for inversion, their words found among their tokens, a picture kept in part."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
     from saccade.pipelines.flow import Flow as Flow
+    from saccade.pipelines.latent_blending import LatentBlending as LatentBlending
     from saccade.pipelines.loading import load_pipeline as load_pipeline
     from saccade.pipelines.no_progress_bar import no_progress_bar as no_progress_bar
     from saccade.pipelines.references import reference_pictures as reference_pictures
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Flow",
+    "LatentBlending",
     "load_pipeline",
     "no_progress_bar",
     "piece_tokens",

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saccade.pipelines.latents import encoded
+
 TRAINED_STEPS = 1000  # a timestep is this many times its level, in all of diffusers' flow schedulers
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 KNOWN = ("FluxPipeline", "StableDiffusion3Pipeline")
@@ -117,10 +119,7 @@ class Flow:
             raise ValueError(
                 f"pictures of {pictures.shape[1:3]} pixels must be {(self.height, self.width)}; resize them"
             )
-        vae = self.pipe.vae
-        pixels = self.pipe.image_processor.preprocess(pictures).to(vae.device, vae.dtype)
-        latents = (vae.encode(pixels).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
-        return (self.pipe._pack_latents(latents, *latents.shape) if _is_flux(self.pipe) else latents).float()
+        return encoded(self.pipe, pictures)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b ..."]) -> Float[np.ndarray, "b h w 3"]:

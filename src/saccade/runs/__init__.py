@@ -1,4 +1,4 @@
-"""Whole runs as flat functions: sampling, inversion of a flow, text out of a mask predictor, a search for heads."""
+"""Whole runs as flat functions: sampling, inversion of a flow, latents kept in part, text out of a mask predictor, a search for heads."""
 
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm
@@ -12,6 +12,8 @@ from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
 from saccade.runs.inversion import inverted_path as inverted_path
 from saccade.runs.inversion import sample_euler as sample_euler
+from saccade.runs.latent_blending import blended as blended
+from saccade.runs.latent_blending import noised as noised
 from saccade.runs.masked_diffusion import generate as generate
 from saccade.runs.masked_diffusion import reveal_counts as reveal_counts
 
@@ -20,6 +22,7 @@ __all__ = [
     "HeadSearch",
     "Predict",
     "Velocity",
+    "blended",
     "ddpm",
     "generate",
     "guided",
@@ -27,6 +30,7 @@ __all__ = [
     "invert_euler",
     "invert_uni",
     "inverted_path",
+    "noised",
     "rectified_flow",
     "reveal_counts",
     "sample_euler",
