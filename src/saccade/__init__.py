@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from saccade.core.site import at
     from saccade.edit.verb import edit
     from saccade.guide.verb import guide
+    from saccade.insert.verb import insert
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "edit",
     "families",
     "guide",
+    "insert",
     "mechanisms",
     "metrics",
     "models",
@@ -70,7 +72,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "edit", "guide")
+_VERBS = ("attach", "compare", "compose", "edit", "guide", "insert")
 
 
 class _Package(ModuleType):

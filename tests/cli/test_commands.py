@@ -195,7 +195,19 @@ def test_help_lists_every_command_without_loading_torch() -> None:
         env={**os.environ, "COLUMNS": "100", "PYTHONPATH": SOURCE},
     )
     assert result.returncode == 0, result.stderr
-    for command in ("list", "show", "generate", "edit", "compose", "explain", "compare", "score", "bench", "train"):
+    for command in (
+        "list",
+        "show",
+        "generate",
+        "edit",
+        "compose",
+        "insert",
+        "explain",
+        "compare",
+        "score",
+        "bench",
+        "train",
+    ):
         assert f" {command} " in result.stdout
 
 

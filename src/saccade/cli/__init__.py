@@ -27,6 +27,7 @@ class _Commands(Lazy):
         "edit": "saccade.cli.edit:edit",
         "compose": "saccade.cli.compose:compose",
         "guide": "saccade.cli.guide:guide",
+        "insert": "saccade.cli.insert:insert",
         "explain": "saccade.cli.explain:explain",
         "probe": "saccade.cli.probe:probe",
         "compare": "saccade.cli.compare:compare",

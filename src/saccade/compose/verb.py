@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from saccade.attach import attach
 from saccade.compare.arms import to_spec
-from saccade.compose.record import Record, check_model, digest, made_by
+from saccade.compose.record import Record
 from saccade.compose.request import Compat, PaddedText, Request, request
 from saccade.core.mechanism import System
 from saccade.core.specs import parse_stack
@@ -21,6 +21,7 @@ from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures
 from saccade.papers.lamic import Entity, Lamic
 from saccade.pipelines.no_progress_bar import no_progress_bar
+from saccade.pipelines.records import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.references import PIPELINE, Reference, ReferenceSize, reference_pictures
 from saccade.pipelines.words import count_tokens, piece_tokens, text_length
 
@@ -114,17 +115,14 @@ def replay(
     Where they are others, a warning names what differs: device, threads, versions.
     Raises SaccadeError for another pipeline or other weights, ValueError for systems that are not the record's.
     """
-    check_model(record, made_by(pipe))
+    check_model(record.made_by, made_by(pipe))
     said = record.request.systems
     stack = [system for text in said for system in parse_stack(text)] if systems is None else list(systems)
     if tuple(map(to_spec, stack)) != said:
         raise ValueError(f"systems={[to_spec(system) for system in stack]} are not the record's, {list(said)}")
     made = _draw(pipe, record.request, stack, progress)
     if made.record.digests != record.digests:
-        changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in record.differs(made.record).items())
-        warn(
-            f"the pictures are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=2
-        )
+        warn_of_other_bits(record.differs(made.record))
     return made
 
 

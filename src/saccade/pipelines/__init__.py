@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened by name, taken apart for inversion, their words found among their tokens, a picture kept in part."""
+"""Pipelines of diffusers: opened, taken apart for inversion, words found among tokens, pictures kept, runs recorded."""
 
 from typing import TYPE_CHECKING
 

@@ -160,7 +160,8 @@ class Flow:
 
 def token_side(pipe: Any) -> int:
     """Pixels along one side of an image token: the autoencoder's factor times the transformer's patches."""
-    return pipe.vae_scale_factor * (2 if _is_flux(pipe) else pipe.transformer.config.patch_size)
+    packs = hasattr(pipe, "_pack_latents")  # as all of FLUX do
+    return pipe.vae_scale_factor * (2 if packs else pipe.transformer.config.patch_size)
 
 
 def _is_flux(pipe: Any) -> bool:

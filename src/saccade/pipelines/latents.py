@@ -39,19 +39,18 @@ def latent_mask(pipe: Any, mask: Float[np.ndarray, "h w"], rule: MaskRule = "cel
 
     rule  "cells": with c = k x k channels, k x k cells of each latent pixel are spread over its channels, so that they
           keep a finer edge; "area": all channels have the pixel's mean
-    Raises ValueError for a mask out of range or of no whole latent pixels, and where "cells" finds no square of channels.
+    Raises ValueError for a mask out of range or of no whole latent pixels, and where channels make no square of cells.
     """
     check_word(get_args(MaskRule), rule=rule)
     side, channels = pipe.vae_scale_factor, pipe.vae.config.latent_channels
     if mask.ndim != 2 or mask.shape[0] % side or mask.shape[1] % side or not 0 <= mask.min() <= mask.max() <= 1:
         raise ValueError(f"mask {mask.shape} must be (h w) in [0, 1], its sides multiples of {side} pixels")
-    rows, columns = mask.shape[0] // side, mask.shape[1] // side
     cells = round(channels**0.5) if rule == "cells" else 1
-    if rule == "cells" and cells**2 != channels:
-        raise ValueError(f"rule='cells' needs a square number of latent channels, here are {channels}; use 'area'")
-    fine = F.interpolate(
-        torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None],
-        (rows * cells, columns * cells), mode="area" if rule == "area" else "bilinear", antialias=rule == "cells",
-    )  # fmt: skip
+    if rule == "cells" and (cells**2 != channels or side % cells):
+        raise ValueError(
+            f"rule='cells' needs a square number of latent channels whose root divides {side}, here are {channels}; "
+            "use 'area'"
+        )
+    fine = F.avg_pool2d(torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None], side // cells)
     spread = F.pixel_unshuffle(fine, cells).expand(1, channels, -1, -1).contiguous()
     return packed(pipe, spread).to(pipe.transformer.device)

@@ -1,4 +1,4 @@
-"""Whole runs as flat functions: sampling, inversion of a flow, latents kept in part, text out of a mask predictor, a search for heads."""
+"""Whole runs as flat functions: sampling, inversion and blending of a flow, text out of masks, a search for heads."""
 
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm
