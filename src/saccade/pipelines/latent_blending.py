@@ -24,9 +24,9 @@ class LatentBlending:
     Raises ValueError for parts of different shapes.
     """
 
-    clean: Float[Tensor, "1 ..."]
-    noise: Float[Tensor, "1 ..."]
-    free: Float[Tensor, "1 ..."]
+    clean: Float[Tensor, "b ..."]
+    noise: Float[Tensor, "b ..."]
+    free: Float[Tensor, "b ..."]
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(getattr(self, name).shape) for name in ("clean", "noise", "free")}
