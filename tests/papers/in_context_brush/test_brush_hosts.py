@@ -165,7 +165,7 @@ def test_tokens_that_do_not_fit_are_named_before_a_block_runs() -> None:
     model.transformer_blocks[0].register_forward_hook(lambda *seen: ran.append(seen))
     for system, said in (
         (InContextBrush(), "an image of 5 rows of tokens has no equal halves; make subject and target of one size"),
-        (InContextBrush(demo="left", text_tokens=512), "text_tokens=512 were told, and there are 6"),
+        (InContextBrush(demo="left", text_tokens=512), "text_tokens=512 is not the number of text tokens, 6"),
         (InContextBrush(demo="left", words=(6,)), r"words=\[6\] lie beyond the 6 text tokens"),
     ):
         with pytest.raises(ValueError, match=said):

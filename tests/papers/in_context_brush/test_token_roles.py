@@ -77,7 +77,7 @@ def test_the_released_half_is_the_first_floor(count: int, query: list[int]) -> N
         (JOINT, {"query": (3, 4)}, "token 3 of the image is in demo and in query"),
         (JOINT, {"demo": tuple(range(8))}, "demo holds 8 and query 0 tokens"),
         (JOINT, {"words": (1, 3)}, r"words=\[3\] lie beyond the 3 text tokens"),
-        (JOINT, {"text": 512}, "text_tokens=512 were told, and there are 3 in text 3"),
+        (JOINT, {"text": 512}, "text_tokens=512 is not the number of text tokens, 3, of text 3"),
         (Layout.plain(4), {}, "0 image grids where one is needed"),
     ],
 )
