@@ -56,8 +56,8 @@ class TokenRoles:
         count, image = layout_k.text_n, layout_q.image
         if self.text is not None and count not in (0, self.text):
             raise ValueError(
-                f"text_tokens={self.text} is not the number of text tokens, {count}, of {layout_k.describe()}; leave it out, "
-                "or give the pipeline as many by max_sequence_length"
+                f"text_tokens={self.text} is not the number of text tokens, {count}, of {layout_k.describe()}; leave "
+                "it out, or give the pipeline as many by max_sequence_length"
             )
         if count and (beyond := [word for word in self.words or () if word >= count]):
             raise ValueError(f"words={beyond} lie beyond the {count} text tokens of {layout_k.describe()}")
