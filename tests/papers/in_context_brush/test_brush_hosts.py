@@ -34,16 +34,16 @@ def run(model: nn.Module, inputs: dict[str, Any], *systems: Any, **options: Any)
 
 
 def fill() -> tuple[Any, dict[str, Any]]:
-    """FLUX.1 Fill's transformer: 4 channels of latents, as many of the masked picture, and 16 of the mask."""
+    """FLUX.1 Fill's transformer: 64 channels of latents, as many of the masked picture, and 256 of the mask."""
     from diffusers import FluxTransformer2DModel
 
     torch.manual_seed(0)
     model = FluxTransformer2DModel(
-        patch_size=1, in_channels=24, out_channels=4, num_layers=2, num_single_layers=2, attention_head_dim=16,
+        patch_size=1, in_channels=384, out_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
     )  # fmt: skip
     inputs = flux_inputs(height=6, width=3)
-    return model.eval(), {**inputs, "hidden_states": torch.randn(2, 18, 24)}
+    return model.eval(), {**inputs, "hidden_states": torch.randn(2, 18, 384)}
 
 
 @pytest.mark.parametrize("name", [*JOINT, "pixart", "wan"])
@@ -68,7 +68,7 @@ def test_flux_fill_is_a_host_like_any_flux() -> None:
     with attach(model, InContextBrush()) as attached:
         out = output(model, inputs)
         acting = {site.name: bool(site.systems) for site in attached.report().sites}
-    assert out.shape == (2, 18, 4)
+    assert out.shape == (2, 18, 64)
     assert acting == {
         f"{stack}.{i}.attn": stack[0] == "t"
         for stack in ("transformer_blocks", "single_transformer_blocks")
@@ -176,7 +176,9 @@ def test_tokens_that_do_not_fit_are_named_before_a_block_runs() -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("system", [InContextBrush(), LEFT, InContextBrush(compat="official", words=(0, 2))], ids=str)
+@pytest.mark.parametrize(
+    "system", [InContextBrush(), LEFT, InContextBrush(compat="official", words=(0, 2), demo=(0, 3, 5))], ids=str
+)
 def test_it_compiles_in_one_graph(system: InContextBrush) -> None:
     model, inputs = BY_NAME["flux"].shallow()
     torch._dynamo.reset()

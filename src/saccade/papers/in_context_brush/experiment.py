@@ -27,8 +27,8 @@ class Settings:
     """`cases` drawn in `steps` steps; `strong` is both alphas of one arm more."""
 
     model: str = "scenes-flux"
-    cases: int = 24
-    steps: int = 16
+    cases: int = 12
+    steps: int = 8
     strong: float = 1.0
 
 
@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
     name="in_context_brush",
     settings=Settings(),
     quick=Settings(cases=2, steps=1),
-    hours=0.1,
+    hours=0.05,
     sections=SECTIONS,
     claims=CLAIMS,
 )

@@ -109,8 +109,9 @@ class TokenRoles:
         elif isinstance(self.demo, str):
             demo, rest = _half(image, AXES[self.demo], device)
         else:
-            demo, left = torch.tensor(self.demo, device=device), torch.ones(n, dtype=torch.bool, device=device)
-            rest = demo if self.query is not None else left.index_fill(0, demo, False).nonzero()[:, 0]
+            demo = torch.tensor(self.demo, device=device)
+            taken = torch.zeros(n, dtype=torch.int32, device=device).index_fill(0, demo, 1)
+            rest = torch.argsort(taken, stable=True)[: n - len(self.demo)]  # what graphs can hold, unlike nonzero
         return demo, rest if self.query is None else torch.tensor(self.query, device=device)
 
     def _text(self, layout: Layout, device: torch.device | str) -> Places | None:
