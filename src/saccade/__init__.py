@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from saccade.core.site import at
     from saccade.edit.verb import edit
     from saccade.guide.verb import guide
+    from saccade.insert.verb import insert
     from saccade.multi_prompt.verb import multi_prompt
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "edit",
     "families",
     "guide",
+    "insert",
     "mechanisms",
     "metrics",
     "models",
@@ -72,7 +74,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "edit", "guide", "multi_prompt")
+_VERBS = ("attach", "compare", "compose", "edit", "guide", "insert", "multi_prompt")
 
 
 class _Package(ModuleType):

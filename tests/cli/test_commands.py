@@ -210,6 +210,7 @@ def test_help_lists_every_command_without_loading_torch() -> None:
         "generate",
         "edit",
         "compose",
+        "insert",
         "multi_prompt",
         "explain",
         "compare",

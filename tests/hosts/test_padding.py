@@ -19,6 +19,7 @@ from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.flashbias import Alibi, FlashBias, SpatialDistance
 from saccade.papers.freeflux import FreeFlux, Reshape
 from saccade.papers.headhunter import KINDS, SCOPES, SoftPAG
+from saccade.papers.in_context_brush import InContextBrush
 from saccade.papers.lamic import Lamic
 from saccade.papers.re_ttention import ReTtention
 from saccade.papers.scale_dit import ScaleDiT
@@ -46,6 +47,7 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "draft_attention": (DraftAttention(sparsity=0.5, pool=(2, 2), skip=0.0),),
     "dense": tuple(Dense(kernel=kernel) for kernel in ("reference", "sdpa")),
     "flashbias": (FlashBias(), FlashBias(prior=Alibi(), tokens="*"), FlashBias(prior=SpatialDistance(strength=9.0))),
+    "in_context_brush": (InContextBrush(), InContextBrush(demo="left", words=(0, 1), compat="official", blocks="all")),
     "lamic": tuple(
         Lamic(entities=HALVES, first_stage=0.4, negative=((0,), ()), padding=p) for p in ("hub", "isolated")
     ),

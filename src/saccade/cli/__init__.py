@@ -27,6 +27,7 @@ class _Commands(Lazy):
         "edit": "saccade.cli.edit:edit",
         "compose": "saccade.cli.compose:compose",
         "guide": "saccade.cli.guide:guide",
+        "insert": "saccade.cli.insert:insert",
         "multi_prompt": "saccade.cli.multi_prompt:multi_prompt",
         "explain": "saccade.cli.explain:explain",
         "probe": "saccade.cli.probe:probe",

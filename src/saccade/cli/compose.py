@@ -1,6 +1,7 @@
 """`saccade compose`: draw things at their places, after texts and reference pictures, and draw a record of it again."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from saccade.cli.options import (
     one_stack,
     open_pipeline,
 )
+from saccade.cli.pictures import corners, open_gray, open_rgb, write_pictures
 from saccade.cli.printing import console, print_json
 from saccade.ui.progress import progress_bar
 
@@ -75,7 +77,8 @@ def compose(
     if (replay is None) == (not texts):
         raise ValueError("give TEXTS to compose, or --replay with a record of one")
     given = {
-        "boxes": _each(box, _corners), "masks": _each(mask, _gray), "references": _each(reference, _open),
+        "boxes": _each(box, corners), "masks": _each(mask, open_gray),
+        "references": _each(reference, partial(open_rgb, name="reference")),
         "interaction": interaction, "apart": _apart(apart), "first_stage": first_stage, "padding": padding,
         "systems": one_stack(system) or None, "seeds": seed, "guidance": guidance,
         "steps": steps, "height": height, "width": width,
@@ -110,13 +113,6 @@ def _each(texts: list[str] | None, read: Any) -> list[Any] | None:
     return None if not texts else [None if text == NONE else read(text) for text in texts]
 
 
-def _corners(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(int(part) if part.strip().isdecimal() else float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"box '{text}' must read x0,y0,x1,y1") from None
-
-
 def _apart(texts: list[str] | None) -> dict[int, tuple[int, ...]] | None:
     found: dict[int, tuple[int, ...]] = {}
     for text in texts or []:
@@ -127,32 +123,10 @@ def _apart(texts: list[str] | None) -> dict[int, tuple[int, ...]] | None:
     return found or None
 
 
-def _open(path: str) -> Any:
-    from saccade.data.rgb import open_picture
-
-    return open_picture(Path(path), f"reference='{path}'")
-
-
-def _gray(path: str) -> Any:
-    """A mask in [0, 1]; what is transparent is 0."""
-    import numpy as np
-
-    from saccade.data.rgb import BLACK, open_picture
-
-    return np.asarray(open_picture(Path(path), f"mask='{path}'", background=BLACK).convert("L")) / np.float32(255)
-
-
 def _write(made: "Composed", out: Path, sheet: Path | None, record: Path | None, seconds: float, as_json: bool) -> None:
-    from PIL import Image
-
     from saccade.compose import write_sheet
-    from saccade.metrics.output import to_bytes
 
-    seeds = made.record.request.seeds
-    paths = [out if len(seeds) == 1 else out.with_stem(f"{out.stem}-{seed}") for seed in seeds]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for path, picture in zip(paths, to_bytes(made.pictures), strict=True):
-        Image.fromarray(picture).save(path)
+    paths = write_pictures(made.pictures, made.record.request.seeds, out)
     drawn = None if sheet is None else str(write_sheet(made, sheet))
     kept = None if record is None else str(made.record.save(record).resolve())
     if as_json:

@@ -17,6 +17,7 @@ from saccade.cli.options import (
     one_stack,
     open_pipeline,
 )
+from saccade.cli.pictures import write_pictures
 from saccade.cli.printing import console, print_json
 from saccade.ui.progress import progress_bar
 
@@ -115,13 +116,9 @@ def _one_or_all(texts: list[str] | None) -> str | list[str] | None:
 def _write(
     made: "MultiPrompt", out: Path, sheet: Path | None, record: Path | None, seconds: float, as_json: bool
 ) -> None:
-    from saccade.cli.generate import save
     from saccade.multi_prompt import write_sheet
 
-    seeds = made.record.request.seeds
-    paths = [out if len(seeds) == 1 else out.with_stem(f"{out.stem}-{seed}") for seed in seeds]
-    for path, video in zip(paths, made.videos, strict=True):
-        save(video, path)
+    paths = write_pictures(made.videos, made.record.request.seeds, out)
     drawn = None if sheet is None else str(write_sheet(made, sheet))
     kept = None if record is None else str(made.record.save(record).resolve())
     if as_json:

@@ -1,15 +1,14 @@
-"""What was done, in one file: the request with its pictures and masks, model, versions, and digests of the results."""
+"""What was done, in one file: the request with its pictures and masks, the model, and digests of the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from saccade.compose.request import Request
-from saccade.pipelines.record import differences, frozen, read_record, write_record
+from saccade.pipelines.records import differences, read_record, write_record
 
 VERB = "compose"
 ARRAYS = ("masks", "references")
@@ -39,17 +38,16 @@ class Record:
         given = {f.name: getattr(self.request, f.name) for f in fields(Request)}
         arrays = {f"{name}.{i}": a for name in ARRAYS for i, a in enumerate(given[name]) if a is not None}
         plain = {name: value for name, value in given.items() if name not in ARRAYS}
-        text = {"request": plain, "made_by": dict(self.made_by), "digests": self.digests}
-        return write_record(path, VERB, text, {"regions": self.regions, **arrays})
+        arrays["regions"] = self.regions
+        return write_record(path, VERB, request=plain, arrays=arrays, made_by=self.made_by, digests=self.digests)
 
     @classmethod
     def load(cls, path: str | Path) -> "Record":
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
-        text, arrays = read_record(path, VERB)
-        numbers = range(len(text["request"]["texts"]))
-        given: dict[str, Any] = {name: frozen(value) for name, value in text["request"].items()}
-        given |= {name: tuple(arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
+        found = read_record(path, VERB)
+        numbers = range(len(found.request["texts"]))
+        arrays = {name: tuple(found.arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
         return cls(
-            request=Request(**given),
-            made_by=text["made_by"], regions=arrays["regions"], digests=tuple(text["digests"]),
+            request=Request(**found.request, **arrays),
+            made_by=found.made_by, regions=found.arrays["regions"], digests=found.digests,
         )  # fmt: skip

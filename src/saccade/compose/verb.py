@@ -20,7 +20,7 @@ from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures
 from saccade.papers.lamic import Entity, Lamic
 from saccade.pipelines.no_progress_bar import no_progress_bar
-from saccade.pipelines.record import check_model, digest, made_by, warn_of_other_bits
+from saccade.pipelines.records import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.references import PIPELINE, Reference, ReferenceSize, reference_pictures
 from saccade.pipelines.words import count_tokens, piece_tokens, text_length
 
@@ -115,10 +115,9 @@ def replay(
     Raises SaccadeError for another pipeline or other weights, ValueError for systems that are not the record's.
     """
     check_model(record.made_by, made_by(pipe))
-    stack = same_stack(record.request.systems, systems)
-    made = _draw(pipe, record.request, stack, progress)
-    then, now = record, made.record
-    warn_of_other_bits("pictures", (then.digests, now.digests), (then.made_by, now.made_by))
+    made = _draw(pipe, record.request, same_stack(record.request.systems, systems), progress)
+    if made.record.digests != record.digests:
+        warn_of_other_bits("pictures", record.differs(made.record))
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from saccade.core.checks import check_numbers, check_whole, check_word
 from saccade.pipelines.long_video import GuidanceSchedule, Solver
-from saccade.pipelines.record import differences, frozen, read_record, write_record
+from saccade.pipelines.records import differences, read_record, write_record
 from saccade.runs.windows import Windows
 
 VERB = "multi_prompt"
@@ -95,12 +95,12 @@ class Record:
 
     def save(self, path: str | Path) -> Path:
         """Write it to a file, folders included."""
-        plain = {"request": asdict(self.request), "made_by": dict(self.made_by), "digests": self.digests}
-        return write_record(path, VERB, plain, {"seeds": np.array(self.request.seeds)})
+        arrays = {"seeds": np.array(self.request.seeds)}  # a file of safetensors is never without one
+        given = {"made_by": self.made_by, "digests": self.digests}
+        return write_record(path, VERB, request=asdict(self.request), arrays=arrays, **given)
 
     @classmethod
     def load(cls, path: str | Path) -> "Record":
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
-        plain, _ = read_record(path, VERB)
-        request = Request(**{name: frozen(value) for name, value in plain["request"].items()})
-        return cls(request=request, made_by=plain["made_by"], digests=tuple(plain["digests"]))
+        found = read_record(path, VERB)
+        return cls(request=Request(**found.request), made_by=found.made_by, digests=found.digests)

@@ -15,7 +15,7 @@ from saccade.multi_prompt.request import Record, Request
 from saccade.papers.ditctrl import DiTCtrl
 from saccade.pipelines.long_video import GuidanceSchedule, LongVideo, Solver
 from saccade.pipelines.no_progress_bar import no_progress_bar
-from saccade.pipelines.record import check_model, digest, made_by, warn_of_other_bits
+from saccade.pipelines.records import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.video import VideoParts
 from saccade.pipelines.words import piece_tokens, word_tokens
 from saccade.runs.windows import Windows
@@ -117,7 +117,8 @@ def replay(
     asked = record.request
     sizes = {"height": asked.height, "width": asked.width, "tile": asked.tile, "text_tokens": asked.text_tokens}
     made = _draw(VideoParts(pipe=pipe, **sizes), asked, same_stack(asked.systems, systems), progress)
-    warn_of_other_bits("videos", (record.digests, made.record.digests), (record.made_by, made.record.made_by))
+    if made.record.digests != record.digests:
+        warn_of_other_bits("videos", record.differs(made.record))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened by name, taken apart for inversion and long videos, their words found."""
+"""Pipelines of diffusers: opened, taken apart, made to draw long videos or keep a part, words found, runs recorded."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
     from saccade.pipelines.flow import Flow as Flow
+    from saccade.pipelines.latent_blending import LatentBlending as LatentBlending
     from saccade.pipelines.loading import load_pipeline as load_pipeline
     from saccade.pipelines.long_video import LongVideo as LongVideo
     from saccade.pipelines.no_progress_bar import no_progress_bar as no_progress_bar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Flow",
+    "LatentBlending",
     "LongVideo",
     "VideoParts",
     "load_pipeline",

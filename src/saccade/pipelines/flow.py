@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saccade.pipelines.latents import encoded
+
 TRAINED_STEPS = 1000  # a timestep is this many times its level, in all of diffusers' flow schedulers
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 KNOWN = ("FluxPipeline", "StableDiffusion3Pipeline")
@@ -117,10 +119,7 @@ class Flow:
             raise ValueError(
                 f"pictures of {pictures.shape[1:3]} pixels must be {(self.height, self.width)}; resize them"
             )
-        vae = self.pipe.vae
-        pixels = self.pipe.image_processor.preprocess(pictures).to(vae.device, vae.dtype)
-        latents = (vae.encode(pixels).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
-        return (self.pipe._pack_latents(latents, *latents.shape) if _is_flux(self.pipe) else latents).float()
+        return encoded(self.pipe, pictures)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b ..."]) -> Float[np.ndarray, "b h w 3"]:
@@ -161,7 +160,8 @@ class Flow:
 
 def token_side(pipe: Any) -> int:
     """Pixels along one side of an image token: the autoencoder's factor times the transformer's patches."""
-    return pipe.vae_scale_factor * (2 if _is_flux(pipe) else pipe.transformer.config.patch_size)
+    packs = hasattr(pipe, "_pack_latents")  # as all of FLUX do
+    return pipe.vae_scale_factor * (2 if packs else pipe.transformer.config.patch_size)
 
 
 def _is_flux(pipe: Any) -> bool:

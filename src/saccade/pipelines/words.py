@@ -65,6 +65,7 @@ READERS = {  # in the order of their tokens
     "CogVideoXPipeline": (Reader(longest=226),),
     "FluxPipeline": (Reader(suffix="_2", longest=512),),
     "FluxKontextPipeline": (Reader(suffix="_2", longest=512),),
+    "FluxFillPipeline": (Reader(suffix="_2", longest=512),),
     "PixArtAlphaPipeline": (Reader(longest=120, lower=True),),
     "PixArtSigmaPipeline": (Reader(longest=300, lower=True),),
     "StableDiffusion3Pipeline": (Reader(), Reader(suffix="_3", longest=256)),

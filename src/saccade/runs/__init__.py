@@ -12,6 +12,8 @@ from saccade.runs.inversion import invert_euler as invert_euler
 from saccade.runs.inversion import invert_uni as invert_uni
 from saccade.runs.inversion import inverted_path as inverted_path
 from saccade.runs.inversion import sample_euler as sample_euler
+from saccade.runs.known_latents import noised as noised
+from saccade.runs.known_latents import with_known as with_known
 from saccade.runs.latent_blending import blended as blended
 from saccade.runs.latent_blending import from_clean as from_clean
 from saccade.runs.latent_blending import rising_guidance as rising_guidance
@@ -38,6 +40,7 @@ __all__ = [
     "invert_euler",
     "invert_uni",
     "inverted_path",
+    "noised",
     "rectified_flow",
     "reveal_counts",
     "rising_guidance",
@@ -46,4 +49,5 @@ __all__ = [
     "sde_dpmpp_2m",
     "to_clean",
     "triangle",
+    "with_known",
 ]

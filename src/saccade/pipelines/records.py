@@ -1,11 +1,12 @@
-"""What records of verbs have in common: a file, the pipeline and machine, digests, and whether both are the same again.
+"""What a record of a drawing needs: the model and machine it was made by, digests of results, and one file for all.
 
 A file of safetensors: arrays as tensors, all else as JSON beside them. Nothing in it is ever run.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -19,36 +20,52 @@ from saccade.metrics.machine import device_name, versions
 from saccade.models.fingerprint import fingerprint
 
 FORMAT = 1
-SAME = ("pipeline", "weights", "scheduler")  # what must be the same to make something again
 
 
-def write_record(path: str | Path, verb: str, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write a file, folders included."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recorded:
+    """What a file held: plain values of the request, arrays by name, who made it, and digests of the results."""
+
+    request: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    made_by: Mapping[str, str]
+    digests: tuple[str, ...]
+
+
+def write_record(
+    path: str | Path,
+    verb: str,
+    *,
+    request: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    made_by: Mapping[str, str],
+    digests: tuple[str, ...],
+) -> Path:
+    """Write a record of `verb` to a file, folders included."""
     from safetensors.numpy import save_file
 
+    text = {"format": FORMAT, "request": dict(request), "made_by": dict(made_by), "digests": digests}
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": FORMAT, **plain})
-    save_file(dict(arrays), file, metadata={f"saccade.{verb}": text})
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(whole, file, metadata={f"saccade.{verb}": json.dumps(text)})
     return file
 
 
-def read_record(path: str | Path, verb: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What was written: plain values, lists as tuples, and arrays.
-
-    Raises ValueError for a file that is no record of the verb, or one of a later format.
-    """
+def read_record(path: str | Path, verb: str) -> Recorded:
+    """Read it. Raises ValueError for a file that is no record of `verb`, or one of a later format."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "np") as file:
-            plain = json.loads((file.metadata() or {})[f"saccade.{verb}"])
+            text = json.loads((file.metadata() or {})[f"saccade.{verb}"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, KeyError, SafetensorError) as error:
         raise ValueError(f"record='{path}' is no record of {verb}: {error}") from None
-    if plain["format"] != FORMAT:
-        raise ValueError(f"record='{path}' has format {plain['format']}, this saccade reads {FORMAT}; update it")
-    return plain, arrays
+    if text["format"] != FORMAT:
+        raise ValueError(f"record='{path}' has format {text['format']}, this saccade reads {FORMAT}; update it")
+    request = {name: frozen(value) for name, value in text["request"].items()}
+    return Recorded(request=request, arrays=arrays, made_by=text["made_by"], digests=tuple(text["digests"]))
 
 
 def made_by(pipe: Any) -> dict[str, str]:
@@ -64,34 +81,30 @@ def made_by(pipe: Any) -> dict[str, str]:
     }
 
 
-def weights_of(pipe: Any) -> str:
-    """A digest of the fingerprints of all parts of the pipeline that have weights."""
-    parts = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
-    return digest_of("".join(map(fingerprint, parts)).encode())[:16]
-
-
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What of the model, the machine and the versions is another, here and there."""
     pairs = {name: (one.get(name, "-"), other.get(name, "-")) for name in sorted({*one, *other})}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def check_model(was: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raise SaccadeError where the pipeline is not the one a record was made with."""
-    for name in SAME:
-        if was[name] != now[name]:
-            said = f"{was['pipeline']} '{was['name']}'"
+def check_model(made: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise SaccadeError where the pipeline is not the one the record was made with."""
+    for name in ("pipeline", "weights", "scheduler"):
+        if made[name] != now[name]:
+            said = f"{made['pipeline']} '{made['name']}'"
             raise SaccadeError(f"the record was made with another {name} ({said}); open that pipeline to replay it")
 
 
-def warn_of_other_bits(
-    what: str, digests: tuple[Sequence[str], Sequence[str]], made_by: tuple[Mapping[str, str], Mapping[str, str]]
-) -> None:
-    """Warn where digests of then and now differ, with what of the machine and the versions does."""
-    if tuple(digests[0]) != tuple(digests[1]):
-        changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences(*made_by).items())
-        known = changed or "nothing known differs"
-        warn(f"the {what} are not those of the record bit for bit: {known}", stacklevel=3)
+def warn_of_other_bits(what: str, differs: Mapping[str, tuple[str, str]]) -> None:
+    """Warn that pictures or videos made again are not those of the record, with what is known to differ."""
+    changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differs.items())
+    warn(f"the {what} are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=3)
+
+
+def weights_of(pipe: Any) -> str:
+    """A digest of the fingerprints of all parts of the pipeline that have weights."""
+    parts = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
+    return digest_of("".join(map(fingerprint, parts)).encode())[:16]
 
 
 def digest(picture: Float[np.ndarray, "*t h w 3"]) -> str:
