@@ -161,9 +161,9 @@ def _draw(pipe: Any, asked: Request, systems: Sequence[System], progress: Progre
 def _call(pipe: Any, asked: Request, shown: Diptych, seed: int, stepped: Any) -> Any:
     """One generator draws the noise first, then what the pipeline itself samples: its view of the masked picture."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    size = shown.picture.shape[1:3]
+    height, width = shown.picture.shape[1:3]
     blend = LatentBlending.of(pipe, shown.picture, shown.mask, generator, asked.mask_rule) if asked.blend else None
-    noise: Tensor = start_noise(pipe, *size, generator) if blend is None else blend.noise
+    noise: Tensor = start_noise(pipe, height, width, generator) if blend is None else blend.noise
     masked = {"image": shown.picture, "mask_image": shown.mask[None, ..., None]} if _is_fill(pipe) else {}
     limits = {"guidance_scale": asked.guidance, "max_sequence_length": asked.text_tokens}
 

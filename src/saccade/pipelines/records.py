@@ -27,7 +27,7 @@ class Recorded:
     """What a file held: plain values of the request, arrays by name, who made it, and digests of the results."""
 
     request: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Any]
     made_by: Mapping[str, str]
     digests: tuple[str, ...]
 
