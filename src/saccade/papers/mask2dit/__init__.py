@@ -54,7 +54,7 @@ PAPER = Paper(
         "the mask is a table of verdicts between 2n labels; runs of tokens are attended to densely, as the released "
         "code folds scenes into the batch; its other path gathers an index map of all pairs",
         "padding masks of a host are kept; the released processor prepares them with the length of the text alone",
-        "known scenes are exactly clean in sampling as in training; known='noised' of `Sampling` adds the noise of "
+        "known scenes are exactly clean in sampling as in training; held='noised' of `Sampling` adds the noise of "
         "timestep 0, as the released sampler does",
         "other masks than versions 2 and 5 were not released; mask='block_diagonal' is an ablation of ours",
         "known scenes have a time of their own on CogVideoX, and on Wan by timesteps of tokens; FLUX and HunyuanVideo "
