@@ -13,7 +13,15 @@ from saccade.core.errors import StateError
 from saccade.papers.mask2dit import KnownScenes, Mask2DiT, stretched, stretched_positions, token_times
 from tests.hosts.tiny import BY_NAME, output
 from tests.papers.mask2dit.three_scenes import (
-    ALL_TEXT, CLIP, FRAMES, SCENES, TEXT, changed, inputs, model, of_clip,
+    ALL_TEXT,
+    CLIP,
+    FRAMES,
+    SCENES,
+    TEXT,
+    changed,
+    inputs,
+    model,
+    of_clip,
 )  # fmt: skip
 
 pytestmark = pytest.mark.host
@@ -41,7 +49,9 @@ def by_hand(host: Any, given: dict[str, Any], clip: int, known: Tensor) -> Tenso
         found = []
         for x, y, temb in zip(clips, texts, times, strict=True):
             shift, scale, gate, *of_text = (part[:, None] for part in norm.linear(F.silu(temb)).chunk(6, dim=1))
-            found.append((norm.norm(x) * (1 + scale) + shift, norm.norm(y) * (1 + of_text[1]) + of_text[0], gate, of_text[2]))
+            found.append(
+                (norm.norm(x) * (1 + scale) + shift, norm.norm(y) * (1 + of_text[1]) + of_text[0], gate, of_text[2])
+            )
         return [*zip(*found, strict=True)]
 
     video, text, gates, of_text = normed(block.norm1, clips, texts)
@@ -100,7 +110,9 @@ def test_nothing_held_is_bitwise_the_host_and_evaluates_no_second_modulation() -
         with known.holding(1):
             assert not torch.equal(output(host, given), plain) and len(count) == 4
         assert torch.equal(output(host, given), plain)
-    assert torch.equal(output(host, given), plain) and repr(host) == looks and not hasattr(host, "_saccade_known_scenes")
+    assert (
+        torch.equal(output(host, given), plain) and repr(host) == looks and not hasattr(host, "_saccade_known_scenes")
+    )
 
 
 def test_all_scenes_at_time_0_are_the_normal_mode_at_time_0() -> None:
@@ -213,7 +225,7 @@ def test_what_does_not_fit_is_named() -> None:
         with known.holding(0):
             for name, x, message in (
                 ("hidden_states", given["hidden_states"][:, :5], "hidden_states have 5 latent frames, no 3 scenes"),
-                ("encoder_hidden_states", given["encoder_hidden_states"][:, :9], "the text has 9 tokens, not 3 x text_tokens=4"),
+                ("encoder_hidden_states", given["encoder_hidden_states"][:, :9], "the text has 9 tokens, not 3 x text"),
             ):  # fmt: skip
                 with pytest.raises(ValueError, match=message):
                     host(**given | {name: x})

@@ -1,4 +1,4 @@
-"""The mask on tiny random models of the real classes: the released outputs, who reaches whom, and nothing else changed."""
+"""The mask on tiny random models of the real classes: the released outputs, who reaches whom, nothing else changed."""
 
 from typing import Any
 
@@ -15,7 +15,17 @@ from saccade.papers.mask2dit import Mask2DiT, captions_apart, count_scores, in_a
 from saccade.systems.dense import Dense
 from tests.hosts.tiny import BY_NAME, output
 from tests.papers.mask2dit.three_scenes import (
-    ALL_TEXT, CLIP, FRAMES, SCENES, TEXT, changed, golden, inputs, model, of_clip, transformer,
+    ALL_TEXT,
+    CLIP,
+    FRAMES,
+    SCENES,
+    TEXT,
+    changed,
+    golden,
+    inputs,
+    model,
+    of_clip,
+    transformer,
 )  # fmt: skip
 
 pytestmark = pytest.mark.host
@@ -33,7 +43,9 @@ def test_the_real_class_under_the_mask_gives_the_released_codes_numbers(kernel: 
     weights = {name.removeprefix("w/"): value for name, value in stored.items() if name.startswith("w/")}
     host.load_state_dict(weights)
     for i, block in enumerate(host.transformer_blocks):
-        block.register_forward_hook(lambda _, __, result, i=i: seen.update({f"blk{i}.video": result[0], f"blk{i}.text": result[1]}))
+        block.register_forward_hook(
+            lambda _, __, result, i=i: seen.update({f"blk{i}.video": result[0], f"blk{i}.text": result[1]})
+        )
     host.transformer_blocks[0].attn1.register_forward_hook(
         lambda _, __, result: seen.update({"blk0.attn_out_video": result[0], "blk0.attn_out_text": result[1]})
     )
@@ -42,7 +54,9 @@ def test_the_real_class_under_the_mask_gives_the_released_codes_numbers(kernel: 
         "image_rotary_emb": (stored["in/rope_cos"], stored["in/rope_sin"]), "return_dict": False,
     }  # fmt: skip
     found = out(host, given, SYSTEM, *(() if kernel is None else (Dense(kernel=kernel),)))
-    torch.testing.assert_close(found, stored["normal/out"], rtol=1e-5, atol=1e-5 * float(stored["normal/out"].abs().max()))
+    torch.testing.assert_close(
+        found, stored["normal/out"], rtol=1e-5, atol=1e-5 * float(stored["normal/out"].abs().max())
+    )
     assert len(seen) == 6
     for name, value in seen.items():
         torch.testing.assert_close(value[:1], stored[f"normal/{name}"], rtol=1e-5, atol=1e-5)
@@ -178,7 +192,9 @@ def test_inputs_that_are_no_scenes_are_named() -> None:
     host, given = model(1, torch.float32), inputs(torch.float32)
     with pytest.raises(ValueError, match="the text has 12 tokens, no multiple of text_tokens=5"):
         out(host, given, Mask2DiT(text_tokens=5))
-    with pytest.raises(ValueError, match=r"has 6 frames, which are no 4 scenes of one length; give clips of one length"):
+    with pytest.raises(
+        ValueError, match=r"has 6 frames, which are no 4 scenes of one length; give clips of one length"
+    ):
         out(host, given, Mask2DiT(text_tokens=3))
     with pytest.raises(ValueError, match="5 captions are no whole number of videos of scenes=3"):
         in_a_row(torch.zeros(5, 4, 12), 3)

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline,
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
 )  # fmt: skip
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
@@ -13,7 +16,16 @@ from transformers import T5Config, T5EncoderModel
 from saccade.attach import attach
 from saccade.models.scene_words import t5_tokenizer, word_ids
 from saccade.papers.mask2dit import (
-    KnownScenes, Mask2DiT, Sampling, Words, decode, embed, encode, extend, sample_scenes, story,
+    KnownScenes,
+    Mask2DiT,
+    Sampling,
+    Words,
+    decode,
+    embed,
+    encode,
+    extend,
+    sample_scenes,
+    story,
 )  # fmt: skip
 from tests.papers.mask2dit.three_scenes import FRAMES, SCENES, SIDE, TEXT, model
 
@@ -24,7 +36,10 @@ CAPTIONS = ("a red circle", "a blue square", "a green star")
 
 def pipeline(**parts: Any) -> CogVideoXPipeline:
     """Without a decoder: a latent is 8 x 8 pixels and 4 frames."""
-    given = {"transformer": model(2, torch.float32), "scheduler": CogVideoXDDIMScheduler(prediction_type="v_prediction")}
+    given = {
+        "transformer": model(2, torch.float32),
+        "scheduler": CogVideoXDDIMScheduler(prediction_type="v_prediction"),
+    }
     pipe = CogVideoXPipeline(**{"tokenizer": None, "text_encoder": None, "vae": None, **given, **parts})
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -46,9 +61,12 @@ def written_out(pipe: Any, said: Words, x: Tensor, held: Tensor | None, clip: in
     rotary = pipe._prepare_rotary_positional_embeddings(OPTIONS.height, OPTIONS.width, x.shape[1], x.device)
     both = torch.cat((said.negative, said.captions))
     for t in pipe.scheduler.timesteps:
-        with KnownScenes(pipe.transformer, scenes=SCENES) as scenes, scenes.holding(clip), attach(
-            pipe.transformer, Mask2DiT(text_tokens=TEXT)
-        ), torch.no_grad():
+        with (
+            KnownScenes(pipe.transformer, scenes=SCENES) as scenes,
+            scenes.holding(clip),
+            attach(pipe.transformer, Mask2DiT(text_tokens=TEXT)),
+            torch.no_grad(),
+        ):
             v = pipe.transformer(
                 hidden_states=torch.cat((x, x)), encoder_hidden_states=both, timestep=t.expand(2),
                 image_rotary_emb=rotary, return_dict=False,

@@ -20,6 +20,7 @@ from saccade.papers.mask2dit import Mask2DiT, count_scores, scene_table
 from tests.papers.mask2dit.three_scenes import golden
 
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
+PICTURED = Layout.joint(text=4, grid=(1, 1, 1)).append(Segment("reference1", "extra", 1))
 
 
 def mask(system: Mask2DiT, site: Site = SITE) -> Mask:
@@ -30,7 +31,9 @@ def mask(system: Mask2DiT, site: Site = SITE) -> Mask:
 
 def by_hand(n: int, text: int, video: int, kind: str = "dual") -> Tensor:
     """Pair by pair, as the paper says it: [T_1 .. T_n | V_1 .. V_n]."""
-    tokens = [("text", i) for i in range(n) for _ in range(text)] + [("video", i) for i in range(n) for _ in range(video)]
+    tokens = [("text", i) for i in range(n) for _ in range(text)] + [
+        ("video", i) for i in range(n) for _ in range(video)
+    ]
 
     def sees(a: tuple[str, int], b: tuple[str, int]) -> bool:
         return a[1] == b[1] or (kind == "dual" and a[0] == b[0] == "video")
@@ -52,7 +55,12 @@ def test_the_mask_is_the_released_ones() -> None:
     assert torch.equal(by_hand(3, 4, 8), wanted)
 
 
-@given(n=st.integers(1, 5), text=st.integers(1, 4), frames=st.integers(1, 2), kind=st.sampled_from(["dual", "block_diagonal"]))
+@given(
+    n=st.integers(1, 5),
+    text=st.integers(1, 4),
+    frames=st.integers(1, 2),
+    kind=st.sampled_from(["dual", "block_diagonal"]),
+)
 def test_masks_are_symmetric_see_themselves_and_are_as_written_pair_by_pair(
     n: int, text: int, frames: int, kind: Any
 ) -> None:
@@ -141,13 +149,13 @@ def test_cross_attention_reads_its_own_caption_and_video_alone_is_dense() -> Non
 @pytest.mark.parametrize(
     ("options", "layout", "message"),
     [
-        ({"text_tokens": 4}, Layout.joint(text=10, grid=(2, 1, 1)), "the text has 10 tokens, no multiple of text_tokens=4"),
+        ({"text_tokens": 4}, Layout.joint(text=10, grid=(2, 1, 1)), "has 10 tokens, no multiple of text_tokens=4"),
         ({"text_tokens": 4, "scenes": 3}, Layout.joint(text=8, grid=(3, 1, 1)), "has 8 tokens, not 3 x text_tokens=4"),
         ({"text_tokens": None, "scenes": 3}, Layout.joint(text=8, grid=(3, 1, 1)), "not a multiple of scenes=3"),
-        ({"text_tokens": 4}, Layout.joint(text=8, grid=(3, 1, 1)), r"grid \(3, 1, 1\) has 3 frames, which are no 2 scenes of one length"),
-        ({"text_tokens": 4, "along": "rows"}, Layout.joint(text=8, grid=(1, 3, 2)), "has 3 rows, which are no 2 scenes"),
+        ({"text_tokens": 4}, Layout.joint(text=8, grid=(3, 1, 1)), "has 3 frames, which are no 2 scenes of one length"),
+        ({"text_tokens": 4, "along": "rows"}, Layout.joint(text=8, grid=(1, 3, 2)), "has 3 rows, which are no 2"),
         ({"text_tokens": 4}, Layout.image_only((4, 1, 1)), "scenes=None needs text beside the video"),
-        ({"text_tokens": 4}, Layout.joint(text=4, grid=(1, 1, 1)).append(Segment("reference1", "extra", 1)), r"segments \['reference1'\] .* belong to no scene"),
+        ({"text_tokens": 4}, PICTURED, r"segments \['reference1'\] .* belong to no scene"),
     ],
 )  # fmt: skip
 def test_tokens_that_are_no_scenes_are_named(options: dict[str, Any], layout: Layout, message: str) -> None:

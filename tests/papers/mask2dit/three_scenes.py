@@ -1,4 +1,4 @@
-"""Tiny random CogVideoX transformers with three scenes, and inputs: three captions of four tokens, clips of two frames."""
+"""Tiny random CogVideoX transformers and inputs of three scenes: captions of four tokens, clips of two frames."""
 
 from pathlib import Path
 from typing import Any

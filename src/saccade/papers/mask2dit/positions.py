@@ -23,7 +23,9 @@ def stretched(table: Float[Tensor, "1 n c"], *, text: int, clip: Size, scenes: i
     """
     frames, rows, columns = clip
     if scenes < 1 or table.shape[1] != text + frames * rows * columns:
-        raise ValueError(f"a table of {table.shape[1]} places is none of {text} text tokens and {clip}, scenes={scenes}")
+        raise ValueError(
+            f"a table of {table.shape[1]} places is none of {text} text tokens and {clip}, scenes={scenes}"
+        )
     words, video = table.float().split((text, frames * rows * columns), dim=1)
     if text:
         words = F.interpolate(words.transpose(1, 2), size=scenes * text, mode="linear").transpose(1, 2)
@@ -40,7 +42,9 @@ def stretched_positions(transformer: Any, scenes: int) -> Iterator[None]:
     """
     embed = getattr(transformer, "patch_embed", None)
     if not hasattr(embed, "use_positional_embeddings"):
-        raise ValueError(f"{type(transformer).__name__} adds no table of places as CogVideoX does; its own is continuous")
+        raise ValueError(
+            f"{type(transformer).__name__} adds no table of places as CogVideoX does; its own is continuous"
+        )
     assert embed is not None
     if not (embed.use_positional_embeddings or embed.use_learned_positional_embeddings):
         yield

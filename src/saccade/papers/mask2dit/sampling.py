@@ -93,18 +93,16 @@ def decode(pipe: Any, latents: Float[Tensor, "1 f k y x"], scenes: int) -> list[
     return [pipe.video_processor.postprocess_video(video=part, output_type="np")[0] for part in parts]
 
 
-def sample_scenes(pipe: Any, words: Words, options: Sampling) -> Float[Tensor, "1 f k y x"]:
+def sample_scenes(pipe: Any, words: Words, options: Sampling) -> Float[Tensor, "b f k y x"]:
     """Latents of n clips, one after the other, from noise.
 
     Raises ValueError where the sizes do not fit the pipeline.
     """
     with scenes_of(pipe, words, options):
-        return _call(pipe, words, options, noise(pipe, words.scenes, options))
+        return _call(pipe, words, options, noise(pipe, words, options))
 
 
-def extend(
-    pipe: Any, known: Float[Tensor, "1 f k y x"], words: Words, options: Sampling
-) -> Float[Tensor, "1 g k y x"]:
+def extend(pipe: Any, known: Float[Tensor, "b f k y x"], words: Words, options: Sampling) -> Float[Tensor, "b g k y x"]:
     """Latents of n - 1 clips that are there, and of one more.
 
     known  of n - 1 clips; those that are returned are the same to the last bit, but for the noise of held="noised"
@@ -114,10 +112,10 @@ def extend(
     name = type(pipe.scheduler).__name__
     if name != SCHEDULER:
         raise ValueError(f"{name} cannot hold known scenes, whose steps it would mix; give the pipeline a {SCHEDULER}")
-    start = noise(pipe, words.scenes, options)
+    start = noise(pipe, words, options)
     new = start.shape[1] // words.scenes
     there = start.shape[1] - new
-    if known.shape[1:] != start[:, :there].shape[1:]:
+    if known.shape != start[:, :there].shape:
         raise ValueError(
             f"known of shape {tuple(known.shape)} must be {words.scenes - 1} clips of {new} latent frames, "
             f"{tuple(start[:, :there].shape)}: one less than captions, all of frames={options.frames}"
@@ -137,8 +135,14 @@ def extend(
 
 
 def story(
-    pipe: Any, captions: Sequence[str], options: Sampling, *, scenes: int = 3, negative: str = "", text_tokens: int = 226
-) -> Float[Tensor, "1 f k y x"]:
+    pipe: Any,
+    captions: Sequence[str],
+    options: Sampling,
+    *,
+    scenes: int = 3,
+    negative: str = "",
+    text_tokens: int = 226,
+) -> Float[Tensor, "b f k y x"]:
     """Latents of as many clips as captions: n at once, then one more at a time, n - 1 before it being held.
 
     Raises ValueError for fewer captions than `scenes`, or fewer than two scenes.
@@ -156,13 +160,19 @@ def story(
     return found
 
 
-def noise(pipe: Any, scenes: int, options: Sampling) -> Float[Tensor, "1 f k y x"]:
+def noise(pipe: Any, words: Words, options: Sampling) -> Float[Tensor, "b f k y x"]:
     """Of n clips. Raises ValueError where the model's patches in time do not divide a clip."""
     frames = (options.frames - 1) // pipe.vae_scale_factor_temporal + 1
     if frames % (patch := pipe.transformer.config.patch_size_t or 1):
         raise ValueError(f"frames={options.frames} are {frames} latent frames, no multiple of the patch of {patch}")
     side = pipe.vae_scale_factor_spatial
-    shape = (1, scenes * frames, pipe.transformer.config.in_channels, options.height // side, options.width // side)
+    shape = (
+        len(words.captions),
+        words.scenes * frames,
+        pipe.transformer.config.in_channels,
+        options.height // side,
+        options.width // side,
+    )
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(options.seed))
     return drawn.to(pipe.transformer.device, pipe.transformer.dtype)
 
@@ -182,9 +192,10 @@ def scenes_of(pipe: Any, words: Words, options: Sampling) -> Iterator[KnownScene
 def _call(pipe: Any, words: Words, options: Sampling, latents: Tensor, **more: Any) -> Tensor:
     if options.guidance > 1 and words.negative is None:
         raise ValueError(f"guidance={options.guidance} needs a negative prompt; embed it, or give guidance=1")
+    against = None if words.negative is None else words.negative.to(latents)
     frames = (latents.shape[1] - 1) * pipe.vae_scale_factor_temporal + 1
     return pipe(
-        prompt_embeds=words.captions.to(latents), negative_prompt_embeds=None if words.negative is None else words.negative.to(latents),
+        prompt_embeds=words.captions.to(latents), negative_prompt_embeds=against,
         num_frames=frames, height=options.height, width=options.width, num_inference_steps=options.steps,
         guidance_scale=options.guidance, latents=latents, output_type="latent", **more,
     ).frames  # fmt: skip
