@@ -5,6 +5,7 @@ take at full speed. For masks of verdicts between regions whose tokens stand tog
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
 from saccade.core.masks import KeyPadding
 from saccade.core.partial import Partial
-from saccade.core.regions import Regions
+from saccade.core.regions import Partition, Regions
 from saccade.ops import sdpa
 from saccade.ops.split_mask import Fixed, split_mask
 
@@ -103,20 +104,28 @@ def _runs(fixed: Fixed) -> tuple[Run, ...]:
 
 def _found(regions: Regions, m: int) -> tuple[Run, ...]:
     """Runs of queries that see the same, neighbours joined; empty where there are too many."""
-    region, counts = torch.unique_consecutive(regions.partition.label, return_counts=True)
-    if len(region) > MOST * 4:
+    region, spans = runs_of(regions.partition)
+    if not spans:
         return ()
-    ends = counts.cumsum(0).tolist()
-    spans = list(zip([0, *ends], ends, strict=False))
-    allow = regions.allow[0, 0][region][:, region].tolist()
+    allow = regions.allow[0, 0].tolist()
     found: list[Run] = []
-    for own, row in zip(spans, allow, strict=True):
-        seen = [span for span, allowed in zip(spans, row, strict=True) if allowed]
+    for own, q in zip(spans, region, strict=True):
+        seen = [span for span, k in zip(spans, region, strict=True) if allow[q][k]]
         keys = joined([*seen, (regions.partition.n, m)])  # keys beyond the partition are open
         if found and found[-1].keys == keys:
             own = (found.pop().queries[0], own[1])
         found.append(Run(queries=own, keys=keys))
     return tuple(found) if len(found) <= MOST else ()
+
+
+@lru_cache(maxsize=64)
+def runs_of(partition: Partition) -> tuple[tuple[int, ...], tuple[Span, ...]]:
+    """The region of each run of tokens of one region, and where it lies; empty where there are too many."""
+    region, counts = torch.unique_consecutive(partition.label, return_counts=True)
+    if len(region) > 4 * MOST:
+        return (), ()
+    ends = counts.cumsum(0).tolist()
+    return tuple(region.tolist()), tuple(zip([0, *ends], ends, strict=False))
 
 
 def joined(spans: list[Span]) -> tuple[Span, ...]:

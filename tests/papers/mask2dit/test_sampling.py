@@ -1,5 +1,6 @@
 """Sampling of scenes by the real pipeline: a loop written down, known scenes bit for bit, and stories that slide."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_fixed_scenes_are_one_row_under_guidance() -> None:
     start = torch.randn(1, SCENES * FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     found = sample_scenes(pipe, words(), OPTIONS)
     torch.testing.assert_close(found, written_out(pipe, words(), start, None, None), atol=1e-5, rtol=1e-4)
-    plain = sample_scenes(pipe, words(), Sampling(**{**vars(OPTIONS), "mask": "none"}))
+    plain = sample_scenes(pipe, words(), replace(OPTIONS, mask="none"))
     assert (found - plain).abs().max() > 1e-3
 
 
@@ -93,14 +94,14 @@ def test_an_extension_leaves_known_scenes_to_the_bit_and_makes_one_more() -> Non
     assert torch.equal(found[:, : there.shape[1]], there)
     begin = torch.cat((there, start[:, there.shape[1] :]), dim=1)
     torch.testing.assert_close(found, written_out(pipe, words(), begin, there, 2), atol=1e-5, rtol=1e-4)
-    same = extend(pipe, there, words(), Sampling(**{**vars(OPTIONS), "segmented": False}))
+    same = extend(pipe, there, words(), replace(OPTIONS, segmented=False))
     torch.testing.assert_close(same, written_out(pipe, words(), begin, there, None), atol=1e-5, rtol=1e-4)
     assert (same - found).abs().max() > 1e-4 and torch.equal(same[:, : there.shape[1]], there)
 
 
 def test_known_scenes_may_have_the_noise_of_timestep_0() -> None:
     pipe, there = pipeline(), known()
-    found = extend(pipe, there, words(), Sampling(**{**vars(OPTIONS), "held": "noised"}))[:, : there.shape[1]]
+    found = extend(pipe, there, words(), replace(OPTIONS, held="noised"))[:, : there.shape[1]]
     level = pipe.scheduler.alphas_cumprod[0]
     start = torch.randn(1, SCENES * FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     noised = level.sqrt() * there + (1 - level).sqrt() * start[:, : there.shape[1]]
@@ -134,12 +135,12 @@ def whole_pipeline() -> CogVideoXPipeline:
 
 def test_stories_slide_and_clips_are_coded_each_by_itself() -> None:
     pipe, said = whole_pipeline(), {"scenes": 2, "text_tokens": TEXT}
-    options, length = Sampling(**{**vars(OPTIONS), "frames": 9}), 3
+    options, length = replace(OPTIONS, frames=9), 3
     latents = story(pipe, CAPTIONS, options, **said)
     assert latents.shape == (1, 3 * length, 4, SIDE, SIDE)
     two = sample_scenes(pipe, embed(pipe, CAPTIONS[:2], text_tokens=TEXT), options)
     assert torch.equal(latents[:, : 2 * length], two)
-    later = Sampling(**{**vars(options), "seed": 2})
+    later = replace(options, seed=2)
     more = extend(pipe, two[:, length:], embed(pipe, CAPTIONS[1:], text_tokens=TEXT), later)
     assert torch.equal(latents[:, length:], more)
     videos = decode(pipe, latents, 3)

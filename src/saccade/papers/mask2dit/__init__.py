@@ -1,4 +1,4 @@
-"""Several scenes in one long video, each by its own caption, and one scene more for a video that is there (Mask^2DiT).
+"""Several scenes in one long video, each by its own caption, and one scene more for a video that is there (Mask²DiT).
 
 T_i, V_i -> labels text_i, video_i     captions in a row and clips one after the other, of one length each
 attn_msk_version 2 -> mask="dual"      caption i and clip i see one another; clips see all clips; else nothing
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from saccade.papers.mask2dit.training import SceneLoss as SceneLoss
 
 PAPER = Paper(
-    title="Mask^2DiT: Dual Mask-based Diffusion Transformer for Multi-Scene Long Video Generation",
+    title="Mask²DiT: Dual Mask-based Diffusion Transformer for Multi-Scene Long Video Generation",
     year=2025,
     arxiv="2503.19881",
     bibtex="""@inproceedings{qi2025mask2dit,
-  title     = {{Mask$^2$DiT}: Dual Mask-based Diffusion Transformer for Multi-Scene Long Video Generation},
+  title     = {{Mask²DiT}: Dual Mask-based Diffusion Transformer for Multi-Scene Long Video Generation},
   author    = {Qi, Tianhao and Yuan, Jianlong and Feng, Wanquan and Fang, Shancheng and Liu, Jiawei and Zhou, SiYu
                and He, Qian and Xie, Hongtao and Zhang, Yongdong},
   booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},

@@ -6,7 +6,7 @@ itself, so that a cut lies between scenes.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -154,8 +154,8 @@ def story(
     length = found.shape[1] // scenes
     for last in range(scenes, len(captions)):
         words = embed(pipe, captions[last - scenes + 1 : last + 1], **said)
-        more = Sampling(**{**vars(options), "seed": options.seed + last})
-        longer = extend(pipe, found[:, -(scenes - 1) * length :], words, more)
+        again = replace(options, seed=options.seed + last)
+        longer = extend(pipe, found[:, -(scenes - 1) * length :], words, again)
         found = torch.cat((found, longer[:, -length:]), dim=1)
     return found
 

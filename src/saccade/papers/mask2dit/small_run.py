@@ -1,7 +1,7 @@
 """Small models of two scenes, trained under a mask, and what the pixels of their clips show."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Trained:
             return
         there = held.pixels[:, :-1].flatten(1, 2)
         for segmented in (True, False):
-            found = extend(pipe, there, words, self.model.sampling(**_but(options, segmented)))
+            found = extend(pipe, there, words, replace(options, segmented=segmented))
             scores = seen(found, held, self.model, last=True)
             yield {"table": "extension", "arm": "time 0" if segmented else "one time", **scores}
 
@@ -78,11 +78,12 @@ def seen(found: Float[Tensor, "s f c h w"], held: Stories, model: SmallScenes, *
     """What clips of two scenes show, as shares of the stories; with `last` of the last clips, the first being given.
 
     background  is its own caption's;   leak  is the other caption's
-    same        both clips show a thing, of one colour
+    same        both clips show a thing, of one colour;   apart  how far their colours lie, 1 from black to white
     """
     clips = found.unflatten(1, (model.scenes, model.frames))
     asked = [[shot.scene.background for shot in shots] for shots in held.shots]
     read = [[look(clip) for clip in each] for each in clips]
+    shades = torch.stack([torch.stack([shades_of(clip)[1] for clip in each]) for each in clips])
     scenes = [model.scenes - 1] if last else [*range(model.scenes)]
     pairs = [(read[s][i][0], own[i], own[i - 1]) for s, own in enumerate(asked) for i in scenes]
     colours = [[colour for _, colour in each] for each in read]
@@ -90,25 +91,25 @@ def seen(found: Float[Tensor, "s f c h w"], held: Stories, model: SmallScenes, *
         "background": float(np.mean([shown == own for shown, own, _ in pairs])),
         "leak": float(np.mean([shown == other for shown, _, other in pairs])),
         "same": float(np.mean([each[0] is not None and len(set(each)) == 1 for each in colours])),
+        "apart": float((shades[:, 0] - shades[:, -1]).norm(dim=-1).mean()) / (255 * 3**0.5),
     }
 
 
 def look(clip: Float[Tensor, "f c h w"]) -> tuple[str, str | None]:
     """Background and colour of the thing of a clip in [-1, 1]; None where nothing stands out."""
+    ground, thing, distance = shades_of(clip)
+    return _nearest(ground, BACKGROUNDS), _nearest(thing, COLOURS) if distance > FAR else None
+
+
+def shades_of(clip: Float[Tensor, "f c h w"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], float]:
+    """The background, median of the border; the thing, median of the pixels farthest from it; and how far they are."""
     rgb = ((clip.clamp(-1, 1) + 1) * 127.5).movedim(1, -1).double()
     border = torch.cat((rgb[:, 0], rgb[:, -1], rgb[:, :, 0], rgb[:, :, -1]), dim=1).flatten(0, 1)
-    ground = border.median(0).values
-    pixels = rgb.flatten(1, 2)
-    far = (pixels - ground).norm(dim=-1)
-    values, places = far.topk(PIXELS, dim=1)
+    ground, pixels = border.median(0).values, rgb.flatten(1, 2)
+    values, places = (pixels - ground).norm(dim=-1).topk(PIXELS, dim=1)
     thing = torch.gather(pixels, 1, places[..., None].expand(-1, -1, 3)).flatten(0, 1).median(0).values
-    colour = _nearest(thing, COLOURS) if values.mean() > FAR else None
-    return _nearest(ground, BACKGROUNDS), colour
+    return ground, thing, float(values.mean())
 
 
 def _nearest(rgb: Float[Tensor, "3"], known: dict[str, tuple[int, int, int]]) -> str:
     return min(known, key=lambda name: float((rgb - torch.tensor(known[name]).double()).norm()))
-
-
-def _but(options: Any, segmented: bool) -> dict[str, Any]:
-    return {"steps": options.steps, "mask": options.mask, "seed": options.seed, "segmented": segmented}

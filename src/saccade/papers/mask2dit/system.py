@@ -1,4 +1,4 @@
-"""Several scenes in one video, each by its own caption (Mask^2DiT): the symmetric mask, as a system."""
+"""Several scenes in one video, each by its own caption (Mask²DiT): the symmetric mask, as a system."""
 
 from dataclasses import dataclass
 from functools import cached_property
