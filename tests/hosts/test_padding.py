@@ -21,6 +21,7 @@ from saccade.papers.freeflux import FreeFlux, Reshape
 from saccade.papers.headhunter import KINDS, SCOPES, SoftPAG
 from saccade.papers.in_context_brush import InContextBrush
 from saccade.papers.lamic import Lamic
+from saccade.papers.mask2dit import Mask2DiT
 from saccade.papers.re_ttention import ReTtention
 from saccade.papers.scale_dit import ScaleDiT
 from saccade.papers.sparsed import SparseD
@@ -50,6 +51,9 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "in_context_brush": (InContextBrush(), InContextBrush(demo="left", words=(0, 1), compat="official", blocks="all")),
     "lamic": tuple(
         Lamic(entities=HALVES, first_stage=0.4, negative=((0,), ()), padding=p) for p in ("hub", "isolated")
+    ),
+    "mask2dit": tuple(
+        Mask2DiT(scenes=2, text_tokens=3, along="rows", mask=mask) for mask in ("dual", "block_diagonal")
     ),
     "re_ttention": (ReTtention(keep=0.5, dense=0.3, period=2),),
     "scale_dit": (ScaleDiT(window=2),),
@@ -103,12 +107,14 @@ def test_what_stands_in_padding_never_reaches_the_picture(name: str, stack: tupl
 
 @every_case
 def test_a_row_among_others_is_what_it_is_alone(name: str, stack: tuple[Any, ...]) -> None:
-    """Padding is cut off there too, except where a system counts tokens from the start of the sequence."""
+    """Padding is cut off there too, except where a system counts tokens from the start of the sequence, or captions."""
     model, inputs = BY_NAME[name].build()[0], padded(name)
     together = walk(model, inputs, *stack)
     for row, length in enumerate(LENGTHS):
         alone = {k: v[row : row + 1] if isinstance(v, Tensor | list) else v for k, v in inputs.items()}
-        if not any(isinstance(s, SparseD | AdaSpa) or isinstance(getattr(s, "prior", None), Alibi) for s in stack):
+        if not any(
+            isinstance(s, SparseD | AdaSpa | Mask2DiT) or isinstance(getattr(s, "prior", None), Alibi) for s in stack
+        ):
             alone |= {k: alone[k][:, :length] for k in ("encoder_hidden_states", HOSTS[name])}
         torch.testing.assert_close(walk(model, alone, *stack)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
 

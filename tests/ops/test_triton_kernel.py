@@ -178,7 +178,7 @@ def test_old_cards_are_refused(monkeypatch: pytest.MonkeyPatch, found: tuple[int
 
 
 def test_on_cuda_it_comes_first_and_mixed_blocks_count_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dispatch.ORDER["cuda"][:4] == ("triton", "flex", "sdpa", "gather")
+    assert dispatch.ORDER["cuda"][:5] == ("spans", "triton", "flex", "sdpa", "gather")
     monkeypatch.setitem(dispatch.ORDER, "cpu", dispatch.ORDER["cuda"])
     monkeypatch.setattr(triton_kernel, "_lacks", lambda at: [])
     assert choose(sparse()).kernel == "triton"

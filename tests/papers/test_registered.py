@@ -23,8 +23,9 @@ HALVES = tuple(Entity(words=(i,), region=Box(x0=i / 2, y0=0, x1=(i + 1) / 2, y1=
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
-    "lamic": {"entities": HALVES}, "pt_dit": {"side": 16}, "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)},
-    "word_strength": {"tokens": (0,)},
+    "lamic": {"entities": HALVES},
+    "mask2dit": {"scenes": 2, "text_tokens": None, "along": "rows"},
+    "pt_dit": {"side": 16}, "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)}, "word_strength": {"tokens": (0,)},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 

@@ -172,7 +172,7 @@ def _call(pipe: Any, asked: Request, shown: Diptych, seed: int, stepped: Any) ->
         return tensors if blend is None else blend(pipe, step, time, tensors)
 
     return pipe(
-        prompt=asked.prompt, height=size[0], width=size[1], num_inference_steps=asked.steps, latents=noise,
+        prompt=asked.prompt, height=height, width=width, num_inference_steps=asked.steps, latents=noise,
         generator=generator, output_type="np", callback_on_step_end=ended, **masked,
         **{name: value for name, value in limits.items() if value is not None},
     )  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from saccade.core.call import AttentionCall
 from saccade.core.errors import RefusedError
 from saccade.core.partial import Partial
-from saccade.ops import flex, gather, native, reference, sdpa, triton_kernel
+from saccade.ops import flex, gather, native, reference, sdpa, spans, triton_kernel
 from saccade.ops.operands import trains
 from saccade.ops.split_mask import split_mask
 
@@ -31,10 +31,12 @@ class Kernel(Protocol):
     bytes: Callable[[AttentionCall], int]
 
 
-KERNELS: dict[str, Any] = {module.NAME: module for module in (native, triton_kernel, gather, flex, sdpa, reference)}
+KERNELS: dict[str, Any] = {
+    module.NAME: module for module in (spans, native, triton_kernel, gather, flex, sdpa, reference)
+}
 ORDER = {
-    "cpu": ("native", "gather", "flex", "sdpa", "reference"),
-    "cuda": ("triton", "flex", "sdpa", "gather", "reference"),
+    "cpu": ("spans", "native", "gather", "flex", "sdpa", "reference"),
+    "cuda": ("spans", "triton", "flex", "sdpa", "gather", "reference"),
 }
 
 IN_GRAPH = {"native": "gather"}  # what stands in, on the same preparation, for a kernel no graph can hold

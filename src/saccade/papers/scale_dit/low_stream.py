@@ -21,8 +21,8 @@ from torch import Tensor
 from saccade.core.errors import StateError
 from saccade.papers.scale_dit.anchor_layout import Size, ratio_of
 from saccade.papers.scale_dit.lora import lora_layers, lora_part
+from saccade.seam.around import Forward, around
 
-Forward = Callable[..., Any]
 EVERYWHERE_ON = (".to_q", ".to_k", ".to_v")  # whose LoRA acts on every token while low-resolution ones are there
 NTK = 10.0
 MARK = "_saccade_low_stream"  # the attribute of a transformer that has one
@@ -123,9 +123,7 @@ class LowStream:
 
     def _around(self, module: Any, act: Callable[..., Any]) -> None:
         """Let act(forward, ...) answer in the place of this very module's forward."""
-        before, own = vars(module).get("forward"), module.forward
-        module.forward = lambda *args, **kwargs: act(own, *args, **kwargs)
-        self._undos.append(lambda: delattr(module, "forward") if before is None else setattr(module, "forward", before))
+        self._undos.append(around(module, act))
 
     def _double(self, block: Any) -> None:
         gates: dict[str, tuple[Tensor, Tensor]] = {}
