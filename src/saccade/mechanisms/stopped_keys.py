@@ -1,4 +1,4 @@
-"""Keys and values of some text tokens without a gradient: what they hold stays, what would train them does not reach."""
+"""Keys and values of some text tokens without a gradient: what they hold stays, only training stops there."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Agreement with the released code: maps through attached sites, masks, assignment, losses and gradients, similarity."""
+"""Agreement with the released code: maps through attached sites, masks, assignment, losses, gradients."""
 
 import pytest
 import torch

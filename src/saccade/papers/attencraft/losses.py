@@ -1,8 +1,8 @@
 """AttenCraft's losses: within the masks, and between where a word looks and where it should.
 
-    L      = L_rec + lambda_prior L_prior + L_attn
-    L_rec  = instance_weight  mean over channels of  sum v (m pred - m target)^2 / sum v
-    L_attn = mean over classes of  JSD(softmax(c_j), softmax(mask_j)),  over all tokens, natural log
+L      = L_rec + lambda_prior L_prior + L_attn
+L_rec  = instance_weight  mean over channels of  sum v (m pred - m target)^2 / sum v
+L_attn = mean over classes of  JSD(softmax(c_j), softmax(mask_j)),  over all tokens, natural log
 """
 
 from typing import Literal

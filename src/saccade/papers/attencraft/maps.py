@@ -1,8 +1,8 @@
 """AttenCraft's maps: columns of the attention to words, stretched, and spread over what the image itself pays to.
 
-    c_j   = minmax(C_j)             c2_j = minmax(C_j^2)          C_j on the image's own grid
-    A     = minmax(S)               f_j  = minmax(minmax(A^4) c2_j)
-    minmax(x) = (x - min) / (max - min), zeros where all of x is alike
+c_j   = minmax(C_j)             c2_j = minmax(C_j^2)          C_j on the image's own grid
+A     = minmax(S)               f_j  = minmax(minmax(A^4) c2_j)
+minmax(x) = (x - min) / (max - min), zeros where all of x is alike
 """
 
 from collections.abc import Sequence

@@ -91,9 +91,7 @@ class MaskRefresher:
         return new[_order(chosen)] if self.accepts(step, old, _sorted(new, chosen), chosen) else old
 
 
-def first_masks(
-    maps: Float[Tensor, "k h w"], theta: float = THETA, names: Sequence[str] = ()
-) -> Bool[Tensor, "k h w"]:
+def first_masks(maps: Float[Tensor, "k h w"], theta: float = THETA, names: Sequence[str] = ()) -> Bool[Tensor, "k h w"]:
     """Masks of the classes in order.
 
     Raises ValueError as `assign` does.
