@@ -153,6 +153,9 @@ class Customiser:
             pipe=pipe, concepts=self.concepts, template=template, joint=joint, length=options.text_tokens,
             background=options.background, masks_pads=self.host.masks_pads,
         )  # fmt: skip
+        everything = range(len(self.concepts))
+        for chosen in (*([i] for i in everything), everything):
+            _ = self.prompts.described(chosen)  # raises where a word is not read
         check_run(folder / TRAINING, self.settings)
         self.latents = self.host.latents(pixels)
         self.tokens = add_tokens(pipe, self.concepts, options.compat)
