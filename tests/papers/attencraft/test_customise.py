@@ -33,7 +33,7 @@ from tests.tiny_flux import tiny_flux
 pytestmark = pytest.mark.host
 TWO = (Concept(token="<new1>", word="red"), Concept(token="<new2>", word="blue", phrase="<new2> square"))
 CONSTANT = Optim(kind="adamw", lr=1e-2, betas=(0.9, 0.999), weight_decay=0, warmup=0, cooldown=0)
-FIT = Fit(steps=3, precision="no", decay=0, save_every=1, log_every=1, optim=CONSTANT)
+FIT = Fit(steps=3, seed=2, precision="no", decay=0, save_every=1, log_every=1, optim=CONSTANT)
 OPTIONS = Customisation(
     fit=FIT, theta=0.0, prior=PriorPictures(pictures=2, prompt="a green cross", steps=1), text_tokens=12
 )
