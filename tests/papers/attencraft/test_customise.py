@@ -285,3 +285,13 @@ def test_the_flat_function_does_all_of_it(tmp_path: Path) -> None:
     with saccade.attach(tiny_flux(), stored):
         pass
     assert validity((8, 8)).sum() == 36
+
+
+def test_half_precision_is_learned_in_single(tmp_path: Path) -> None:
+    pipe = tiny_flux().to(torch.bfloat16)
+    learner = made(pipe, tmp_path, fit=replace(FIT, steps=1))
+    learner.train()
+    trained = [p for p in learner.module.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32} and all(p.isfinite().all() for p in trained)
+    assert pipe.text_encoder_2.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert np.isfinite(drawn(pipe, "a <new1>", learner.system())).all()

@@ -1,4 +1,4 @@
-"""AttenCraft's experiment: what its judge counts, its true masks, its scenes, and that its page says what its results say."""
+"""AttenCraft's experiment: what its judge counts, its true masks, its scenes and arms."""
 
 from dataclasses import replace
 

@@ -57,8 +57,8 @@ def tiny_sd(prediction: str = "epsilon") -> Any:
         vae: AutoencoderKL = SIZES.autoencoder()
         pipe = StableDiffusionPipeline(
             vae=vae, text_encoder=CLIPTextModel(config), tokenizer=clip_tokenizer(), unet=model,
-            scheduler=DDIMScheduler(prediction_type=prediction, steps_offset=1, clip_sample=False), safety_checker=None, feature_extractor=None,
-            requires_safety_checker=False,
+            scheduler=DDIMScheduler(prediction_type=prediction, steps_offset=1, clip_sample=False),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
     return _quiet(pipe)
 
