@@ -11,7 +11,9 @@ from saccade.core.call import AttentionCall
 from saccade.core.catalogue import systems
 from saccade.core.rows import Rows
 from saccade.core.site import at
+from saccade.mechanisms.low_rank import LowRank
 from saccade.papers.adaspa import AdaSpa
+from saccade.papers.attencraft import AttenCraft
 from saccade.papers.clear import Clear
 from saccade.papers.consistedit import ConsistEdit
 from saccade.papers.ditctrl import DiTCtrl, WordStrength
@@ -64,8 +66,9 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "vmoba": (VMoBA(tile=(2, 2), tau=0.4),),
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
-PAIRING = ("consistedit", "ditctrl", "freeflux", "word_strength")  # they pair the rows, and have a test of their own
-SINGLE = [name for name, entry in systems().items() if entry.attaches and name not in PAIRING]
+# Of one model's sites, or of pairs of rows: these have tests of their own
+APART = ("attencraft", "consistedit", "ditctrl", "freeflux", "word_strength")
+SINGLE = [name for name, entry in systems().items() if entry.attaches and name not in APART]
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]
 CASES = {
@@ -138,6 +141,18 @@ def test_padding_never_reaches_a_source_and_its_target(name: str, system: Any) -
     )
     assert torch.equal(one, two)
     assert not torch.equal(one[:, 0], one[:, 1])
+
+
+@every_host
+def test_padding_never_reaches_the_picture_by_learned_keys_and_values(name: str) -> None:
+    model, _ = BY_NAME[name].build()
+    with attach(model) as run:
+        terms = LowRank.fresh(model, run.sites, ("add_k_proj", "add_v_proj"), rank=2)
+    for up in terms.up.values():
+        nn.init.normal_(up)
+    system = AttenCraft(learned=terms.requires_grad_(False))
+    one, two = walk(model, padded(name), system), walk(model, padded(name, torch.full((), 1e3)), system)
+    assert torch.equal(one, two) and not torch.equal(one, walk(model, padded(name)))
 
 
 @every_host

@@ -11,9 +11,11 @@ from saccade.analysis import LayerSets
 from saccade.core.catalogue import lookup, system, systems
 from saccade.core.clock import Clock
 from saccade.core.layout import Layout
+from saccade.core.projections import LowRankTerm
 from saccade.core.site import Site, at
 from saccade.core.specs import parse_stack
 from saccade.core.stack import make_plan
+from saccade.mechanisms.low_rank import LowRank
 from saccade.models import Architecture
 from saccade.papers.lamic import Box, Entity
 
@@ -21,7 +23,9 @@ NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
 HALVES = tuple(Entity(words=(i,), region=Box(x0=i / 2, y0=0, x1=(i + 1) / 2, y1=1)) for i in range(2))
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
+TERM = LowRankTerm(torch.zeros(2, 8), torch.zeros(8, 2))
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
+    "attencraft": {"learned": LowRank({(SITE.name, "add_k_proj"): TERM})},
     "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
     "lamic": {"entities": HALVES},
     "mask2dit": {"scenes": 2, "text_tokens": None, "along": "rows"},

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from saccade.cli import main
+from saccade.papers.attencraft import AttenCraftRecipe
 from saccade.papers.clear import DistillationRecipe
 from saccade.train.scenes_flux import ScenesFluxRecipe
 from saccade.train.shakespeare import ShakespeareRecipe
@@ -62,6 +63,20 @@ def test_a_papers_own_recipe_takes_the_same_options(monkeypatch: pytest.MonkeyPa
     words = ["clear-distil", "--out", str(tmp_path), "--steps", "9", "--set", "radius=4", "--set", "own.side=512"]
     assert call(*words) == 0
     assert asked == [(4.0, 512, 9, ("train", "export"))]
+
+
+def test_concepts_are_named_on_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def run(recipe: AttenCraftRecipe, folder: Path, stages: tuple[str, ...]) -> Path:
+        asked.append((recipe.concepts, recipe.phrases, recipe.train.fit.steps, recipe.train.scheme, stages))
+        return folder
+
+    monkeypatch.setattr(AttenCraftRecipe, "run", run)
+    words = ["attencraft", "--out", str(tmp_path), "--steps", "9", "--set", "concepts=<new1>:cat,<new2>:dog"]
+    assert call(*words, "--set", "phrases=<new2>:a sleepy <new2>", "--set", "train.scheme=reweighted") == 0
+    concepts = {"<new1>": "cat", "<new2>": "dog"}
+    assert asked == [(concepts, {"<new2>": "a sleepy <new2>"}, 9, "reweighted", ("train",))]
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,23 @@ def load_lora(path: Path, *, title: str = "", mend: str = MEND) -> LowRank:
     Raises FileNotFoundError where there is none, ValueError for one that is cut, or holds anything but low-rank terms
     of attention projections.
     """
+    return LowRank(read_terms(read_weights(path), path), title=title or path.stem, mend=mend)
+
+
+def read_terms(weights: Mapping[str, Tensor], path: Path) -> dict[Name, LowRankTerm]:
+    """The terms among the tensors of a file.
+
+    Raises ValueError for anything but low-rank terms of attention projections.
+    """
     parts: dict[Name, dict[str, Tensor]] = {}
-    for key, value in read_weights(path).items():
+    for key, value in weights.items():
         if (match := KEY.fullmatch(key)) is None:
             raise ValueError(
                 f"{path} holds '{key}', which is no low-rank term of an attention projection; "
                 "load such a file by load_lora_weights of the pipeline"
             )
         parts.setdefault((match[1], match[2]), {})[match[3]] = value
-    return LowRank(
-        {name: _term(found, name, path) for name, found in parts.items()}, title=title or path.stem, mend=mend
-    )
+    return {name: _term(found, name, path) for name, found in parts.items()}
 
 
 def save_lora(terms: LowRank, path: Path, metadata: Mapping[str, str] | None = None) -> None:

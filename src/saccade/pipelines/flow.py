@@ -130,6 +130,18 @@ class Flow:
         scaled = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
         return self.pipe.image_processor.postprocess(vae.decode(scaled, return_dict=False)[0], output_type="np")
 
+    def arguments(self, prompts: Sequence[str], guidance: Sequence[float]) -> dict[str, Any]:
+        """What the transformer is given beside latents and time, one prompt a row; with gradients where they are on.
+
+        Raises ValueError where guidance is of another length than the prompts.
+        """
+        if len(guidance) != len(prompts):
+            raise ValueError(
+                f"guidance={guidance} gives {len(guidance)} values for {len(prompts)} prompts; give one for each"
+            )
+        made = _flux_arguments if _is_flux(self.pipe) else _sd3_arguments
+        return made(self, list(prompts), tuple(guidance))
+
     @torch.no_grad()
     def velocity(
         self, prompts: Sequence[str], *, guidance: float | Sequence[float] = 1.0, levels: Levels | None = None
@@ -138,13 +150,11 @@ class Flow:
 
         guidance  guidance embedding of a guidance-distilled model, or one for each row; others are run without guidance
         levels    the schedule an attachment reads, set to the level of each call
-        Raises ValueError where guidance is a list of another length than the prompts.
+        Raises ValueError as `arguments` does.
         """
         flux, transformer = _is_flux(self.pipe), self.pipe.transformer
         rows = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,) * len(prompts)
-        if len(rows) != len(prompts):
-            raise ValueError(f"guidance={rows} gives {len(rows)} values for {len(prompts)} prompts; give one for each")
-        arguments = (_flux_arguments if flux else _sd3_arguments)(self, list(prompts), rows)
+        arguments = self.arguments(prompts, rows)
         dtype = arguments["encoder_hidden_states"].dtype
 
         @torch.no_grad()

@@ -69,6 +69,7 @@ READERS = {  # in the order of their tokens
     "PixArtAlphaPipeline": (Reader(longest=120, lower=True),),
     "PixArtSigmaPipeline": (Reader(longest=300, lower=True),),
     "StableDiffusion3Pipeline": (Reader(), Reader(suffix="_3", longest=256)),
+    "StableDiffusionPipeline": (Reader(),),
     "WanPipeline": (Reader(longest=512),),
 }
 
@@ -80,7 +81,7 @@ def word_tokens(pipe: Any, prompt: str, word: str, max_sequence_length: int | No
     max_sequence_length  as given to the pipeline, if it is
     Raises ValueError for a word the prompt does not have, or has beyond what every encoder reads.
     """
-    place, readers = _place(prompt, word), _readers(pipe)
+    place, readers = _place(prompt, word), text_readers(pipe)
     lengths = [reader.length(pipe, max_sequence_length) for reader in readers]
     starts = accumulate(lengths[:-1], initial=0)
     found = [
@@ -95,12 +96,12 @@ def word_tokens(pipe: Any, prompt: str, word: str, max_sequence_length: int | No
 
 def text_length(pipe: Any, max_sequence_length: int | None = None) -> int:
     """Tokens of the text that attention sees, for any prompt. Raises ValueError for a pipeline that is not known."""
-    return sum(reader.length(pipe, max_sequence_length) for reader in _readers(pipe))
+    return sum(reader.length(pipe, max_sequence_length) for reader in text_readers(pipe))
 
 
 def count_tokens(pipe: Any, prompt: str) -> int:
     """Tokens of a prompt, with the marks its tokenizer adds and without padding; the most, of several encoders."""
-    return max(len(reader.ids(pipe, prompt)) for reader in _readers(pipe))
+    return max(len(reader.ids(pipe, prompt)) for reader in text_readers(pipe))
 
 
 def piece_tokens(
@@ -117,7 +118,7 @@ def piece_tokens(
              tokens (LAMIC's released code)
     Raises ValueError for a prompt longer than what is read of it, and for a piece without a token.
     """
-    readers, prompt = _readers(pipe), separator.join(pieces)
+    readers, prompt = text_readers(pipe), separator.join(pieces)
     lengths = [reader.length(pipe, max_sequence_length) for reader in readers]
     found: list[tuple[int, ...]] = [()] * len(pieces)
     for reader, length, start in zip(readers, lengths, accumulate(lengths[:-1], initial=0), strict=True):
@@ -130,7 +131,11 @@ def piece_tokens(
     return tuple(found)
 
 
-def _readers(pipe: Any) -> tuple[Reader, ...]:
+def text_readers(pipe: Any) -> tuple[Reader, ...]:
+    """The text encoders of a pipeline, in the order of their tokens.
+
+    Raises ValueError for a pipeline that is not known.
+    """
     names = [cls.__name__ for cls in type(pipe).__mro__]
     known = next((READERS[name] for name in names if name in READERS), None)
     if known is None:
