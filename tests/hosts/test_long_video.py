@@ -13,7 +13,12 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from torch import Tensor
+from torch._dynamo.utils import counters
 
+from saccade.attach import attach
+from saccade.core.rows import Rows
+from saccade.core.site import Where
+from saccade.papers.ditctrl import DiTCtrl
 from saccade.pipelines.long_video import LongVideo
 from saccade.pipelines.video import VideoParts
 from saccade.runs import Windows
@@ -152,6 +157,21 @@ def test_guidance_may_rise() -> None:
     )
     assert not np.array_equal(constant, rising) and not np.array_equal(rising, official)
     assert np.array_equal(rising, long(parts, schedule="rising").video(0))
+
+
+@pytest.mark.compile
+def test_a_compiled_model_has_no_graph_for_each_window() -> None:
+    torch._dynamo.reset()
+    parts, system = opened("euler"), DiTCtrl(deepest=1.0, words=(2,), threshold=0.4)
+    options: dict[str, Any] = {"where": Where(kinds=("self", "cross")), "rows": Rows.of("source", "target")}
+    with attach(parts.pipe, system, **options) as run:
+        eager = long(parts, paired=True, run=run).video(0)
+    parts.pipe.transformer = torch.compile(parts.pipe.transformer, fullgraph=True, backend="eager")
+    counters.clear()
+    with attach(parts.pipe, system, **options) as run:
+        found = long(parts, paired=True, run=run).video(0)
+    np.testing.assert_allclose(found, eager, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] <= 4  # without sharing, and with it in either branch, masks first or kept
 
 
 @pytest.mark.bad_input
