@@ -12,8 +12,12 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from torch import Tensor
+from torch._dynamo.utils import counters
 
+from saccade.attach import attach
+from saccade.core.rows import Rows
+from saccade.core.site import Where
+from saccade.papers.ditctrl import DiTCtrl
 from saccade.pipelines.long_video import LongVideo
 from saccade.pipelines.video import VideoParts
 from saccade.runs import Windows
@@ -154,6 +158,21 @@ def test_guidance_may_rise() -> None:
     assert np.array_equal(rising, long(parts, schedule="rising").video(0))
 
 
+@pytest.mark.compile
+def test_a_compiled_model_has_no_graph_for_each_window() -> None:
+    torch._dynamo.reset()
+    parts, system = opened("euler"), DiTCtrl(deepest=1.0, words=(2,), threshold=0.4)
+    options: dict[str, Any] = {"where": Where(kinds=("self", "cross")), "rows": Rows.of("source", "target")}
+    with attach(parts.pipe, system, **options) as run:
+        eager = long(parts, paired=True, run=run).video(0)
+    parts.pipe.transformer = torch.compile(parts.pipe.transformer, fullgraph=True, backend="eager")
+    counters.clear()
+    with attach(parts.pipe, system, **options) as run:
+        found = long(parts, paired=True, run=run).video(0)
+    np.testing.assert_allclose(found, eager, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] <= 4  # without sharing, and with it in either branch, masks first or kept
+
+
 @pytest.mark.bad_input
 def test_what_is_not_known_is_named() -> None:
     with pytest.raises(
@@ -180,4 +199,4 @@ def test_sizes_are_the_pipelines_own() -> None:
     cog, wan = VideoParts(pipe=tiny_cogvideox()), VideoParts(pipe=tiny_wan())
     assert (cog.size, cog.frames, cog.side, cog.stacked) == ((32, 32), 3, 16, True)
     assert (wan.size, wan.frames, wan.side, wan.stacked) == ((480, 832), 21, 8, False)
-    assert isinstance(cog.embeddings(PROMPTS), Tensor) and cog.embeddings(PROMPTS).shape[0] == 2
+    assert [tuple(parts.embeddings(PROMPTS).shape) for parts in (cog, wan)] == [(2, 226, 32), (2, 512, 32)]

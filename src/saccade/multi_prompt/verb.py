@@ -17,7 +17,7 @@ from saccade.pipelines.long_video import GuidanceSchedule, LongVideo, Solver
 from saccade.pipelines.no_progress_bar import no_progress_bar
 from saccade.pipelines.records import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.video import VideoParts
-from saccade.pipelines.words import piece_tokens, word_tokens
+from saccade.pipelines.words import count_tokens, text_length, word_tokens
 from saccade.runs.windows import Windows
 
 Progress = Callable[[int, int, str], None]  # (model calls done, in all, what runs now)
@@ -125,8 +125,7 @@ def replay(
 def _draw(parts: VideoParts, asked: Request, systems: Sequence[System], progress: Progress | None) -> MultiPrompt:
     """One video after the other."""
     pipe = parts.pipe
-    for prompt in (*asked.prompts, *filter(None, asked.negatives)):
-        piece_tokens(pipe, (prompt,), max_sequence_length=asked.text_tokens)  # refuses what would be cut
+    _check_lengths(pipe, asked)
     if asked.solver != "pipeline":
         parts.check_alphas()
     sharing, done = _sharing(parts, asked), 0
@@ -154,6 +153,14 @@ def _attached(pipe: Any, stack: Sequence[System], isolated: bool) -> AbstractCon
     """The attachment of all systems, None where there are none."""
     rows = None if isolated else Rows.of("source", "target")
     return attach(pipe, *stack, where=ALL, rows=rows) if stack else nullcontext()
+
+
+def _check_lengths(pipe: Any, asked: Request) -> None:
+    """ValueError for a text that would be cut."""
+    read = text_length(pipe, asked.text_tokens)
+    for prompt in (*asked.prompts, *asked.negatives):
+        if (count := count_tokens(pipe, prompt)) > read:
+            raise ValueError(f"the prompt '{prompt}' has {count} tokens, and {read} are read of it; shorten it")
 
 
 def _each(text: str | Sequence[str], count: int) -> tuple[str, ...]:

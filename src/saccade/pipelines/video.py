@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saccade.pipelines.words import text_length
 from saccade.runs.latent_blending import PredictionKind, from_clean, to_clean
 
 COG, WAN = "CogVideoXPipeline", "WanPipeline"
@@ -95,8 +96,8 @@ class VideoParts:
     @torch.no_grad()
     def embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n p c"]:
         """Of each prompt, in the model's type."""
-        length = {} if self.text_tokens is None else {"max_sequence_length": self.text_tokens}
-        found = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False, **length)[0]
+        length = text_length(self.pipe, self.text_tokens)  # of a call; `encode_prompt` has a default of its own
+        found = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False, max_sequence_length=length)[0]
         return found.to(self.pipe.transformer.dtype)
 
     def noise(self, frames: int, generator: torch.Generator) -> Float[Tensor, "f c h w"]:

@@ -16,7 +16,7 @@ from saccade.core.site import Site, Where, at
 from saccade.core.stack import make_plan, run_plan
 from saccade.core.state import Memory
 from saccade.mechanisms.running_columns import RunningColumns, running_mean
-from saccade.ops import reference
+from saccade.ops import columns, reference
 from saccade.papers.ditctrl import DiTCtrl, WordStrength
 from saccade.papers.ditctrl.matched_regions import matched, stretched
 
@@ -162,6 +162,19 @@ def test_maps_are_means_over_the_sites_passed_and_of_one_forward() -> None:
         torch.testing.assert_close(running_mean(mem, role).flatten(), wanted.mean(0))  # type: ignore[arg-type, union-attr]
     flat = stretched(torch.full((1, 2, 2, 2), 0.4))
     assert torch.equal(flat, torch.zeros_like(flat))  # a map without contrast shows nothing
+
+
+def test_scores_are_summed_a_run_of_queries_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, watch = call(), RunningColumns(words={"source": torch.tensor([[0]]), "target": torch.tensor([[1]])})
+    whole, pieces = Memory(), Memory()
+    watch.operands(given, whole)
+    monkeypatch.setattr(columns, "HELD", 2 * LAYOUT.n * 2)  # two queries of one row
+    held: list[int] = []
+    scores = columns.key_scores
+    monkeypatch.setattr(columns, "key_scores", lambda *args: held.append((out := scores(*args)).numel()) or out)
+    watch.operands(given, pieces)
+    torch.testing.assert_close(running_mean(pieces, "target"), running_mean(whole, "target"))
+    assert len(held) > 10 and max(held) <= 4 * LAYOUT.n  # never all pairs
 
 
 def test_a_branch_run_later_takes_the_masks_of_the_conditional_one() -> None:
