@@ -1,9 +1,12 @@
 """Mask2DiT's experiment: what it measures, and that its page says what its results say."""
 
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from saccade.experiments import Figures
 from saccade.experiments.page import made
@@ -12,15 +15,23 @@ from saccade.papers.mask2dit import exact
 from saccade.papers.mask2dit.experiment import CLAIMS, EXPERIMENT, SECTIONS, SHARES
 from saccade.papers.mask2dit.recipe import SmallScenes
 from saccade.papers.mask2dit.small_run import look, seen
+from saccade.papers.mask2dit.stories import Stories
 from saccade.papers.mask2dit.timing import scene_call, timed
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 MODEL = SmallScenes(close=True)
 
 
+def means(pixels: Tensor, held: Stories, **options: Any) -> dict[str, float]:
+    """Of all stories."""
+    rows = seen(pixels.flatten(1, 2), held, MODEL, **options)
+    assert len(rows) == len(held.shots)
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}
+
+
 def test_rendered_stories_are_read_without_fault() -> None:
     held = MODEL.stories(12, shots=2, seed=7)
-    found = seen(held.pixels.flatten(1, 2), held, MODEL)
+    found = means(held.pixels, held)
     assert (found["background"], found["leak"], found["same"]) == (1, 0, 1) and found["apart"] < 0.02
     for shots, clips in zip(held.shots, held.pixels, strict=True):
         scene = shots[0].scene
@@ -29,17 +40,16 @@ def test_rendered_stories_are_read_without_fault() -> None:
 
 def test_changed_places_are_leaks_and_an_empty_clip_shows_nothing() -> None:
     held = MODEL.stories(6, shots=2, seed=7)
-    found = seen(held.pixels.flip(1).flatten(1, 2), held, MODEL)
+    found = means(held.pixels.flip(1), held)
     assert (found["background"], found["leak"], found["same"]) == (0, 1, 1)
-    last = seen(torch.cat((held.pixels[:, 1:], held.pixels[:, 1:]), dim=1).flatten(1, 2), held, MODEL, last=True)
+    last = means(torch.cat((held.pixels[:, 1:], held.pixels[:, 1:]), dim=1), held, last=True)
     assert (last["background"], last["leak"]) == (1, 0)
     empty = torch.full((2, 3, 16, 16), 0.9)
     assert look(empty) == ("white", None)
-    nobody = seen(empty.repeat(6, 2, 1, 1, 1).reshape(6, 4, 3, 16, 16), held, MODEL)
-    assert nobody["same"] == 0
+    assert means(empty.expand(6, 2, -1, -1, -1, -1), held)["same"] == 0
     other = held.pixels.clone()
     other[:, 1] = held.pixels.roll(1, 0)[:, 1]
-    assert seen(other.flatten(1, 2), held, MODEL)["same"] < 1
+    assert means(other, held)["same"] < 1
 
 
 @pytest.mark.host

@@ -44,14 +44,18 @@ class Trained:
         pipe = self._fitted(work)
         held = self.model.stories(self.asked, shots=self.model.scenes, seed=HELD_OUT + self.seed)
         words, options = self._words(held), self.model.sampling(steps=self.sample_steps, mask=self.mask, seed=self.seed)
-        yield {"table": "scenes", "arm": self.mask, **seen(sample_scenes(pipe, words, options), held, self.model)}
+        yield from self._told("scenes", self.mask, seen(sample_scenes(pipe, words, options), held, self.model))
         if self.mask != "dual":
             return
         there = held.pixels[:, :-1].flatten(1, 2)
         for segmented in (True, False):
             found = extend(pipe, there, words, replace(options, segmented=segmented))
-            scores = seen(found, held, self.model, last=True)
-            yield {"table": "extension", "arm": "time 0" if segmented else "one time", **scores}
+            arm = "time 0" if segmented else "one time"
+            yield from self._told("extension", arm, seen(found, held, self.model, last=True))
+
+    def _told(self, table: str, arm: str, rows: list[Row]) -> Iterator[Row]:
+        for number, row in enumerate(rows):
+            yield {"table": table, "arm": arm, "story": self.seed * self.asked + number, **row}
 
     def _fitted(self, work: Path) -> Any:
         torch.manual_seed(self.seed)
@@ -74,25 +78,27 @@ class Trained:
         return Words(captions=captions, negative=None, scenes=self.model.scenes)
 
 
-def seen(found: Float[Tensor, "s f c h w"], held: Stories, model: SmallScenes, *, last: bool = False) -> Row:
-    """What clips of two scenes show, as shares of the stories; with `last` of the last clips, the first being given.
+def seen(found: Float[Tensor, "s f c h w"], held: Stories, model: SmallScenes, *, last: bool = False) -> list[Row]:
+    """What the clips of each story show; with `last` of the last clip, the others being given.
 
-    background  is its own caption's;   leak  is the other caption's
-    same        both clips show a thing, of one colour;   apart  how far their colours lie, 1 from black to white
+    background  share of clips that show their own caption's;   leak  another caption's
+    same        1 where the first and the last clip show a thing, of one colour
+    apart       how far the colours of their things lie, 1 from black to white
     """
+    rows: list[Row] = []
     clips = found.unflatten(1, (model.scenes, model.frames))
-    asked = [[shot.scene.background for shot in shots] for shots in held.shots]
-    read = [[look(clip) for clip in each] for each in clips]
-    shades = torch.stack([torch.stack([shades_of(clip)[1] for clip in each]) for each in clips])
-    scenes = [model.scenes - 1] if last else [*range(model.scenes)]
-    pairs = [(read[s][i][0], own[i], own[i - 1]) for s, own in enumerate(asked) for i in scenes]
-    colours = [[colour for _, colour in each] for each in read]
-    return {
-        "background": float(np.mean([shown == own for shown, own, _ in pairs])),
-        "leak": float(np.mean([shown == other for shown, _, other in pairs])),
-        "same": float(np.mean([each[0] is not None and len(set(each)) == 1 for each in colours])),
-        "apart": float((shades[:, 0] - shades[:, -1]).norm(dim=-1).mean()) / (255 * 3**0.5),
-    }
+    for shots, each in zip(held.shots, clips, strict=True):
+        asked, read = [shot.scene.background for shot in shots], [look(clip) for clip in each]
+        scenes = [model.scenes - 1] if last else [*range(model.scenes)]
+        others = [{*asked} - {asked[i]} for i in scenes]
+        (_, first, _), (_, end, _) = shades_of(each[0]), shades_of(each[-1])
+        rows.append({
+            "background": float(np.mean([read[i][0] == asked[i] for i in scenes])),
+            "leak": float(np.mean([read[i][0] in other for i, other in zip(scenes, others, strict=True)])),
+            "same": float(read[0][1] is not None and read[0][1] == read[-1][1]),
+            "apart": float((first - end).norm()) / (255 * 3**0.5),
+        })  # fmt: skip
+    return rows
 
 
 def look(clip: Float[Tensor, "f c h w"]) -> tuple[str, str | None]:
