@@ -21,7 +21,7 @@ MODEL = ScenesWan(
     autoencoder_widths=(1, 1),
 )
 FIT = Fit(steps=2, precision="no", log_every=1, save_every=1)
-FLOW = VideoFlowStage(fit=FIT, batches=(3, 2), pools=(4, 2))
+FLOW = VideoFlowStage(fit=FIT, batches=(3, 2), pools=(4, 2), still_batch=5)
 RECIPE = ScenesWanRecipe(
     words="",
     model=MODEL,

@@ -3,6 +3,7 @@
     x_t = (1 - t) x_0 + t e,    loss = mean |v(x_t, 1000 t, caption) - (e - x_0)|^2,    logit(t) ~ N(mean, std)
 
 Wan's text pads are zeros and carry no mask, so how many there are matters: training pads to many lengths.
+A first frame alone is a latent by itself and costs a fraction of its video: what things look like is mostly learnt there.
 
 Source: as `saccade.train.flow`; Wan Team, Wan (2025).
 """
@@ -37,6 +38,7 @@ TIMES = 1000  # the pipeline's timestep of pure noise
 class VideoFlowStage:
     """`frames`: of videos, each with its share of the steps, its batch and the size of its pool; `side`: in pixels.
 
+    `stills`: share of the steps that take the first frames alone of `still_batch` videos of the first length.
     `padded`: tokens to which captions are padded, each with its share. `drop`: share of captions replaced by the empty
     one, for guidance. `mean`, `std`: of the times' logits.
     Raises ValueError for options out of range.
@@ -48,6 +50,8 @@ class VideoFlowStage:
     shares: tuple[float, ...] = (0.85, 0.15)
     batches: tuple[int, ...] = (32, 24)
     pools: tuple[int, ...] = (12000, 2000)
+    stills: float = 0.5
+    still_batch: int = 160
     padded: tuple[int, ...] = (WIDTH, 32, 48, 77, 128, 226, 512)
     padded_shares: tuple[float, ...] = (0.2, 0.5, 0.1, 0.08, 0.05, 0.03, 0.04)
     drop: float = 0.1
@@ -55,7 +59,7 @@ class VideoFlowStage:
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        check_share(drop=self.drop)
+        check_share(drop=self.drop, stills=self.stills)
         if len({len(self.frames), len(self.shares), len(self.batches), len(self.pools)}) > 1:
             raise ValueError(
                 f"frames={self.frames}, shares={self.shares}, batches={self.batches} and pools={self.pools} "
@@ -104,9 +108,13 @@ class VideoFlowTask:
         return flat(self.stage)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        kind = _choice(rng, self.stage.shares)
-        size = self.stage.batches[kind]
-        latents, texts = self._examples(self.stage.frames[kind], size, rng)
+        if rng.random() < self.stage.stills:
+            frames, size, still = self.stage.frames[0], self.stage.still_batch, True
+        else:
+            kind, still = _choice(rng, self.stage.shares), False
+            frames, size = self.stage.frames[kind], self.stage.batches[kind]
+        latents, texts = self._examples(frames, size, rng)
+        latents = latents[:, :, :1] if still else latents
         return {
             "latents": latents,
             "noise": torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)),
