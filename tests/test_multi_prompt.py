@@ -151,6 +151,7 @@ def test_a_sheet_shows_frames_of_each_prompt(tmp_path: Path, name: str) -> None:
         ({"solver": "euler"}, "solver='euler' is unknown"),
         ({"solver": "sde_dpmpp_2m"}, "needs alphas, FlowMatchEulerDiscreteScheduler has sigmas"),
         ({"negative": ("a", "b", "c")}, "must be one text, or one for each of 2 prompts"),
+        ({"sharing": Clear(radius=1.0)}, "sharing=Clear.* must be a DiTCtrl, or None to blend only"),
         ({"word": "square"}, "word='square' is not in the prompt"),
         ({"word": "circle", "sharing": None}, "word='circle' is for masks of what is shared"),
         ({"word": "circle", "prompts": ("a red circle", "a circle")}, "word='circle' stands at other tokens in other"),

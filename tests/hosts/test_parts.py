@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
@@ -16,50 +15,54 @@ from saccade.core.state import Memory
 from tests.hosts.tiny import BY_NAME, output
 
 pytestmark = pytest.mark.host
+Notes = list[tuple[str, float | None, float]]  # branch, what was read, what was put
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Chain(Mechanism):
-    """Hands on a number that grows by one each step, apart for each memory."""
+class Noting(Mechanism):
+    """Notes what the last step put, and puts a number of this call."""
 
-    seen: list[tuple[int, str]] = field(default_factory=list)
-    branch: str = ""
+    notes: Notes
+    branch: str
 
     def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
-        steps = int(mem.get("steps")) + 1 if mem.has("steps") else 0
-        self.seen.append((steps, self.branch))
-        mem.put("steps", torch.tensor(steps))
+        before = float(mem.get("mean")) if mem.has("mean") else None
+        mem.put("mean", call.q.mean())
+        self.notes.append((self.branch, before, float(call.q.mean())))
         return call
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counting:
-    seen: list[tuple[int, str]] = field(default_factory=list)
-    name: str = "counting"
+class Watching:
+    notes: Notes = field(default_factory=list)
+    name: str = "watching"
 
     def plan(self, site: Site, clock: Clock) -> tuple[Any, ...]:
-        return (Chain(seen=self.seen, branch=clock.branch),) if site.index == 0 else ()
+        return (Noting(notes=self.notes, branch=clock.branch),) if site.index == 0 else ()
 
 
-def walk(parts: tuple[str, ...], steps: int = 2) -> list[tuple[int, str]]:
-    """Both branches of each part in each step."""
+def walk(parts: tuple[str, ...], steps: int = 3) -> list[Notes]:
+    """Notes of each part, whose latents are its own; both branches of each part in each step."""
     model, inputs = BY_NAME["wan"].build()
-    system, times = Counting(), [900, 600, 300]
+    system, times = Watching(), [900, 600, 300]
     with attach(model, system, schedule=times) as run:
         for time in times[:steps]:
-            for part in parts:
+            for number, part in enumerate(parts):
                 if part:
                     run.part(part)
                 for _ in ("cond", "uncond"):
-                    made = output(model, {**inputs, "timestep": torch.full((2,), time)})
-                    assert isinstance(made, Tensor)
-    return system.seen
+                    latents = inputs["hidden_states"] * (1 + number) + time / 1000
+                    output(model, {**inputs, "hidden_states": latents, "timestep": torch.full((2,), time)})
+    calls = 2 * len(parts)
+    rows = [system.notes[start : start + calls] for start in range(0, len(system.notes), calls)]
+    return [[note for row in rows for note in row[2 * part : 2 * part + 2]] for part in range(len(parts))]
 
 
-def test_each_part_reads_what_it_put_itself() -> None:
-    found = walk(("windows 0, 1", "windows 1, 2"))
-    assert found == [(step, branch) for step in range(2) for _ in range(2) for branch in ("cond", "uncond")]
-
-
-def test_one_part_and_none_are_alike() -> None:
-    assert walk(("whole",)) == walk(("",)) == [(step, branch) for step in range(2) for branch in ("cond", "uncond")]
+@pytest.mark.parametrize("parts", [("windows 0, 1", "windows 1, 2"), ("whole",), ("",)])
+def test_each_part_reads_what_it_put_itself(parts: tuple[str, ...]) -> None:
+    for notes in walk(parts):
+        assert [branch for branch, _, _ in notes] == ["cond", "uncond"] * 3
+        for branch in ("cond", "uncond"):
+            own = [(read, put) for name, read, put in notes if name == branch]
+            assert [read for read, _ in own] == [None, *(put for _, put in own[:-1])]
+            assert len({put for _, put in own}) == 3

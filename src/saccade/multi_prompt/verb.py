@@ -91,6 +91,8 @@ def multi_prompt(
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts='{prompts}' must be several texts, as ('a red circle', 'a blue circle')")
+    if not isinstance(sharing, DiTCtrl | None):
+        raise ValueError(f"sharing={sharing!r:.80} must be a DiTCtrl, or None to blend only")
     for system in systems:
         check_system(system)
     parts = VideoParts(pipe=pipe, height=height, width=width, tile=tile, text_tokens=text_tokens)

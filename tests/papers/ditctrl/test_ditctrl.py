@@ -16,7 +16,7 @@ from saccade.core.site import Site, Where, at
 from saccade.core.stack import make_plan, run_plan
 from saccade.core.state import Memory
 from saccade.mechanisms.running_columns import RunningColumns, running_mean
-from saccade.ops import columns, reference
+from saccade.ops import columns, reference, sdpa
 from saccade.papers.ditctrl import DiTCtrl, WordStrength
 from saccade.papers.ditctrl.matched_regions import matched, stretched
 
@@ -147,6 +147,9 @@ def test_without_words_to_see_a_query_whose_side_is_empty_sees_all() -> None:
         for target in (nothing, everything):
             bias = matched(given, source, target)
             torch.testing.assert_close(reference.run(given.replace(bias=bias)).out, plain)
+            rough = given.replace(q=given.q.float(), k=given.k.float(), v=given.v.float())
+            found = sdpa.run(rough.replace(bias=matched(rough, source, target))).out  # shut keys would cost its digits
+            torch.testing.assert_close(found, plain.float(), rtol=0, atol=1e-6)
 
 
 def test_maps_are_means_over_the_sites_passed_and_of_one_forward() -> None:
