@@ -178,7 +178,7 @@ def test_tables_of_places_are_stretched_and_not_repeated() -> None:
 @pytest.mark.parametrize("learned", [False, True])
 def test_hosts_with_tables_take_all_scenes(learned: bool) -> None:
     host = model(1, torch.float32, use_rotary_positional_embeddings=learned, use_learned_positional_embeddings=learned)
-    given = inputs(torch.float32) | ({} if learned else {"image_rotary_emb": None})
+    given: dict[str, Any] = inputs(torch.float32) | ({} if learned else {"image_rotary_emb": None})
     one = {**given, "hidden_states": given["hidden_states"][:, :FRAMES],
            "encoder_hidden_states": given["encoder_hidden_states"][:, :TEXT],
            "image_rotary_emb": tuple(x[:CLIP] for x in given["image_rotary_emb"]) if learned else None}  # fmt: skip
