@@ -142,9 +142,7 @@ SECTIONS = {
     "masks": (plot_masks,),
     "scenes": (
         ArmTable(columns=shares("scenes"), of="scenes.arm"),
-        Note(
-            "{steps} steps of training, {asked} held-out stories of two clips for each seed; means, intervals over stories."
-        ),
+        Note("{steps} steps of training, {asked} held-out stories of two clips a seed; intervals are over stories."),
     ),
     "extension": (ArmTable(columns=shares("extension"), of="extension.arm"),),
     "speed": (
