@@ -16,7 +16,7 @@ from saccade.ops.columns import HELD, key_scores
 from saccade.ops.dispatch import attend
 from saccade.ops.split_mask import conjuncts, key_padding
 
-Places = slice | Int[Tensor, " c"]  # tokens of a sequence
+Places = slice | Int[Tensor, " _"]  # tokens of a sequence
 
 
 def over_keys(call: AttentionCall, queries: Places, keys: Places) -> Partial:

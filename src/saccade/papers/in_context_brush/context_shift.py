@@ -47,7 +47,7 @@ class ContextShift(Mechanism):
         out = parts.total
         text = contribution(call, parts, at.query, at.text) if self.alpha_text or self.beta else None
         demo = contribution(call, parts, at.query, at.demo) if self.alpha_demo else None
-        own = shifted(out[:, :, at.query], (self.alpha_text, text), (self.alpha_demo, demo))
+        own = shifted(out[:, :, at.query], (float(self.alpha_text), text), (float(self.alpha_demo), demo))
         factor = None if text is None or not self.beta else self._factor(text[1], out)
         if factor is not None and self.rows == "query":
             own = own * factor

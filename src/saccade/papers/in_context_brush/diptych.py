@@ -42,7 +42,7 @@ class Diptych:
         """Rows of pixels of a half."""
         return self.picture.shape[1] // 2
 
-    def lower(self, picture: Picture) -> Picture:
+    def lower(self, picture: Float[np.ndarray, "t y w 3"]) -> Picture:
         """The lower half of a picture of the diptych's size: the result of an insertion."""
         return picture[:, self.half :]
 
@@ -92,19 +92,19 @@ def on_white(picture: Picture, mask: Mask | Bool[np.ndarray, "h w"]) -> Picture:
     return (picture * soft[..., None] + (1 - soft[..., None])).astype(np.float32)
 
 
-def resized(picture: Picture, size: Size) -> Picture:
+def resized(picture: Picture, size: Size) -> Float[np.ndarray, "t y x 3"]:
     """The picture at another size, each axis by itself."""
     if picture.shape[1:3] == tuple(size):
         return picture
     return np.stack([_resized(picture[0, :, :, channel], size) for channel in range(3)], axis=-1)[None].clip(0, 1)
 
 
-def resized_mask(mask: Mask, size: Size) -> Mask:
+def resized_mask(mask: Mask, size: Size) -> Float[np.ndarray, "y x"]:
     """A mask at another size, in between in proportion."""
     return mask if mask.shape == tuple(size) else _resized(mask, size).clip(0, 1)
 
 
-def fitted(picture: Picture, size: Size) -> Picture:
+def fitted(picture: Picture, size: Size) -> Float[np.ndarray, "t y x 3"]:
     """The whole picture in the middle of a white one of this size, in its own proportions."""
     height, width = picture.shape[1:3]
     scale = min(size[0] / height, size[1] / width)
