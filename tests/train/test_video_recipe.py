@@ -107,7 +107,7 @@ def test_stills_are_first_frames_of_videos(task: VideoFlowTask) -> None:
     batches = [task.batch(np.random.default_rng(seed)) for seed in range(8)]
     stills = [batch["latents"] for batch in batches if batch["latents"].shape[2] == 1]
     assert 0 < len(stills) < 8 and all(still.shape == (5, 4, 1, 12, 12) for still in stills)
-    first = torch.from_numpy(task.pools[9].latents[:, :, :1]).float()
+    first = torch.tensor(np.array(task.pools[9].latents[:, :, :1], np.float32))
     assert all((first - one).abs().amax((1, 2, 3, 4)).min() == 0 for still in stills for one in still)
 
 

@@ -3,7 +3,7 @@
     x_t = (1 - t) x_0 + t e,    loss = mean |v(x_t, 1000 t, caption) - (e - x_0)|^2,    logit(t) ~ N(mean, std)
 
 Wan's text pads are zeros and carry no mask, so how many there are matters: training pads to many lengths.
-A first frame alone is a latent by itself and costs a fraction of its video: what things look like is mostly learnt there.
+A first frame is a latent by itself and costs a fraction of its video: what things look like is mostly learnt there.
 
 Source: as `saccade.train.flow`; Wan Team, Wan (2025).
 """
