@@ -44,7 +44,7 @@ def test_one_sentence_names_what_pays_first() -> None:
 def test_it_says_so_where_nothing_pays() -> None:
     text = finding(made((2, 3.0), (1, 3.0)))
     assert text == (
-        "No arm is both faster than dense attention and as good; clear(radius=8), clear(radius=7) cost captions."
+        "No arm is surely faster than dense attention and as good; clear(radius=8), clear(radius=7) cost captions."
     )
 
 

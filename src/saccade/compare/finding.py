@@ -43,7 +43,7 @@ def finding(comparison: Comparison) -> str:
 
 def _faster(rows: Sequence[Summary], dense: Summary) -> str:
     if not rows:
-        return "no arm is both faster than dense attention and as good"
+        return "no arm is surely faster than dense attention and as good"
     row = max(rows, key=lambda row: row.total.speedup.mid)
     return f"{row.label} draws {row.total.speedup.mid:.2f} times as fast as dense attention{_kept(row, dense)}"
 
