@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -46,7 +47,7 @@ class Record:
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
         found = read_record(path, VERB)
         numbers = range(len(found.request["texts"]))
-        arrays = {name: tuple(found.arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
+        arrays: dict[str, Any] = {name: tuple(found.arrays.get(f"{name}.{i}") for i in numbers) for name in ARRAYS}
         return cls(
             request=Request(**found.request, **arrays),
             made_by=found.made_by, regions=found.arrays["regions"], digests=found.digests,

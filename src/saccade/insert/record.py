@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from saccade.insert.request import Request
 from saccade.pipelines.records import differences, read_record, write_record
@@ -39,5 +40,5 @@ class Record:
     def load(cls, path: str | Path) -> "Record":
         """Read it. Raises ValueError for a file that is no record, or one of a later format."""
         found = read_record(path, VERB)
-        arrays = {name: found.arrays.get(name) for name in ARRAYS}
+        arrays: dict[str, Any] = {name: found.arrays.get(name) for name in ARRAYS}
         return cls(request=Request(**found.request, **arrays), made_by=found.made_by, digests=found.digests)

@@ -1,6 +1,6 @@
 """Insert a subject into a picture by In-Context Brush, with a record that makes the result again bit for bit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +41,9 @@ from saccade.ui.progress import ProgressCallback
 
 FILL = "FluxFillPipeline"
 KNOWN = (FILL, "FluxPipeline", "StableDiffusion3Pipeline")
-BUNDLED_SETTINGS = MappingProxyType({"height": 64, "width": 64, "text_tokens": 32, "steps": 20})  # for `scenes-flux`
+BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {"height": 64, "width": 64, "text_tokens": 32, "steps": 20}
+)  # for `scenes-flux`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,7 +170,7 @@ def _call(pipe: Any, asked: Request, shown: Diptych, seed: int, stepped: Any) ->
     generator = torch.Generator("cpu").manual_seed(seed)
     size = shown.picture.shape[1:3]
     blend = LatentBlending.of(pipe, shown.picture, shown.mask, generator, asked.mask_rule) if asked.blend else None
-    noise: Tensor = start_noise(pipe, *size, generator) if blend is None else blend.noise
+    noise: Tensor = start_noise(pipe, size[0], size[1], generator) if blend is None else blend.noise
     masked = {"image": shown.picture, "mask_image": shown.mask[None, ..., None]} if _is_fill(pipe) else {}
     limits = {"guidance_scale": asked.guidance, "max_sequence_length": asked.text_tokens}
 

@@ -49,7 +49,7 @@ class LatentBlending:
         check_scheduler(pipe)
         if picture.shape[1:3] != mask.shape:
             raise ValueError(f"mask {mask.shape} must be of the picture's size, {picture.shape[1:3]}")
-        noise = start_noise(pipe, *mask.shape, generator)
+        noise = start_noise(pipe, mask.shape[0], mask.shape[1], generator)
         return cls(clean=encoded(pipe, picture).to(noise.device), noise=noise, free=latent_mask(pipe, mask, rule))
 
     def __call__(self, pipe: Any, step: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
