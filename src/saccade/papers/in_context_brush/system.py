@@ -23,8 +23,8 @@ class InContextBrush:
     """The query half of an image takes more of what it attends to in the text and in the demonstration half.
 
     alpha_text   how much more of the text, at least -1: outputs gain alpha_text times what they gave; 0 for nothing
-    alpha_demo   the same of the demonstration. A row's mass becomes 1 + alpha_text m_text + alpha_demo m_demo, and is not
-                 normalised again
+    alpha_demo   the same of the demonstration. A row's mass becomes 1 + alpha_text m_text + alpha_demo m_demo and is
+                 not normalised again
     beta         at least 0: a head's output is scaled by 1 to 1 + beta, as much as text weighs in it among its block
     demo         the half of the image that shows the subject, "top", "left" or "first" (of the frames); a segment of
                  its own, as "reference1"; or numbers of image tokens
