@@ -22,20 +22,20 @@ Compat = Literal["official"]
 class InContextBrush:
     """The query half of an image takes more of what it attends to in the text and in the demonstration half.
 
-    alpha_text  how much more of the text, at least -1: outputs gain alpha_text times what its keys gave; 0 changes nothing
-    alpha_demo  the same of the demonstration. The mass of a row becomes 1 + alpha_text m_text + alpha_demo m_demo; it is
-                not normalised again
-    beta        at least 0: a head's output is scaled by 1 to 1 + beta, as much as text weighs in it among its block
-    demo        the half of the image that shows the subject, "top", "left" or "first" (of the frames); a segment of its
-                own, as "reference1"; or numbers of image tokens
-    query       numbers of the image tokens that are steered; None: those that are no demonstration
-    words       positions of the text tokens that count, to leave padding out; None: all of them
-    text_tokens how many text tokens there must be; None: any
-    rows        whose outputs are scaled by beta: the "query" (figure) or "all" (released code)
-    blocks      "double": the model's first stack of blocks, as FLUX's double-stream ones; or "all"
-    mean_one    divide the heads' weights by their mean, so that residuals do not grow
-    compat      "official" scales all rows, in all blocks, and takes the first floor(n / 2) tokens as demonstration
-    where       sites and share of the steps; cross-attention, where text is apart, only if `where.kinds` names it
+    alpha_text   how much more of the text, at least -1: outputs gain alpha_text times what they gave; 0 for nothing
+    alpha_demo   the same of the demonstration. A row's mass becomes 1 + alpha_text m_text + alpha_demo m_demo and is
+                 not normalised again
+    beta         at least 0: a head's output is scaled by 1 to 1 + beta, as much as text weighs in it among its block
+    demo         the half of the image that shows the subject, "top", "left" or "first" (of the frames); a segment of
+                 its own, as "reference1"; or numbers of image tokens
+    query        numbers of the image tokens that are steered; None: those that are no demonstration
+    words        positions of the text tokens that count, to leave padding out; None: all of them
+    text_tokens  how many text tokens there must be; None: any
+    rows         whose outputs are scaled by beta: the "query" (figure) or "all" (released code)
+    blocks       "double": the model's first stack of blocks, as FLUX's double-stream ones; or "all"
+    mean_one     divide the heads' weights by their mean, so that residuals do not grow
+    compat       "official" scales all rows, in all blocks, and takes the first floor(n / 2) tokens as demonstration
+    where        sites and share of the steps; cross-attention, where text is apart, only if `where.kinds` names it
     Tokens are checked where they are known: ValueError then for an image without equal halves, and for words and
     tokens there are not. Raises ValueError for options out of range.
     """
