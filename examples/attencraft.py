@@ -38,7 +38,7 @@ with saccade.attach(pipe, system):
             TEMPLATE.format(words), height=SIDE, width=SIDE, num_inference_steps=16, max_sequence_length=TEXT,
             generator=torch.Generator().manual_seed(0), output_type="np",
         ).images[0]  # fmt: skip
-        pictures.append((made * 255).round().astype(np.uint8))
+        pictures.append((np.asarray(made) * 255).round().astype(np.uint8))
 strip = Image.fromarray(np.concatenate(pictures, axis=1))
 strip.resize((4 * strip.width, 4 * strip.height)).save("attencraft.png")
 print(f"attencraft.png: the picture, each word with its own shape, and with the other's; {folder}/concepts.safetensors")

@@ -40,7 +40,7 @@ from saccade.ui.progress import ProgressCallback
 
 FILL = "FluxFillPipeline"
 KNOWN = (FILL, "FluxPipeline", "StableDiffusion3Pipeline")
-BUNDLED_SETTINGS = MappingProxyType({"height": 64, "width": 64, "text_tokens": 32, "steps": 20})  # for `scenes-flux`
+BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType({"height": 64, "width": 64, "text_tokens": 32, "steps": 20})  # for `scenes-flux`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
