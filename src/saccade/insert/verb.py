@@ -1,6 +1,6 @@
 """Insert a subject into a picture by In-Context Brush, with a record that makes the result again bit for bit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -40,7 +40,9 @@ from saccade.ui.progress import ProgressCallback
 
 FILL = "FluxFillPipeline"
 KNOWN = (FILL, "FluxPipeline", "StableDiffusion3Pipeline")
-BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType({"height": 64, "width": 64, "text_tokens": 32, "steps": 20})  # for `scenes-flux`
+BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType(  # for `scenes-flux`
+    {"height": 64, "width": 64, "text_tokens": 32, "steps": 20}
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
