@@ -9,7 +9,7 @@ from saccade.models.scenes_wan import ScenesWan
 
 TINY = ScenesWan(
     hidden=32, head_dim=16, feed_forward=32, blocks=3, time_channels=16, text_dim=32, text_heads=2, text_layers=2,
-    latent_channels=4, autoencoder_width=4, autoencoder_widths=(1, 2, 2),
+    latent_channels=4, autoencoder_width=4, autoencoder_widths=(1, 1),
 )  # fmt: skip
 SIZES: dict[str, Any] = {"height": 32, "width": 32, "text_tokens": 16, "tile": 3, "overlap": 1, "steps": 3}
 

@@ -47,7 +47,7 @@ def test_the_videos_are_those_of_the_function_and_a_record_draws_them_again(
         sharing=DiTCtrl(deepest=1.0), **SIZES,
     )  # fmt: skip
     assert shown["paths"] == [str(out.with_stem(f"a-{seed}")) for seed in (3, 4)]
-    assert shown["segments"] == [[0, 13], [13, 25]] and shown["digests"] == list(found.record.digests)
+    assert shown["segments"] == [[0, 7], [7, 13]] and shown["digests"] == list(found.record.digests)
     for path, frames in zip(shown["paths"], found.videos, strict=True):
         with Image.open(path) as video:
             assert video.n_frames == len(frames)  # type: ignore[attr-defined]
@@ -55,14 +55,14 @@ def test_the_videos_are_those_of_the_function_and_a_record_draws_them_again(
             assert np.array_equal(np.asarray(video.convert("RGB")), to_bytes(frames)[-1])
     assert sheet.read_text().count("<img ") == 24
     assert run("--replay", str(record), "--model", video_model, "--out", str(tmp_path / "b.png")) == 0
-    assert "25 frames, 3 windows, in" in " ".join(capsys.readouterr().out.split())
+    assert "13 frames, 3 windows, in" in " ".join(capsys.readouterr().out.split())
     again: Any = run("--replay", str(record), "--model", video_model, "--out", str(tmp_path / "b.png"), "--json")
     assert again == 0 and json.loads(capsys.readouterr().out)["digests"] == shown["digests"]
 
 
 def test_arms_of_a_comparison(video_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ("--out", str(tmp_path / "a.webp"), "--model", video_model, *SMALL)
-    for words, frames in ((("--sharing", "none"), 25), (("--isolated",), 18), (("--negative", "a blue square"), 25)):
+    for words, frames in ((("--sharing", "none"), 13), (("--isolated",), 10), (("--negative", "a blue square"), 13)):
         assert run(*PROMPTS, *words, *out) == 0
         assert f"a.webp: {frames} frames" in " ".join(capsys.readouterr().out.split())
 

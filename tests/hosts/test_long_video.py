@@ -62,7 +62,7 @@ def test_one_window_is_what_the_pipeline_draws(name: str) -> None:
     found = long(parts, **one).video(3)
     given = {} if name != "stochastic" else {}
     wanted = parts.pipe(
-        PROMPTS[0], height=32, width=32, num_frames=9, num_inference_steps=3, guidance_scale=4.0,
+        PROMPTS[0], height=32, width=32, num_frames=1 + 2 * parts.factor, num_inference_steps=3, guidance_scale=4.0,
         max_sequence_length=16, generator=torch.Generator().manual_seed(3), output_type="np", **given,
     ).frames[0]  # fmt: skip
     if name == "stochastic":  # the pipeline leaves this noise to torch's own generator
@@ -130,20 +130,20 @@ def test_windows_side_by_side_are_videos_of_their_own() -> None:
     parts = opened("euler")
     apart = long(parts, windows=Windows(prompts=2, tile=3, overlap=0, transitions=0))
     video = apart.video(1)
-    assert video.shape == (18, 32, 32, 3) and apart.segments() == (slice(0, 9), slice(9, 18))
+    assert video.shape == (10, 32, 32, 3) and apart.segments() == (slice(0, 5), slice(5, 10))
     parts.begin(3)
     noise = parts.noise(6, torch.Generator().manual_seed(1))
     for half, prompt in enumerate(PROMPTS):
         wanted = parts.pipe(
-            prompt, height=32, width=32, num_frames=9, num_inference_steps=3, guidance_scale=4.0,
+            prompt, height=32, width=32, num_frames=5, num_inference_steps=3, guidance_scale=4.0,
             max_sequence_length=16, latents=noise[3 * half : 3 * half + 3].transpose(0, 1)[None], output_type="np",
         ).frames[0]  # fmt: skip
-        np.testing.assert_allclose(video[9 * half : 9 * half + 9], wanted, atol=2e-4)
+        np.testing.assert_allclose(video[5 * half : 5 * half + 5], wanted, atol=2e-4)
 
 
 def test_frames_of_latents_and_segments() -> None:
     parts = opened("euler")
-    assert [parts.shown(s) for s in (slice(0, 1), slice(0, 3), slice(2, 5))] == [slice(0, 1), slice(0, 9), slice(5, 17)]
+    assert [parts.shown(s) for s in (slice(0, 1), slice(0, 3), slice(2, 5))] == [slice(0, 1), slice(0, 5), slice(3, 9)]
     made = long(parts)
     segments = made.segments()
     assert (segments[0].start, segments[-1].stop) == (0, len(made.video(0))) and segments[0].stop == segments[1].start

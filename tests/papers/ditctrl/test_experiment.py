@@ -13,7 +13,7 @@ def test_every_arm_draws_its_own_video_of_a_story() -> None:
     (story,), pipe, said = scenes.stories(1, seed=0), opened(RANDOM), EXPERIMENT.quick
     pipe.set_progress_bar_config(disable=True)
     found = {arm: drawn(pipe, said, arm, story, seed=0) for arm in ARMS}
-    assert [len(video) for video, _ in found.values()] == [18, 25, 25, 25]
+    assert [len(video) for video, _ in found.values()] == [10, 13, 13, 13]
     assert len({video.tobytes() for video, _ in found.values()}) >= 3
     for video, segments in found.values():
         row = scored(video, segments, story)
