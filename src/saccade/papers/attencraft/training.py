@@ -77,7 +77,8 @@ class CustomisationLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.terms, self.tokens = learner.terms, tokens
-        self.weights, self.theta, self.refresher, self.prior, self.compat = weights, theta, refresher, prior, compat
+        self.weights, self.theta, self.refresher, self.prior = weights, theta, refresher, prior
+        self.compat: Compat | None = compat
         self._frozen = host, prompts, learner  # a tuple: no submodules
         self.run: Any = None
         self.needs_maps = weights.masked or weights.attention > 0
