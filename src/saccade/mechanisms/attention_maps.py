@@ -47,7 +47,7 @@ class AttentionMaps(Mechanism):
         if (grid := layout_q.image.grid) is not None and grid[0] > 1:
             raise ValueError(f"grid={grid} is a video's; maps are recorded of pictures alone")
         if layout_k.text_n and self.words != ():
-            check_words(torch.tensor(self.tokens), layout_q, layout_k)
+            check_words(torch.tensor(self.tokens)[:, None, None], layout_q, layout_k)
 
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         assert parts.lse is not None and call.layout_q.image.grid is not None

@@ -23,7 +23,7 @@ class StoppedKeys(Mechanism):
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """ValueError where there is no text, or no such token."""
-        check_words(torch.tensor(self.tokens), layout_q, layout_k)
+        check_words(torch.tensor(self.tokens)[:, None, None], layout_q, layout_k)
 
     def operands(self, call: AttentionCall, mem: Memory) -> AttentionCall:
         start = call.layout_k.span(call.layout_k.of("text")[0].name).start
