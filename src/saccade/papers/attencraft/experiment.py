@@ -39,7 +39,7 @@ class Settings:
 
     scenes: int = 32
     side: int = 128
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 100
     pictures: int = 8
     sampling: int = 12
