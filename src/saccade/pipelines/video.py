@@ -22,7 +22,7 @@ from saccade.runs.latent_blending import PredictionKind, from_clean, to_clean
 
 COG, WAN = "CogVideoXPipeline", "WanPipeline"
 KNOWN = (COG, WAN)
-OWN = {WAN: (480, 832, 21)}  # height, width and latent frames of a call that names none
+OWN = {WAN: (480, 832, 81)}  # height, width and frames of a call that names none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,10 +226,11 @@ class VideoParts:
     @cached_property
     def _own(self) -> tuple[int, int, int]:
         if WAN in self._kinds:
-            return OWN[WAN]
-        config, scale = self.pipe.transformer.config, self.pipe.vae_scale_factor_spatial
-        frames = (config.sample_frames - 1) // self.factor + 1
-        return config.sample_height * scale, config.sample_width * scale, frames
+            height, width, frames = OWN[WAN]
+        else:
+            config, scale = self.pipe.transformer.config, self.pipe.vae_scale_factor_spatial
+            height, width, frames = config.sample_height * scale, config.sample_width * scale, config.sample_frames
+        return height, width, (frames - 1) // self.factor + 1
 
     @property
     def _patch_t(self) -> int:
