@@ -198,5 +198,5 @@ def test_what_is_not_known_is_named() -> None:
 def test_sizes_are_the_pipelines_own() -> None:
     cog, wan = VideoParts(pipe=tiny_cogvideox()), VideoParts(pipe=tiny_wan())
     assert (cog.size, cog.frames, cog.side, cog.stacked) == ((32, 32), 3, 16, True)
-    assert (wan.size, wan.frames, wan.side, wan.stacked) == ((480, 832), 21, 8, False)
+    assert (wan.size, wan.frames, wan.side, wan.stacked) == ((480, 832), 1 + 80 // wan.factor, 8, False)
     assert [tuple(parts.embeddings(PROMPTS).shape) for parts in (cog, wan)] == [(2, 226, 32), (2, 512, 32)]
