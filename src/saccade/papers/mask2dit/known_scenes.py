@@ -9,7 +9,7 @@ by token. Attention stays as it is: known and new scenes see one another. Nothin
 ...     velocity = pipe.transformer(hidden_states=..., timestep=..., ...)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -18,14 +18,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.errors import StateError
-from saccade.seam.around import Forward, around
+from saccade.seam.around import Altered, Forward
 
 MARK = "_saccade_known_scenes"  # the attribute of a transformer that has it
 PARTS = ("time_proj", "time_embedding", "transformer_blocks", "norm_final", "norm_out")
 TIMES = ("now", "known")
 
 
-class KnownScenes:
+class KnownScenes(Altered):
     """A CogVideoX transformer that can hold all scenes but one as known; also a context manager that undoes it.
 
     scenes       n, of one length
@@ -47,7 +47,7 @@ class KnownScenes:
         self.transformer, self.scenes, self.text_tokens = transformer, scenes, text_tokens
         self.clip: int | None = None
         self.times: Tensor = torch.zeros(1)
-        self._undos: list[Callable[[], object]] = []
+        super().__init__(transformer, MARK)
         self._alter()
 
     @contextmanager
@@ -66,28 +66,16 @@ class KnownScenes:
         finally:
             self.clip, self.times = before
 
-    def undo(self) -> None:
-        """Leave the transformer as it was."""
-        while self._undos:
-            self._undos.pop()()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.undo()
-
     def _alter(self) -> None:
         model: Any = self.transformer
-        setattr(model, MARK, True)
-        self._undos.append(lambda: delattr(model, MARK))
-        self._undos.append(model.register_forward_pre_hook(self._check, with_kwargs=True).remove)
-        self._undos.append(around(model.time_proj, self._times))
+        self._before(model, self._check)
+        self._around(model.time_proj, self._times)
         if getattr(model, "ofs_embedding", None) is not None:
-            self._undos.append(around(model.ofs_embedding, self._beside))
+            self._around(model.ofs_embedding, self._beside)
         for block in model.transformer_blocks:
-            self._undos += [around(norm, self._norm) for norm in (block.norm1, block.norm2)]
-        self._undos.append(around(model.norm_out, self._leave))
+            for norm in (block.norm1, block.norm2):
+                self._around(norm, self._norm)
+        self._around(model.norm_out, self._leave)
 
     def _times(self, own: Forward, timestep: Tensor) -> Tensor:
         """Of both times (b 2 c)."""

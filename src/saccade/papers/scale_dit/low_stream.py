@@ -21,7 +21,7 @@ from torch import Tensor
 from saccade.core.errors import StateError
 from saccade.papers.scale_dit.anchor_layout import Size, ratio_of
 from saccade.papers.scale_dit.lora import lora_layers, lora_part
-from saccade.seam.around import Forward, around
+from saccade.seam.around import Altered, Forward
 
 EVERYWHERE_ON = (".to_q", ".to_k", ".to_v")  # whose LoRA acts on every token while low-resolution ones are there
 NTK = 10.0
@@ -57,7 +57,7 @@ class LowTokens:
         return torch.cartesian_prod(torch.zeros(1, device=like.device, dtype=like.dtype), *sides)
 
 
-class LowStream:
+class LowStream(Altered):
     """A FLUX transformer that can carry a low-resolution picture; also a context manager that undoes it.
 
     ntk         factor on the rotary base of all tokens while one is held
@@ -77,7 +77,7 @@ class LowStream:
         self.transformer, self.ntk, self.lora_alone = transformer, ntk, lora_alone
         self.held: LowTokens | None = None
         self.on_low = False  # within a norm that is run for the low-resolution tokens alone
-        self._undos: list[Callable[[], object]] = []
+        super().__init__(transformer, MARK)
         self._alter()
 
     @property
@@ -94,22 +94,9 @@ class LowStream:
         finally:
             self.held = before
 
-    def undo(self) -> None:
-        """Leave the transformer as it was."""
-        while self._undos:
-            self._undos.pop()()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.undo()
-
     def _alter(self) -> None:
         model: Any = self.transformer
-        setattr(model, MARK, True)
-        self._undos.append(lambda: delattr(model, MARK))
-        self._undos.append(model.register_forward_pre_hook(self._check, with_kwargs=True).remove)
+        self._before(model, self._check)
         for name, layer in lora_layers(model):
             self._around(layer, self._lora(layer, everywhere=name.endswith(EVERYWHERE_ON)))
         self._around(model.x_embedder, self._embed)
@@ -120,10 +107,6 @@ class LowStream:
         for block in model.single_transformer_blocks:
             self._single(block)
         self._around(model.norm_out, self._leave)
-
-    def _around(self, module: Any, act: Callable[..., Any]) -> None:
-        """Let act(forward, ...) answer in the place of this very module's forward."""
-        self._undos.append(around(module, act))
 
     def _double(self, block: Any) -> None:
         gates: dict[str, tuple[Tensor, Tensor]] = {}
