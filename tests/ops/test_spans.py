@@ -93,6 +93,7 @@ def test_long_calls_of_few_runs_take_it_and_others_say_why_not() -> None:
         spans.run(at.replace(mask=table))
 
 
+@pytest.mark.compile
 def test_inside_a_graph_the_prepared_runs_are_used() -> None:
     at = a_call(grid([500, 600, 300]))
     lowered = at.mask.lowered(at.layout_q, at.layout_k)  # type: ignore[union-attr]
