@@ -145,7 +145,7 @@ def test_compare_writes_report_and_data_and_prints_the_table(
     ("words", "message"),
     [
         (("show", "nothing"), "no system is named 'nothing'; there are adaspa, attencraft"),
-        (("compare", "-s", "attencraft(learned='x')"), ". holds no x; give a folder"),
+        (("explain", "-s", "attencraft(learned='x')"), "learned='x' is no file of concepts; "),
         (("compare", "-s", "clear(radios=8)"), "'clear' has no option 'radios'"),
         (("compare", "--model", "/nowhere", "-p", "x"), "model='/nowhere' is neither a bundled model"),
         (("compare", "--prompts", "3", "-p", "x"), "prompts=3 draws captions of scenes; leave it out"),

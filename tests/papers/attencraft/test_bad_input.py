@@ -156,7 +156,7 @@ def test_files_of_another_kind_or_pipeline(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, other)
     with pytest.raises(ValueError, match="names no concepts in its metadata, so it is of another kind"):
         load_concepts(tiny_flux(), other)
-    with pytest.raises(FileNotFoundError, match=f"holds no {FILE}"):
+    with pytest.raises(ValueError, match="is no file of concepts; learn the concepts"):
         load_concepts(tiny_flux(), tmp_path / FILE)
     site = "transformer_blocks.0.attn"
     terms = LowRank({(site, "add_k_proj"): LowRankTerm(torch.zeros(2, 64), torch.zeros(64, 2))})

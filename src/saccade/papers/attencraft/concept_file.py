@@ -54,9 +54,11 @@ class Learned:
 def read_concepts(path: str | Path) -> Learned:
     """What a file holds, or a folder's `concepts.safetensors`.
 
-    Raises FileNotFoundError where there is none, ValueError for one that is cut or of another kind.
+    Raises ValueError where there is none, and for one that is cut or of another kind.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise ValueError(f"learned='{path}' is no file of concepts; {MEND}")
     said, stored = read_metadata(file), read_weights(file)
     if "concepts" not in said:
         raise ValueError(f"learned='{file}' names no concepts in its metadata, so it is of another kind; {MEND}")
