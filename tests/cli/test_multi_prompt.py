@@ -72,7 +72,6 @@ def test_arms_of_a_comparison(video_model: str, tmp_path: Path, capsys: pytest.C
     [
         ((), "give PROMPTS of the video, or --replay with a record of one"),
         (("a", "--replay", "r"), "give PROMPTS of the video, or --replay"),
-        (("a", "b"), "--model must say which video pipeline draws"),
         (("--replay", "r", "--model", "m", "--seed", "1", "--isolated"), "leave out isolated, seeds"),
         (("a", "b", "--model", "m", "--sharing", "clear(radius=2)"), "must be ditctrl with its options, or none"),
         (("a", "b", "--out", "x.tune"), "out='x.tune' ends in no picture format"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from saccade.data.scenes import Prompt, Want, judge, vocabulary
-from saccade.models import path
+from saccade.models import PIPELINES, path
 from saccade.models.scene_words import UNKNOWN, clip_tokenizer, t5_tokenizer
 from saccade.models.scenes_flux import ScenesFlux, pin_pads_
 from tests.train.tiny import MODEL
@@ -63,12 +63,13 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 
 def test_an_unknown_model_lists_the_bundled_ones() -> None:
-    with pytest.raises(ValueError, match="name='flux' is no bundled model; choose one of scenes-flux, shakespeare-lm"):
+    with pytest.raises(ValueError, match="name='flux' is no bundled model; choose one of scenes-flux, scenes-wan"):
         path("flux")
 
 
-def test_the_shipped_directory_stays_small() -> None:
-    files = [file for file in Path(path("scenes-flux")).rglob("*") if file.is_file()]
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_shipped_directory_stays_small(name: str) -> None:
+    files = [file for file in Path(path(name)).rglob("*") if file.is_file()]
     assert files
     assert sum(file.stat().st_size for file in files) <= MAX_BYTES
 

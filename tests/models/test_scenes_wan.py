@@ -3,12 +3,16 @@
 import pytest
 import torch
 
+from saccade.metrics.output import pictures
+from saccade.models import CALLS
 from saccade.models.scene_words import PAD
 from saccade.models.scenes_flux import ScenesFlux
 from saccade.models.scenes_wan import SPACE_FACTOR, TIME_FACTOR, ScenesWan, standardise_, umt5_weights
+from saccade.pipelines.loading import load_pipeline
 from tests.train.tiny_video import MODEL
 
 CAPTION = "a large red circle moving left then right"
+RED = "a large red circle moving right on a white background"
 
 
 @pytest.mark.host
@@ -64,3 +68,17 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ScenesWan(hidden=100)
     with pytest.raises(ValueError, match=r"autoencoder_widths=\(1, 2, 2\) must be two"):
         ScenesWan(autoencoder_widths=(1, 2, 2))
+
+
+@pytest.mark.host
+@pytest.mark.slow
+def test_the_shipped_pipeline_draws_what_it_is_told_and_twice_as_long() -> None:
+    pipe = load_pipeline("scenes-wan")
+    pipe.set_progress_bar_config(disable=True)
+    for frames in (9, 17):
+        given = {**CALLS["scenes-wan"], "num_frames": frames}
+        noise = torch.Generator().manual_seed(0)
+        video = pictures(pipe(RED, generator=noise, output_type="np", **given))[0]
+        assert video.shape == (frames, 48, 48, 3)
+        corner, reds = video[:, :4, :4].mean((1, 2)), (video[..., 0] - video[..., 1:].max(-1) > 0.3).mean((1, 2))
+        assert corner.min() > 0.8 and reds.min() > 0.02, "every frame shows something red on white"

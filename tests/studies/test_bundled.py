@@ -1,25 +1,31 @@
-"""The page of the bundled model says what lies beside its weights."""
+"""The pages of the bundled pipelines say what lies beside their weights."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from saccade.experiments import Figures, Results
 from saccade.models import path
-from saccade.studies.scenes_flux import COUNTS, EXPERIMENT, samples, table
+from saccade.studies import scenes_flux, scenes_wan
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("objects", list(COUNTS))
-def test_the_page_is_up_to_date(objects: int) -> None:
-    assert table(objects) in (DOCS / EXPERIMENT.page).read_text(), "run saccade reproduce scenes_flux --page"
+every_study = pytest.mark.parametrize("study", [scenes_flux, scenes_wan])
 
 
-def test_the_sheet_of_samples_is_the_one_beside_the_weights(tmp_path: Path) -> None:
-    nothing = Results(device="", date="", versions={})
-    link = samples(nothing, Figures(folder=tmp_path, name="scenes_flux"))
-    assert link.endswith("(scenes_flux-samples.png)")
-    sheet = (path("scenes-flux") / "samples.png").read_bytes()
-    assert (tmp_path / "scenes_flux-samples.png").read_bytes() == sheet
-    assert (DOCS / "studies" / "scenes_flux-samples.png").read_bytes() == sheet
+@every_study
+def test_the_page_is_up_to_date(study: Any) -> None:
+    page = (DOCS / study.EXPERIMENT.page).read_text()
+    assert all(study.table(objects) in page for objects in study.COUNTS), "run saccade reproduce NAME --page"
+
+
+@every_study
+def test_the_sheet_of_samples_is_the_one_beside_the_weights(study: Any, tmp_path: Path) -> None:
+    nothing, name = Results(device="", date="", versions={}), study.EXPERIMENT.name
+    link = study.samples(nothing, Figures(folder=tmp_path, name=name))
+    assert link.endswith(f"({name}-samples.png)")
+    sheet = (path(study.MODEL) / "samples.png").read_bytes()
+    assert (tmp_path / f"{name}-samples.png").read_bytes() == sheet
+    assert (DOCS / "studies" / f"{name}-samples.png").read_bytes() == sheet

@@ -24,7 +24,8 @@ from saccade.ui.progress import progress_bar
 if TYPE_CHECKING:
     from saccade.multi_prompt import MultiPrompt
 
-Model = Annotated[str, typer.Option(help="a CogVideoX or Wan pipeline of diffusers: a directory, or a bundled model")]
+VIDEO_MODEL = "scenes-wan"
+Model = Annotated[str, typer.Option(help=f"a CogVideoX or Wan pipeline of diffusers: a directory, or {VIDEO_MODEL}")]
 Sharing = Annotated[
     str | None, typer.Option(help="what a window takes of the one before, as 'ditctrl(deepest=0.3)', or 'none'")
 ]
@@ -32,7 +33,7 @@ Sharing = Annotated[
 
 def multi_prompt(
     prompts: Annotated[list[str] | None, typer.Argument(help="what the video shows, one after the other")] = None,
-    model: Model = "",
+    model: Model = VIDEO_MODEL,
     sharing: Sharing = None,
     isolated: Annotated[bool, typer.Option("--isolated", help="each prompt's video by itself, for comparison")] = False,
     word: Annotated[str | None, typer.Option(help="an object of all prompts; sharing goes by masks of it")] = None,
@@ -68,8 +69,6 @@ def multi_prompt(
         check_format(sheet, "sheet")
     if (replay is None) == (not prompts):
         raise ValueError("give PROMPTS of the video, or --replay with a record of one")
-    if not model:
-        raise ValueError("--model must say which video pipeline draws, as --model path/of/CogVideoX-2b")
     given = {
         **_sharing(sharing), "isolated": isolated or None, "word": word, "negative": _one_or_all(negative),
         "tile": tile, "overlap": overlap, "transitions": transitions, "extra": extra, "guidance": guidance,
@@ -80,7 +79,7 @@ def multi_prompt(
     if replay is not None and asked:
         raise ValueError(f"--replay draws what the record says; leave out {', '.join(asked)}")
     pipe, start = open_pipeline(model, device, dtype), time.perf_counter()
-    made = _run(pipe, prompts or [], replay, asked)
+    made = _run(pipe, prompts or [], replay, {**_defaults(model), **asked})
     _write(made, out, sheet, record, time.perf_counter() - start, as_json)
 
 
@@ -93,6 +92,12 @@ def _run(pipe: Any, prompts: list[str], replay: Path | None, asked: dict[str, An
         if replay is not None:
             return again(pipe, Record.load(replay), progress=progress)
         return run(pipe, prompts, **asked, progress=progress)
+
+
+def _defaults(model: str) -> dict[str, Any]:
+    from saccade.multi_prompt import BUNDLED_SETTINGS
+
+    return dict(BUNDLED_SETTINGS) if model == VIDEO_MODEL else {}
 
 
 def _sharing(text: str | None) -> dict[str, Any]:

@@ -53,4 +53,15 @@ DEMOS = {
         call={"steps": 20, "height": 256, "width": 256, "batch": 2},  # 1,024 image tokens
         options={"max_sequence_length": 32},  # captions have at most 24 words
     ),
+    # What is made for videos, where it can be seen at once: nothing is saved on so few tokens
+    "scenes-wan": Demo(
+        arms=(
+            ("re_ttention", {"keep": 0.25}),
+            ("vmoba", {"frames": 1, "tile": (3, 3), "box": (1, 3, 3), "tau": 0.5}),
+            ("draft_attention", {"pool": (3, 3), "sparsity": 0.5}),
+        ),
+        call={"steps": 28, "height": 48, "width": 48, "batch": 4},
+        options={"num_frames": 9, "guidance_scale": 2.0, "max_sequence_length": 32},
+        frames=9,
+    ),
 }

@@ -23,11 +23,20 @@ __getattr__, __dir__ = lazily(__name__)
 
 BUNDLED: dict[str, str] = {
     "scenes-flux": "FLUX of a few million parameters, drawing the captions of saccade.data.scenes",
+    "scenes-wan": "Wan of a few million parameters, drawing videos of saccade.data.scenes by their captions",
     "shakespeare-lm": "ModernBERT of a million parameters and a half, a masked-diffusion LM of characters",
 }
-PIPELINES = ("scenes-flux",)  # those of them that diffusers opens
+PIPELINES = ("scenes-flux", "scenes-wan")  # those of them that diffusers opens
 CALLS: dict[str, dict[str, Any]] = {  # arguments of their call for what each draws best, which is small
     "scenes-flux": {"num_inference_steps": 20, "height": 64, "width": 64, "max_sequence_length": 32},
+    "scenes-wan": {
+        "num_inference_steps": 28,
+        "height": 48,
+        "width": 48,
+        "num_frames": 9,
+        "guidance_scale": 2.0,
+        "max_sequence_length": 32,
+    },
 }
 
 

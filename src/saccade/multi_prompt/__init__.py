@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from saccade.multi_prompt.request import Record as Record
     from saccade.multi_prompt.request import Request as Request
     from saccade.multi_prompt.sheet import write_sheet as write_sheet
+    from saccade.multi_prompt.verb import BUNDLED_SETTINGS as BUNDLED_SETTINGS
     from saccade.multi_prompt.verb import MultiPrompt as MultiPrompt
     from saccade.multi_prompt.verb import multi_prompt as multi_prompt
     from saccade.multi_prompt.verb import replay as replay
 
-__all__ = ["MultiPrompt", "Record", "Request", "multi_prompt", "replay", "write_sheet"]
+__all__ = ["BUNDLED_SETTINGS", "MultiPrompt", "Record", "Request", "multi_prompt", "replay", "write_sheet"]
 
 __getattr__, __dir__ = lazily(__name__)

@@ -1,8 +1,9 @@
 """Draw a long video of several prompts, one after the other (DiTCtrl); its record makes it again bit for bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from saccade.attach import attach
@@ -22,6 +23,9 @@ from saccade.runs.windows import Windows
 
 Progress = Callable[[int, int, str], None]  # (model calls done, in all, what runs now)
 SHARING = DiTCtrl()
+BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType(  # for `scenes-wan`, whose videos have nine frames
+    {"height": 48, "width": 48, "text_tokens": 32, "tile": 5, "overlap": 2, "steps": 28, "guidance": 2.0}
+)
 ALL = Where(kinds=("joint", "self", "cross"))  # words may be heard by cross-attention
 
 

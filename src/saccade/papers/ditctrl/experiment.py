@@ -45,11 +45,11 @@ class Settings:
     model: str = "scenes-wan"
     stories: int = 16
     segments: int = 2
-    tile: int = 3
-    overlap: int = 1
+    tile: int = 5
+    overlap: int = 2
     transitions: int = 1
     steps: int = 20
-    guidance: float = 3.0
+    guidance: float = 2.0
     side: int = 48
     text_tokens: int = 32
 
@@ -88,7 +88,7 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="ditctrl",
     settings=Settings(),
-    quick=Settings(model=RANDOM, stories=2, steps=3),
+    quick=Settings(model=RANDOM, stories=2, steps=3, tile=3, overlap=1),
     hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,
