@@ -74,7 +74,7 @@ def recolour(studio: Studio, case: int, systems: tuple[System, ...]) -> tuple[Pi
         studio.pipe, source=one.source.text, target=one.target.text, word=one.word, seed=one.seed, systems=systems,
         **{**BUNDLED_SETTINGS, **studio.sizes},
     )  # fmt: skip
-    return found.after[0], one.target
+    return found.after, one.target
 
 
 def compose(studio: Studio, case: int, systems: tuple[System, ...]) -> tuple[Picture, Prompt]:
@@ -89,7 +89,7 @@ def compose(studio: Studio, case: int, systems: tuple[System, ...]) -> tuple[Pic
         **{**BUNDLED_SETTINGS, **studio.sizes},
     )  # fmt: skip
     wants = (_want(pair.left, "left"), _want(pair.right, "right"))
-    return made.pictures[0], Prompt(text=" ".join(pair.texts), wants=wants)
+    return made.pictures, Prompt(text=" ".join(pair.texts), wants=wants)
 
 
 def guide(studio: Studio, case: int, systems: tuple[System, ...]) -> tuple[Picture, Prompt]:
@@ -101,7 +101,7 @@ def guide(studio: Studio, case: int, systems: tuple[System, ...]) -> tuple[Pictu
         studio.pipe, prompt.text, heads=(HEAD,), w=STRENGTH, seed=case, systems=systems,
         options={"max_sequence_length": 32}, **studio.sizes,
     )  # fmt: skip
-    return made.guided[STRENGTH][0], prompt
+    return made.guided[STRENGTH], prompt
 
 
 TASKS: dict[str, Task] = {"recolour": recolour, "compose": compose, "guide": guide}
@@ -152,7 +152,7 @@ def quality(bench: Bench[Settings]) -> Iterable[Row]:
         bench.progress(done, len(TASKS) * len(BESIDE), f"{task}, {beside}")
         for case in range(about.cases):
             picture, promised = TASKS[task](studio, case, systems(beside))
-            yield {"arm": f"{task}, {beside}", "case": case, "kept": float(scenes.judge(picture, promised).all)}
+            yield {"arm": f"{task}, {beside}", "case": case, "kept": float(scenes.judge(picture[0], promised).all)}
 
 
 @EXPERIMENT.part(name="time")
