@@ -53,7 +53,7 @@ def test_true_masks_are_tokens_covered_by_more_than_a_half() -> None:
 
 def test_arms_differ_in_both_parts_and_maps_in_square_and_power() -> None:
     assert len({(arm.scheme, arm.attention) for arm in ARMS.values()}) == len(ARMS) == 5
-    assert len(MAPS) == 4 and EXPERIMENT.settings.seeds == (0, 1)
+    assert len(MAPS) == 4 and len(EXPERIMENT.settings.seeds) >= 3
 
 
 def test_the_bundled_model_is_given_prompts_it_knows() -> None:
