@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from saccade.core.layout import Layout
+from saccade.studies.equal_density import EXPERIMENT, choose
 from saccade.studies.equal_density.knobs import START, knobs, run_density
 from saccade.systems.dense import Dense
 
@@ -26,3 +27,10 @@ def test_a_run_counts_its_dense_steps() -> None:
         if knob.system == "clear"
     )
     assert 0 < always < 1 and later == pytest.approx(START + (1 - START) * always)
+
+
+def test_the_distilled_disc_stands_last_at_its_own_density() -> None:
+    about = replace(EXPERIMENT.settings, densities=(), tokens=16 * 16 + 4, steps=8)
+    ((target, label, system, density),) = choose(about, LAYOUT, heads=1)
+    assert (target, label) == (1.0, "CLEAR, radius 8, distilled") and 0 < density < 1
+    assert system.distilled and system.radius == 8  # type: ignore[attr-defined]

@@ -88,5 +88,6 @@ def choose(about: Settings, layout: Layout, heads: int) -> Iterable[tuple[float,
         for knob in knobs(side)[: about.arms]:
             yield target, knob.label, *knob.nearest(target, layout, about.steps, heads)
     for radius in about.distilled:
-        system = lookup("clear").load()(radius=radius, distilled=True)
-        yield 1.0, f"CLEAR, radius {radius:g}, distilled", system, run_density(system, layout, about.steps, heads)
+        clear = lookup("clear").load()
+        density = run_density(clear(radius=radius), layout, about.steps, heads)  # terms change no pair
+        yield 1.0, f"CLEAR, radius {radius:g}, distilled", clear(radius=radius, distilled=True), density
