@@ -17,6 +17,7 @@ from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.data.scenes import prompts
 from saccade.experiments import Bench, Experiment, Row
+from saccade.ops import warm
 from saccade.pipelines.loading import load_pipeline
 from saccade.studies.equal_density.knobs import knobs, run_density
 from saccade.studies.equal_density.sections import plot, table
@@ -62,6 +63,7 @@ EXPERIMENT = Experiment(
 def arms(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm: its target (0 for dense attention, 1 for none) and what `compare` says of it."""
     about, pipe = bench.settings, load_pipeline(bench.settings.model)
+    warm()
     grid = round((about.tokens - TEXT) ** 0.5)
     layout = Layout.joint(text=TEXT, grid=(1, grid, grid))
     chosen = list(choose(about, layout, pipe.transformer.config.num_attention_heads))
