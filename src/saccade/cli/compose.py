@@ -13,8 +13,10 @@ from saccade.cli.options import (
     Device,
     Dtype,
     Height,
+    KeepRecord,
     Model,
     MoreSystems,
+    Replay,
     Steps,
     Width,
     one_stack,
@@ -52,8 +54,8 @@ def compose(
     first_stage: Annotated[float | None, typer.Option(help="share of the steps in which places stay apart")] = None,
     padding: Annotated[str | None, typer.Option(help="hub, isolated or dropped")] = None,
     system: MoreSystems = None,
-    replay: Annotated[Path | None, typer.Option(help="draw this record again instead")] = None,
-    record: Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")] = None,
+    replay: Replay = None,
+    record: KeepRecord = None,
     model: Model = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="the picture; with several seeds their numbers are put in")] = Path(
         "composed.png"

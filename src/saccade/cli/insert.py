@@ -12,8 +12,10 @@ from saccade.cli.options import (
     Device,
     Dtype,
     Height,
+    KeepRecord,
     Model,
     MoreSystems,
+    Replay,
     Steps,
     Width,
     one_stack,
@@ -45,8 +47,8 @@ def insert(
     ] = None,
     words: Annotated[str | None, typer.Option(help="all or real: without the text's padding")] = None,
     system: MoreSystems = None,
-    replay: Annotated[Path | None, typer.Option(help="draw this record again instead")] = None,
-    record: Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")] = None,
+    replay: Replay = None,
+    record: KeepRecord = None,
     model: Model = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="the picture; with several seeds their numbers are put in")] = Path(
         "inserted.png"

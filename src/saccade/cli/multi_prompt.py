@@ -11,7 +11,9 @@ from saccade.cli.options import (
     Device,
     Dtype,
     Height,
+    KeepRecord,
     MoreSystems,
+    Replay,
     Steps,
     Width,
     one_stack,
@@ -46,8 +48,8 @@ def multi_prompt(
     schedule: Annotated[str | None, typer.Option(help="of the guidance: constant, rising or official")] = None,
     solver: Annotated[str | None, typer.Option(help="pipeline, or sde_dpmpp_2m")] = None,
     system: MoreSystems = None,
-    replay: Annotated[Path | None, typer.Option(help="draw this record again instead")] = None,
-    record: Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")] = None,
+    replay: Replay = None,
+    record: KeepRecord = None,
     out: Annotated[
         Path, typer.Option(help="the video: .webp, .gif or .png; with several seeds their numbers are put in")
     ] = Path("multi_prompt.webp"),

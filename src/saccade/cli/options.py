@@ -1,6 +1,7 @@
 """Options that several commands share. Light to import: torch is loaded when a command runs, not when it is listed."""
 
 import ast
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,8 @@ SystemSpecs = Annotated[
     typer.Option("--system", "-s", help="a system or stack, as 'clear(radius=8)' or 'clear:radius=8 + flashbias'"),
 ]
 MoreSystems = Annotated[list[str] | None, typer.Option("--system", "-s", help="run with it too, as clear(radius=8)")]
+Replay = Annotated[Path | None, typer.Option(help="draw this record again instead")]
+KeepRecord = Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")]
 Steps = Annotated[int | None, typer.Option(help="denoising steps; without it the pipeline's own default")]
 Height = Annotated[int | None, typer.Option(help="pixels")]
 Width = Annotated[int | None, typer.Option(help="pixels")]
