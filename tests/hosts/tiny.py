@@ -1,7 +1,8 @@
 """Tiny random models of the real host classes, and inputs for one forward of each."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -9,43 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.core.layout import Layout
-from saccade.core.masks import Mask
 from tests.hosts import vits
-from tests.hosts.stand_ins import OPEN, WINDOW, Near
+from tests.hosts.host import Host
+from tests.hosts.host import output as output
+from tests.hosts.stand_ins import Near
 from tests.hosts.transformers import pictured, texts
 
-Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 PLAIN = Layout.joint(text=3, grid=(1, 4, 4))
-
-
-@dataclass(frozen=True)
-class Host:
-    """A model in eval mode with fixed weights, and the keyword arguments of a forward of two batch rows.
-
-    `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
-    """
-
-    name: str
-    make: Make
-    window: Mask = WINDOW
-    open: Mask = OPEN
-
-    def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
-        """The model and its inputs, the same for the same seed."""
-        torch.manual_seed(seed)
-        model, inputs = self.make()
-        for parameter in model.parameters():  # biases and gates start at zero in some hosts, which would hide attention
-            with torch.no_grad():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        return model.eval(), inputs
-
-    def shallow(self) -> tuple[Any, dict[str, Any]]:
-        """The same with one block of each kind, since tracing a graph takes as long as the model is deep."""
-        model, inputs = self.build()
-        for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            if len({type(block) for block in blocks}) == 1:
-                del blocks[1:]
-        return model, inputs
 
 
 class PlainAttention(nn.Module):
@@ -235,15 +206,12 @@ DIFFUSERS = tuple(
 TEXTS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
 TRANSFORMERS = (*TEXTS, *(Host(make.__name__, make) for make in pictured.MAKERS))
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
+MODELS = tuple(
+    import_module(f"tests.hosts.models.{m.name}") for m in iter_modules([str(Path(__file__).parent / "models")])
+)
+MORE = tuple(host for module in MODELS for host in module.HOSTS)  # of diffusers too, a file for each kind
 HOSTS = (*DIFFUSERS, *TIMM, *TRANSFORMERS, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}
-
-
-def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
-    with torch.no_grad():
-        result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
 
 
 def attach_options(host: Host) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
 from saccade.core.catalogue import Entry, systems
-from saccade.families import expanded
+from saccade.families import expanded, said
 
 
 def list_systems(
@@ -45,5 +45,5 @@ def _table(entries: list[Entry]) -> Table:
         table.add_column(title, overflow="fold", style="bold" if title == "system" else None)
     for entry in entries:
         paper = f"{entry.paper.title} ({entry.paper.year})" if entry.paper.year else entry.paper.title
-        table.add_row(entry.name, entry.kind, entry.seam, entry.status, ", ".join(expanded(entry.hosts)), paper)
+        table.add_row(entry.name, entry.kind, entry.seam, entry.status, said(entry.hosts), paper)
     return table

@@ -15,6 +15,7 @@ from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
 from saccade.core.catalogue import Entry, lookup
 from saccade.core.site import EVERYWHERE
+from saccade.families import said
 
 
 def show(name: Annotated[str, typer.Argument(help="as `saccade list` prints it")], as_json: AsJson = False) -> None:
@@ -71,7 +72,7 @@ def _sheet(entry: Entry) -> Group:
     sections = (
         Text(f"{entry.name}: {entry.summary}", style="bold"),
         Text(f"{known['paper']} ({known['year']}, arXiv {known['arxiv']})" if known["arxiv"] else known["paper"]),
-        Text(f"{entry.kind} · seam {entry.seam} · {entry.status} · hosts: {', '.join(known['hosts'])}", style="dim"),
+        Text(f"{entry.kind} · seam {entry.seam} · {entry.status} · hosts: {said(entry.hosts)}", style="dim"),
         _heading("Options"),
         _options(known["options"]),
         _heading("Symbols"),

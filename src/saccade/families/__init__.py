@@ -18,23 +18,21 @@ __all__ = ["FAMILIES", "Family", "Guidance", "ITEMS", "offers"]
 
 __getattr__, __dir__ = lazily(__name__)
 
-GROUPS = {
-    "grid": (
-        "cogvideox",
-        "flux",
-        "hunyuan_dit",
-        "hunyuan_video",
-        "pixart",
-        "qwen_image",
-        "sd3",
-        "timm",
-        "torch",
-        "wan",
-    ),
-    "text": ("bert", "llama", "llava", "modernbert", "qwen2_vl"),
-}  # what an entry of the catalogue means by a word; a test compares them with the families
+WORDS = {"grid": "every image and video host", "text": "every language host"}  # of an entry of the catalogue
+
+
+def said(hosts: tuple[str, ...]) -> str:
+    """The hosts of an entry for people: names of families, or the words that stand for many."""
+    return ", ".join(WORDS.get(host, host) for host in hosts)
 
 
 def expanded(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of families, for words such as "grid" those they stand for."""
-    return tuple(name for host in hosts for name in GROUPS.get(host, (host,)))
+    """Names of families, those a word stands for in its place."""
+    if not set(hosts) & set(WORDS):
+        return hosts
+    from saccade.families.library import NAMED
+
+    names = {name if family.library != "timm" else "timm": family for name, family in NAMED.items()}
+    texts = [name for name, family in names.items() if family.grid == "none" or family.text == "among"]
+    groups = {"grid": [*(name for name in names if name not in texts), "torch"], "text": texts}
+    return tuple(dict.fromkeys(name for host in hosts for name in groups.get(host, [host])))

@@ -10,10 +10,12 @@ HERE = "saccade.families"
 NOT_HERE = ("library", "tables", "plain")  # these build on the families
 
 
-def _found() -> Iterator[Family]:
+def _found() -> Iterator[tuple[str, Family]]:
     for module in iter_modules(import_module(HERE).__path__):
         if module.name not in NOT_HERE:
-            yield from (v for v in vars(import_module(f"{HERE}.{module.name}")).values() if isinstance(v, Family))
+            named = vars(import_module(f"{HERE}.{module.name}")).items()
+            yield from ((name.lower(), value) for name, value in named if isinstance(value, Family))
 
 
-FAMILIES = tuple(sorted(_found(), key=lambda family: (family.library, family.name)))
+NAMED = dict(sorted(_found(), key=lambda named: (named[1].library, named[1].name)))  # by the names of their constants
+FAMILIES = tuple(NAMED.values())

@@ -52,7 +52,7 @@ OFFERS = Offers(
             paper=PAPER,
             kind="frozen block pattern",
             seam="call",
-            hosts=("grid", "llama", "bert", "modernbert"),
+            hosts=("grid", "llama", "bert", "modern_bert"),
             make="system:SparseD",
         ),
     ),

@@ -1,0 +1,166 @@
+"""What `attach` promises of every class of diffusers it knows, on a tiny random model of that class.
+
+The classes of `tests.hosts.models` are tried here alone; those of `tests.hosts.tiny` have more tests of their own.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from saccade.attach import attach
+from saccade.core.call import AttentionCall
+from saccade.core.layout import Layout
+from saccade.core.mechanism import Mechanism
+from saccade.core.partial import Parts
+from saccade.core.site import Where, at
+from saccade.core.state import Memory
+from saccade.run.attached_model import family_of
+from saccade.systems.dense import Dense
+from tests.hosts.host import Host, output
+from tests.hosts.stand_ins import Looking, Masked, Same, Scaled, looking
+from tests.hosts.test_compile import compiled
+from tests.hosts.test_contract import traces
+from tests.hosts.tiny import DIFFUSERS, MORE
+
+pytestmark = pytest.mark.host
+EVERY_KIND = Where(kinds=("joint", "self", "cross"))
+EVERY = (*DIFFUSERS, *MORE)
+every_host = pytest.mark.parametrize("host", EVERY, ids=lambda host: host.name)
+more_hosts = pytest.mark.parametrize("host", MORE, ids=lambda host: host.name)
+
+
+class Keep(Mechanism):
+    """Keeps every call with what leaves it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[AttentionCall, Tensor]] = []
+
+    def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
+        self.seen.append((call, parts.total))
+
+
+def in_window(layout: Layout) -> Tensor:
+    """The mask WINDOW, pair by pair: image tokens see those of their grid nearer than 1.5 tokens."""
+    places = [(s.kind, p) for s in layout.segments for p in (_raster(s.grid) if s.grid else [None] * s.n)]
+    return torch.tensor([[_sees(a, b) for b in places] for a in places])
+
+
+def _raster(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    t, h, w = grid
+    return [(i, y, x) for i in range(t) for y in range(h) for x in range(w)]
+
+
+def _sees(a: tuple[str, Any], b: tuple[str, Any]) -> bool:
+    if a[0] != "image" or b[0] != "image" or a[1] is None or b[1] is None:
+        return True
+    return sum((i - j) ** 2 for i, j in zip(a[1], b[1], strict=True)) < 1.5**2
+
+
+def in_float64(call: AttentionCall, allowed: Tensor, added: Tensor) -> Tensor:
+    """Attention written out."""
+    q, k, v = (t.double() for t in (call.q, call.k, call.v))
+    k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
+    scores = (q @ k.mT) * call.scale + added
+    return scores.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num() @ v
+
+
+def host_maps(host: Host) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the host itself lets through and adds to scores at each site."""
+    model, inputs = host.build()
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def look(call: AttentionCall) -> None:
+        n, m = call.layout_q.n, call.layout_k.n
+        allowed = None if call.mask is None else call.mask.materialize(call.layout_q, call.layout_k)
+        added = torch.zeros(1) if call.bias is None else call.bias.materialize(n, m)
+        found[call.site.name] = torch.ones(1, dtype=torch.bool) if allowed is None else allowed, added
+
+    with attach(model, looking(look)):
+        output(model, inputs)
+    return found
+
+
+@every_host
+def test_an_empty_stack_and_dense_are_bitwise_the_host_and_leave_no_trace(host: Host) -> None:
+    model, inputs = host.build()
+    before, clean = output(model, inputs), traces(model)
+    assert before.isfinite().all()
+    for stack in ((), (Dense(),)):
+        with attach(model, *stack) as run:
+            assert run.sites
+            assert torch.equal(output(model, inputs), before)
+    with attach(model, Same()):
+        torch.testing.assert_close(output(model, inputs), before, rtol=1e-3, atol=1e-4)
+    assert traces(model) == clean
+    assert torch.equal(output(model, inputs), before)
+
+
+@every_host
+def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) -> None:
+    model, inputs = host.build()
+    kept, own = Keep(), host_maps(host)
+    with attach(model, Masked(host.window), Looking(kept)) as run:
+        output(model, inputs)
+    assert {call.site.name for call, _ in kept.seen} == {site.name for site in run.sites}
+    for call, out in kept.seen:
+        window = in_window(call.layout_q)
+        assert not window.all(), "the window must bite"
+        allowed, added = own[call.site.name]
+        wanted = in_float64(call, window & allowed, added)
+        torch.testing.assert_close(out.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@every_host
+def test_every_site_takes_part_and_cross_attention_only_if_asked(host: Host) -> None:
+    model, inputs = host.build()
+    before = output(model, inputs)
+    with attach(model, Same(), where=EVERY_KIND) as run:
+        sites = run.sites
+    with attach(model, Same()) as run:
+        assert [site for site in sites if site.kind != "cross"] == list(run.sites)
+    for site in sites:
+        with attach(model, Looking(Scaled(factor=4.0)), where=at(site.name, kind=site.kind)):
+            assert (output(model, inputs) - before).abs().max() > 1e-6, site.name
+
+
+@more_hosts
+def test_the_layout_is_what_passes_attention(host: Host) -> None:
+    model, inputs = host.build()
+    found: list[tuple[str, int]] = []
+    with attach(model, looking(lambda call: found.append((call.layout_q.describe(), call.q.shape[2])))):
+        output(model, inputs)
+    assert found[0][0] == host.layout
+
+
+@more_hosts
+def test_padded_text_weighs_nothing(host: Host) -> None:
+    """Under a plan too: what is said in padded places does not reach the image."""
+    model, inputs = host.build()
+    family = family_of(model)
+    if family.padding is None:
+        pytest.skip("takes no padding")
+    text, real = inputs["encoder_hidden_states"], inputs[family.padding].bool()
+    other = torch.where(real[..., None], text, text + 1)
+    assert not real.all() and real.any(1).all()
+    with attach(model, Masked(host.window)):
+        one = output(model, inputs)
+        two = output(model, {**inputs, "encoder_hidden_states": other})
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compile
+@pytest.mark.slow
+@more_hosts
+def test_compiled_agrees_with_eager(host: Host) -> None:
+    torch._dynamo.reset()
+    whole = family_of(host.build()[0]).whole
+    model, inputs = host.shallow() if whole else host.build()
+    stack = (Masked(host.window), Looking(Scaled()))
+    with attach(model, *stack):
+        eager = output(model, inputs)
+    outer: Any = compiled(model, "aot_eager") if whole else torch.compile(model, backend="aot_eager")
+    with attach(outer, *stack):
+        torch.testing.assert_close(output(outer, inputs), eager, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
