@@ -37,8 +37,13 @@ class Host:
         return model.eval(), inputs
 
     def shallow(self) -> tuple[Any, dict[str, Any]]:
-        """The same with one block of each kind, since tracing a graph takes as long as the model is deep."""
+        """The same with one block of each kind, since tracing a graph takes as long as the model is deep.
+
+        A U-Net's blocks differ in their width, and it stays whole.
+        """
         model, inputs = self.build()
+        if hasattr(model, "down_blocks"):
+            return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
             if len({type(block) for block in blocks}) == 1:
                 del blocks[1:]

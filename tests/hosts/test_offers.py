@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from saccade.core.layout import Layout
-from saccade.core.site import Site
 from saccade.families.library import FAMILIES
 from saccade.families.tables import contract, mends, offers
-from saccade.run.attached_model import family_of
+from saccade.run.attached_model import family_of, sites_of
 from saccade.seam.family import Family
+from tests.hosts.host import Host
 from tests.hosts.test_compile import IN_PARTS, WHOLE
-from tests.hosts.tiny import BY_NAME, HOSTS, Host
+from tests.hosts.tiny import BY_NAME, HOSTS, MORE
 
 pytestmark = pytest.mark.host
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hosts.md"
-KNOWN = tuple(host for host in HOSTS if host.name != "plain")
+KNOWN = (*(host for host in HOSTS if host.name != "plain"), *MORE)
 every_host = pytest.mark.parametrize("host", KNOWN, ids=lambda host: host.name)
 
 
@@ -25,8 +25,9 @@ def layouts(host: Host) -> Iterator[tuple[Family, Layout, Layout]]:
     """Family, queries and keys of every kind of site."""
     model, inputs = host.build()
     family = family_of(model)
-    for kind in dict.fromkeys(family.sites.values()):
-        yield family, *family.layout(model, inputs, Site(name="any", kind=kind))
+    first = {site.kind: site for site, _ in reversed(sites_of(model, family))}
+    for site in first.values():
+        yield family, *family.layout(model, inputs, site)
 
 
 @pytest.mark.parametrize("table", [contract, offers, mends])
@@ -75,6 +76,9 @@ def test_padding_is_an_argument_of_the_forward_where_a_family_names_one(host: Ho
 
 
 def test_every_family_that_compiles_whole_is_compiled_by_a_test() -> None:
+    more = [family_of(host.build()[0]) for host in MORE]  # by a test of their own
     for names, whole in ((WHOLE, True), (IN_PARTS, False)):
         compiled = {family_of(BY_NAME[name].build()[0]).name for name in names if name != "plain"}
-        assert compiled == {family.name for family in FAMILIES if family.whole is whole}
+        assert compiled | {family.name for family in more if family.whole is whole} == {
+            family.name for family in FAMILIES if family.whole is whole
+        }

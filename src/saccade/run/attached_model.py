@@ -21,7 +21,8 @@ from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
-MODELS = ("transformer", "transformer_2")  # the components of a pipeline that denoise
+MODELS = ("transformer", "transformer_2", "unet")  # the components of a pipeline that denoise
+ALONE = ("transformer", "unet")  # of which a pipeline has one: its sites are named as in the model
 
 
 @dataclass(eq=False)
@@ -74,7 +75,7 @@ def models_of(target: Any) -> list[tuple[nn.Module, str]]:
     if isinstance(target, nn.Module):
         return [(target, "")]
     found = [(name, getattr(target, name, None)) for name in MODELS]
-    models = [(m, "" if name == MODELS[0] else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
+    models = [(m, "" if name in ALONE else f"{name}.") for name, m in found if isinstance(m, nn.Module)]
     if not models:
         raise TypeError(
             f"target={type(target).__name__} is neither a module nor a pipeline with a {' or '.join(MODELS)}"

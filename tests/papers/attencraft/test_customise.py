@@ -13,7 +13,6 @@ from torch import Tensor
 import saccade
 from saccade.core.site import Where
 from saccade.papers.attencraft import (
-    UNET,
     AttenCraft,
     Concept,
     Customisation,
@@ -53,10 +52,10 @@ def weights(pipe: Any) -> dict[str, Tensor]:
 
 def drawn(pipe: Any, text: str, *systems: AttenCraft) -> np.ndarray:
     """One picture; a U-Net is attached by itself."""
-    target, family = (pipe.unet, UNET) if hasattr(pipe, "unet") else (pipe, None)
+    target = pipe.unet if hasattr(pipe, "unet") else pipe
     options = {} if hasattr(pipe, "unet") else {"max_sequence_length": 12}
     options |= {"use_resolution_binning": False} if "PixArt" in type(pipe).__name__ else {}
-    with saccade.attach(target, *systems, where=ALL_SITES, family=family):
+    with saccade.attach(target, *systems, where=ALL_SITES):
         return pipe(
             text, height=SIDE, width=SIDE, num_inference_steps=2, output_type="np",
             generator=torch.Generator().manual_seed(0), **options,
@@ -144,7 +143,7 @@ def test_one_concept_without_masks_is_plain_fine_tuning(tmp_path: Path) -> None:
         **{f"prior_{key}": x[1:] for key, x in (("latents", latents), ("noise", noise), ("t", times))},
         "subset": torch.tensor([0]),
     }
-    with saccade.attach(pipe.unet, learner.learner, family=learner.host.family, where=ALL_SITES) as run:
+    with saccade.attach(pipe.unet, learner.learner, where=ALL_SITES) as run:
         learner.module.run = run
         losses = learner.module(batch)
     words = pipe.encode_prompt(["a <new1>", "a green cross"], "cpu", 1, do_classifier_free_guidance=False)[0]
@@ -186,7 +185,7 @@ def test_the_starts_keys_and_values_get_no_gradient(tmp_path: Path) -> None:
             **{name: torch.ones(1, 4, 8, 8) * value for name, value in (("latents", 0.3), ("noise", 0.7))},
             "t": torch.tensor([0.4]), "subset": torch.tensor([0]),
         }  # fmt: skip
-        with saccade.attach(pipe.unet, learner.learner, family=learner.host.family, where=ALL_SITES) as run:
+        with saccade.attach(pipe.unet, learner.learner, where=ALL_SITES) as run:
             learner.module.run = run
             if by_hand:
                 learner.learner.start = ()

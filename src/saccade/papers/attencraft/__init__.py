@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from saccade.papers.attencraft.subsets import SubsetSampler as SubsetSampler
     from saccade.papers.attencraft.system import AttenCraft as AttenCraft
     from saccade.papers.attencraft.training import Weights as Weights
-    from saccade.papers.attencraft.unet import UNET as UNET
 
 PAPER = Paper(
     title="AttenCraft: Attention-guided Disentanglement of Multiple Concepts for Text-to-Image Customization",

@@ -175,7 +175,7 @@ class Customiser:
         task = CustomisationTask(
             self.module, sampler, self.latents, prior, self.settings, rows=said.batch, early=said.early,
         )  # fmt: skip
-        with attach(self.host.model, self.learner, family=self.host.family, where=ALL_SITES) as run:
+        with attach(self.host.model, self.learner, where=ALL_SITES) as run:
             self.module.run = run
             self.module.begin(task.first(np.random.default_rng([stage.seed, 0, 1])))
             if finished(stage, folder):

@@ -17,7 +17,7 @@ def fresh_terms(host: Host, rank: int | None, seed: int = 0) -> LowRank:
 
     Raises ValueError for a model without such projections.
     """
-    with attach(host.model, family=host.family, where=ALL_SITES) as run:
+    with attach(host.model, where=ALL_SITES) as run:
         joint, cross = ([site for site in run.sites if site.kind == kind] for kind in ("joint", "cross"))
     rng = torch.Generator().manual_seed(seed)
     found: dict[Name, LowRankTerm] = {}

@@ -15,9 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.mechanisms.attention_maps import Size
-from saccade.papers.attencraft.unet import UNET
 from saccade.pipelines.flow import TRAINED_STEPS, Flow
-from saccade.seam.family import Family
 
 FLOWS = ("FluxPipeline", "StableDiffusion3Pipeline")
 CHAINS = ("PixArtAlphaPipeline", "PixArtSigmaPipeline", "StableDiffusionPipeline")
@@ -28,7 +26,6 @@ Text = dict[str, Any]
 class Host(Protocol):
     """A pipeline opened for pictures of one size.
 
-    family      how to read its model; None where `attach` knows it
     grids       of the sites whose maps count, of words and among the image; None where there is one only
     masks_pads  whether the model does not see the padding of prompts
     size        of the latents
@@ -36,8 +33,6 @@ class Host(Protocol):
 
     @property
     def model(self) -> Any: ...
-    @property
-    def family(self) -> Family | None: ...
     @property
     def grids(self) -> tuple[Size | None, Size | None]: ...
     @property
@@ -70,7 +65,6 @@ class FlowHost:
 
     flow: Flow
 
-    family = None
     grids = (None, None)
     masks_pads = False
 
@@ -136,10 +130,6 @@ class ChainHost:
     @property
     def model(self) -> Any:
         return self.pipe.unet if self._unet else self.pipe.transformer
-
-    @property
-    def family(self) -> Family | None:
-        return UNET if self._unet else None
 
     @property
     def grids(self) -> tuple[Size | None, Size | None]:

@@ -1,14 +1,14 @@
-"""The U-Net of Stable Diffusion, the paper's own host: grids halve from block to block."""
+"""The U-Net of Stable Diffusion: grids halve from block to block."""
 
 from typing import Any
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.seam.family import Family, Inputs, Layouts, joint_layouts
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts
 from saccade.seam.routes import diffusers_routes
 
 
-def halvings(model: Any, name: str) -> int:
+def _halvings(model: Any, name: str) -> int:
     """How often the latents' grid was halved where a site stands."""
     blocks, (part, *rest) = len(model.config.block_out_channels), name.split(".")
     number = int(rest[0]) if part != "mid_block" else 0
@@ -17,7 +17,7 @@ def halvings(model: Any, name: str) -> int:
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     sides = inputs["sample"].shape[-2:]
-    for _ in range(halvings(model, site.name)):
+    for _ in range(_halvings(model, site.name)):
         sides = tuple(-(-side // 2) for side in sides)
     image = Layout.image_only((1, *sides))
     return (
@@ -36,4 +36,6 @@ UNET = Family(
     routes=diffusers_routes,
     main_input="sample",
     text="apart",
+    padding="encoder_attention_mask",
+    guidance=Guidance(roles=("uncond", "cond"), stacked=True),
 )

@@ -1,0 +1,29 @@
+"""Tiny U-Nets, whose attention stands on several grids."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests.hosts.host import Host
+
+
+def unet() -> tuple[nn.Module, dict[str, Any]]:
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32),
+        norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return model, {
+        "sample": torch.randn(2, 4, 8, 4),
+        "encoder_hidden_states": torch.randn(2, 3, 8),
+        "encoder_attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+        "timestep": 500,
+        "return_dict": False,
+    }
+
+
+HOSTS = (Host("unet", unet, "image 32 (1x8x4)"),)
