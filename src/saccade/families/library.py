@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from saccade.seam.family import Family
 
 HERE = "saccade.families"
-NOT_HERE = ("library", "tables", "plain")  # these build on the families
+NOT_HERE = ("library", "tables", "plain", "refused")  # no families, or built on them
 
 
 def _found() -> Iterator[tuple[str, Family]]:
