@@ -1,4 +1,4 @@
-"""Classes of diffusers that are no hosts, and why; what is in neither list is unknown, and `attach` says how to read it."""
+"""Classes of diffusers that are no hosts, and why. What is in no list is unknown; `attach` says how to read it."""
 
 WRAPPER = "holds several models and attends by itself nowhere; attach those in its `nets`"
 
