@@ -276,7 +276,7 @@ class Run:
 
     def _prepare(self, attached: AttachedModel, interceptor: SiteInterceptor, now: ForwardContext) -> None:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
-        skipped = attached.family.skipped(now.inputs, interceptor.site.name)
+        skipped = attached.family.skipped(attached.model, now.inputs, interceptor.site)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
         dtype = operand_dtype(now.sample, interceptor.view.module)

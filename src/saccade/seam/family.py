@@ -46,7 +46,7 @@ class Family:
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
-    skipped      whether the arguments tell the host not to run this block
+    skipped      whether the arguments, or a switch in the model, tell the host not to run this site
     weak         whether this forward is a weakened branch of its own (skipped layers)
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
@@ -77,7 +77,7 @@ class Family:
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
-    skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
+    skipped: Callable[[nn.Module, Inputs, Site], bool] = lambda model, inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
     whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
