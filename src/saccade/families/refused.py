@@ -12,6 +12,6 @@ REFUSED: dict[str, str] = {
     "QwenImageMultiControlNetModel": WRAPPER,
     "SD3MultiControlNetModel": WRAPPER,
     "TransformerTemporalModel": "stands within U-Nets for video, and its batch rows are frames; attach the U-Net",
-    "UNet1DModel": "multiplies q, k and v by hand, so no call can be seen; give its SelfAttention1d a forward that calls "
-    "F.scaled_dot_product_attention and attach with layout=",
+    "UNet1DModel": "multiplies q, k and v by hand, so no call can be seen; give its SelfAttention1d a forward that "
+    "calls F.scaled_dot_product_attention and attach with layout=",
 }

@@ -1,7 +1,7 @@
-"""Stable Diffusion's U-Net and its control nets: grids halve from block to block, and a site's module tells its kind.
+"""Stable Diffusion's U-Net and its control nets: grids halve from block to block, and a site's module says its kind.
 
-GLIGEN's gates (`*.fuser.attn`) see the image and grounding tokens. Attention that adds keys and values of the text, as in
-DeepFloyd IF and Kandinsky 2, is joint too: its queries are the image's, its keys the text and the image.
+GLIGEN's gates (`*.fuser.attn`) see the image and grounding tokens. Attention that adds keys and values of the text, as
+in DeepFloyd IF and Kandinsky 2, is joint too: its queries are the image's, its keys the text and the image.
 """
 
 from dataclasses import replace

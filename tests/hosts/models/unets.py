@@ -51,8 +51,8 @@ def unet_xl() -> Made:
 def unet_added() -> Made:
     """Keys and values of the text are added to those of the image, as in DeepFloyd IF."""
     return unet(
-        down_block_types=("SimpleCrossAttnDownBlock2D", "AttnDownBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("AttnUpBlock2D", "SimpleCrossAttnUpBlock2D"), attention_head_dim=8,
+        down_block_types=("SimpleCrossAttnDownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn", up_block_types=("AttnUpBlock2D", "SimpleCrossAttnUpBlock2D"),
     )  # fmt: skip
 
 

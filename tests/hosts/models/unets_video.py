@@ -77,8 +77,8 @@ def latte() -> Made:
     from diffusers import LatteTransformer3DModel
 
     model = LatteTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, num_layers=2, cross_attention_dim=16,
-        sample_size=8, patch_size=2, norm_type="ada_norm_single", num_embeds_ada_norm=1000, caption_channels=8,
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, num_layers=2, sample_size=8,
+        cross_attention_dim=16, patch_size=2, norm_type="ada_norm_single", num_embeds_ada_norm=1000, caption_channels=8,
         norm_elementwise_affine=False, video_length=FRAMES,
     )  # fmt: skip
     inputs = _inputs(timestep=torch.tensor([500, 500]))
