@@ -9,6 +9,7 @@ from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.site import at
 from tests.hosts.host import Host, output
+from tests.hosts.models import sd_pipelines
 from tests.hosts.models.unets import gligen, unet
 from tests.hosts.stand_ins import Masked, Same, looking
 
@@ -65,3 +66,19 @@ def test_grounding_tokens_reach_the_image_under_a_mask_by_place() -> None:
         one = output(model, inputs)
         inputs["cross_attention_kwargs"]["gligen"]["boxes"] += 0.3
         assert (output(model, inputs) - one).abs().max() > 1e-6
+
+
+def test_the_pipeline_opens_the_gates_in_its_first_steps() -> None:
+    pipe, seen = sd_pipelines.gligen(), set[tuple[int, str]]()
+
+    def look(call: AttentionCall) -> None:
+        assert run.clock is not None
+        seen.add((run.clock.step, call.layout_q.describe()))
+
+    boxes = {"gligen_phrases": ["a circle"], "gligen_boxes": [[0.1, 0.1, 0.5, 0.6]]}
+    with attach(pipe, looking(look), where=at("down_blocks.0*.fuser.attn")) as run:
+        pipe(
+            "a red circle", height=32, width=32, num_inference_steps=4, gligen_scheduled_sampling_beta=0.5,
+            output_type="latent", **boxes,
+        )  # fmt: skip
+    assert seen == {(0, "image 64 (1x8x8) | grounding 30"), (1, "image 64 (1x8x8) | grounding 30")}

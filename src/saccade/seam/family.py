@@ -165,6 +165,8 @@ def rows_of(
         role = guidance.roles[nth % len(guidance.roles)]
         return role, Rows.of(role, samples=batch)
     roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
+    if batch % len(roles):  # more branches than the family knows of, as in editing by instruction
+        return "main", None
     return "main", Rows.of(*roles, samples=batch // len(roles))
 
 

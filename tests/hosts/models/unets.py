@@ -48,11 +48,12 @@ def unet_xl() -> Made:
     return model, {**inputs, "sample": torch.randn(2, 4, 7, 5), "added_cond_kwargs": added}
 
 
-def unet_added() -> Made:
+def unet_added(**options: Any) -> Made:
     """Keys and values of the text are added to those of the image, as in DeepFloyd IF."""
     return unet(
         down_block_types=("SimpleCrossAttnDownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
         mid_block_type="UNetMidBlock2DSimpleCrossAttn", up_block_types=("AttnUpBlock2D", "SimpleCrossAttnUpBlock2D"),
+        **options,
     )  # fmt: skip
 
 
