@@ -19,6 +19,8 @@ class Host:
 
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
+    outside attention.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
+    maps: tuple[str, ...] = ("attn_mask",)
+    leaks: bool = False
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -54,4 +58,4 @@ def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """The one tensor of a forward."""
     with torch.no_grad():
         result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
+    return next(x for x in result if isinstance(x, Tensor)) if isinstance(result, tuple) else result

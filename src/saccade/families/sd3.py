@@ -33,8 +33,8 @@ def _check(inputs: Inputs) -> None:
         )
 
 
-def _skipped(inputs: Inputs, site: str) -> bool:
-    return int(site.split(".")[1]) in (inputs.get("skip_layers") or ())
+def _skipped(model: Any, inputs: Inputs, site: Site) -> bool:
+    return int(site.name.split(".")[1]) in (inputs.get("skip_layers") or ())
 
 
 SD3 = Family(

@@ -142,7 +142,7 @@ def sites_of(
 ) -> list[tuple[Site, nn.Module]]:
     """Every attention site of a model in order of execution."""
     found: list[tuple[str, nn.Module, SiteKind]] = [
-        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
+        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind_in(model, name))
     ]
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
     layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))

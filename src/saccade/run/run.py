@@ -70,6 +70,10 @@ class ForwardContext:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]
 
+    def sample_of(self, fold: int) -> Tensor:
+        """A tensor like `sample` with as many rows as attention has."""
+        return self.sample if fold == 1 else self.sample[:1].expand(self.sample.shape[0] * fold, *self.sample.shape[1:])
+
     def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
         """The host's rotary table for these tokens, read once a forward and device."""
         if attached.family.rotary is not None and (layout, device) not in self.tables:
@@ -276,15 +280,17 @@ class Run:
 
     def _prepare(self, attached: AttachedModel, interceptor: SiteInterceptor, now: ForwardContext) -> None:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
-        skipped = attached.family.skipped(now.inputs, interceptor.site.name)
+        skipped = attached.family.skipped(attached.model, now.inputs, interceptor.site)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
         dtype = operand_dtype(now.sample, interceptor.view.module)
+        batch, fold = now.sample.shape[0], attached.family.fold(attached.model, now.inputs, interceptor.site)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype, batch, fold
         )
         interceptor.active, interceptor.open = plan is not None or self.timing, True
-        interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
+        interceptor.rows = None if now.rows is None else now.rows.folded(fold)
+        interceptor.seen, interceptor.trains = False, torch.is_grad_enabled()
         interceptor.added = {}
         if plan is None:
             self.counts.count(interceptor)
@@ -300,7 +306,7 @@ class Run:
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.added = self._projection_hooks.added(interceptor, plan.adapters, device, dtype)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample_of(fold), device))
 
     def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})

@@ -35,7 +35,10 @@ class Family:
     library      that the model comes from
     classes      class names of the model, newest first; `library.Class` where the bare name is common
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
+    kind_of      the kind of one such module where its name alone does not tell; None where it is none
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
+    fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
+    folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
@@ -46,7 +49,7 @@ class Family:
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
-    skipped      whether the arguments tell the host not to run this block
+    skipped      whether the arguments, or a switch in the model, tell the host not to run this site
     weak         whether this forward is a weakened branch of its own (skipped layers)
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
@@ -60,6 +63,7 @@ class Family:
     classes: tuple[str, ...]
     sites: Mapping[str, SiteKind]
     layout: Callable[[nn.Module, Inputs, Site], Layouts]
+    kind_of: Callable[[nn.Module, str, SiteKind], SiteKind | None] = lambda model, name, kind: kind
     library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
@@ -77,12 +81,14 @@ class Family:
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
-    skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
+    skipped: Callable[[nn.Module, Inputs, Site], bool] = lambda model, inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
     whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
+    folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 
@@ -100,8 +106,13 @@ class Family:
         return None
 
     def kind(self, name: str) -> SiteKind | None:
-        """The kind of the attention module of this name, None if it is no site."""
+        """The kind of attention modules of this name, None if they are no sites."""
         return next((kind for pattern, kind in self.sites.items() if fnmatchcase(name, pattern)), None)
+
+    def kind_in(self, model: nn.Module, name: str) -> SiteKind | None:
+        """The kind of a model's module, None if it is no site."""
+        kind = self.kind(name)
+        return None if kind is None else self.kind_of(model, name, kind)
 
 
 def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,6 +165,8 @@ def rows_of(
         role = guidance.roles[nth % len(guidance.roles)]
         return role, Rows.of(role, samples=batch)
     roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
+    if batch % len(roles):  # more branches than the family knows of, as in editing by instruction
+        return "main", None
     return "main", Rows.of(*roles, samples=batch // len(roles))
 
 

@@ -112,7 +112,9 @@ class HostView:
         return value
 
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
-        if encoder is None or self.site.kind != "joint":
+        if hidden.ndim == 4:  # (b c h w), as between convolutions
+            hidden = hidden.flatten(2).mT
+        if encoder is None or self.site.kind != "joint" or self.family.text == "apart":
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 
