@@ -19,6 +19,7 @@ class Host:
 
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    `text` is the argument that holds the words, which lie along `text_axis`.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
     outside attention.
     """
@@ -30,6 +31,8 @@ class Host:
     open: Mask = OPEN
     maps: tuple[str, ...] = ("attn_mask",)
     leaks: bool = False
+    text: str = "encoder_hidden_states"
+    text_axis: int = 1
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -55,7 +58,9 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
+    """The first tensor of a forward; where there are lists alone, as of a ControlNet, all of them in one."""
     with torch.no_grad():
         result = model(**inputs)
-    return next(x for x in result if isinstance(x, Tensor)) if isinstance(result, tuple) else result
+    found = result if isinstance(result, tuple) else (result,)
+    alone = next((x for x in found if isinstance(x, Tensor)), None)
+    return torch.cat([x for part in found for x in part or ()]) if alone is None else alone

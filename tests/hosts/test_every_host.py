@@ -141,19 +141,26 @@ def test_the_layout_is_what_passes_attention(host: Host) -> None:
     assert found[0][0] == host.layout
 
 
+def padded(host: Host, text: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Which words are real, by a mask (maybe of the image too) or by their number, and the text with other pads."""
+    n = text.shape[host.text_axis]
+    real = torch.arange(n) < given[:, None] if given.ndim == 1 else given[:, :n] > 0
+    spread = [size if axis in (0, host.text_axis) else 1 for axis, size in enumerate(text.shape)]
+    return real, torch.where(real.reshape(spread), text, text + 1)
+
+
 @more_hosts
 def test_padded_text_weighs_nothing(host: Host) -> None:
     """Under a plan too: what is said in padded places does not reach the image."""
     model, inputs = host.build()
     family = family_of(model)
-    if family.padding is None or host.leaks:
-        pytest.skip("takes no padding, or hears it elsewhere")
-    text, real = inputs["encoder_hidden_states"], inputs[family.padding].bool()
-    other = torch.where(real[..., None], text, text + 1)
+    if family.padding not in inputs or host.leaks:
+        pytest.skip("takes no padding, is given none, or hears it elsewhere")
+    real, other = padded(host, inputs[host.text], inputs[family.padding])
     assert not real.all() and real.any(1).all()
     with attach(model, Masked(host.window)):
         one = output(model, inputs)
-        two = output(model, {**inputs, "encoder_hidden_states": other})
+        two = output(model, {**inputs, host.text: other})
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
