@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from saccade.core.masks import Mask
 from tests.hosts.stand_ins import OPEN, WINDOW
@@ -19,6 +20,8 @@ class Host:
 
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    `text` is the argument that holds the words, which lie along `text_axis`.
+    `image` is where the image lies in the output, where more than the image comes out.
     """
 
     name: str
@@ -26,6 +29,9 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
+    text: str = "encoder_hidden_states"
+    text_axis: int = 1
+    image: tuple[slice, ...] = ()
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -51,7 +57,7 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
+    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
+        found = tree_leaves(model(**inputs))
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

@@ -22,10 +22,14 @@ ITEMS = ("hidden", "stream", "enter", "project", "rotary", "raw")
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other."""
+    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other.
+
+    now  whether a pipeline runs them in a forward of these arguments, None if it does not say
+    """
 
     roles: tuple[Role, ...]
     stacked: bool
+    now: Callable[[Any, Inputs], bool | None] = lambda pipe, inputs: runs_guidance(pipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +45,11 @@ class Family:
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
+    batch_axis   arguments whose rows lie on another axis than the first -> that axis
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
-    time_scale   the schedule's timestep is `time_scale` times what the model receives
+    time_scale   the schedule's timestep is `time_start` and `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
@@ -65,6 +70,7 @@ class Family:
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
     grid: Literal["image", "video", "none", "given"] = "image"
     shared: tuple[str, ...] = ()
+    batch_axis: Mapping[str, int] = field(default_factory=dict)
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +79,7 @@ class Family:
     enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
     guidance: Guidance | None = None
     time_scale: float = 1.0
+    time_start: float = 0.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
@@ -116,9 +123,42 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(t.unflatten(-1, (module.heads, -1)).transpose(1, 2) for t in (k, v))  # type: ignore[return-value]
 
 
+def project_grouped(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where several heads share keys."""
+    k, v = spread_heads(module, module.to_k(x)), spread_heads(module, module.to_v(x))
+    return k if module.norm_k is None else module.norm_k(k), v
+
+
+def spread_heads(module: Any, x: Tensor) -> Tensor:
+    """Keys or values (b p c) of shared heads as (b h p d), each as often as there are heads that read it."""
+    width = module.to_q.out_features // module.heads
+    heads = x.unflatten(-1, (-1, width)).transpose(1, 2)
+    return heads.repeat_interleave(module.heads // heads.shape[1], dim=1)
+
+
+def batch_of(given: Any) -> Any:
+    """Rows given as a list, each a tensor or a list of pictures of which the last is denoised, as one tensor.
+
+    All else as it is. Raises ValueError for rows of different sizes.
+    """
+    if not isinstance(given, list):
+        return given
+    rows = [row[-1] if isinstance(row, list) else row for row in given]
+    if len(sizes := {tuple(row.shape) for row in rows}) > 1:
+        raise ValueError(f"the rows of this batch have different sizes {sorted(sizes)}; run each size in its own batch")
+    return torch.stack(rows)
+
+
 def joint_layouts(layout: Layout) -> Layouts:
     """Queries and keys are the same tokens."""
     return layout, layout
+
+
+def text_apart(image: Layout, inputs: Inputs, site: Site) -> Layouts:
+    """Image tokens among themselves, and before the words of `encoder_hidden_states` at sites of cross-attention."""
+    if site.kind != "cross":
+        return joint_layouts(image)
+    return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
 
 
 def grid_ids(layout: Layout, device: torch.device) -> Tensor:

@@ -112,7 +112,7 @@ class HostView:
         return value
 
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
-        if encoder is None or self.site.kind != "joint":
+        if encoder is None or encoder is hidden or self.site.kind != "joint":
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 
