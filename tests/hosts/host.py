@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from saccade.core.masks import Mask
 from tests.hosts.stand_ins import OPEN, WINDOW
@@ -21,7 +22,7 @@ class Host:
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
     `text` is the argument that holds the words, which lie along `text_axis`.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
-    outside attention.
+    outside attention. `image` is where the image lies in the output, where more than the image comes out.
     """
 
     name: str
@@ -29,10 +30,11 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
-    maps: tuple[str, ...] = ("attn_mask",)
+    maps: tuple[str, ...] = ("attn_mask", "image_noise_mask", "hidden_states_masks")
     leaks: bool = False
     text: str = "encoder_hidden_states"
     text_axis: int = 1
+    image: tuple[slice, ...] = ()
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -58,9 +60,7 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The first tensor of a forward; where there are lists alone, as of a ControlNet, all of them in one."""
+    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    found = result if isinstance(result, tuple) else (result,)
-    alone = next((x for x in found if isinstance(x, Tensor)), None)
-    return torch.cat([x for part in found for x in part or ()]) if alone is None else alone
+        found = tree_leaves(model(**inputs))
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

@@ -142,8 +142,9 @@ def test_the_layout_is_what_passes_attention(host: Host) -> None:
 
 
 def padded(host: Host, text: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Which words are real, by a mask (maybe of the image too) or by their number, and the text with other pads."""
+    """Which words are real, by a mask (of the image too, or of pairs) or by number, and the text with other pads."""
     n = text.shape[host.text_axis]
+    given = given[:, -1] if given.ndim == 3 else given
     real = torch.arange(n) < given[:, None] if given.ndim == 1 else given[:, :n] > 0
     spread = [size if axis in (0, host.text_axis) else 1 for axis, size in enumerate(text.shape)]
     return real, torch.where(real.reshape(spread), text, text + 1)
@@ -159,8 +160,8 @@ def test_padded_text_weighs_nothing(host: Host) -> None:
     real, other = padded(host, inputs[host.text], inputs[family.padding])
     assert not real.all() and real.any(1).all()
     with attach(model, Masked(host.window)):
-        one = output(model, inputs)
-        two = output(model, {**inputs, host.text: other})
+        one = output(model, inputs)[host.image]
+        two = output(model, {**inputs, host.text: other})[host.image]
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 

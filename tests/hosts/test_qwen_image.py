@@ -53,6 +53,20 @@ def test_places_are_those_the_host_rotates_by(count: int, layered: bool) -> None
     torch.testing.assert_close(raw, projected, rtol=1e-4, atol=2e-6)
 
 
+def test_layers_of_a_picture_are_one_grid_and_the_picture_they_make_up_a_reference() -> None:
+    model, inputs = pictures(((1, 2, 3),) * 3 + ((1, 2, 2),), layered=True)
+    found: list[str] = []
+
+    def look(call: AttentionCall) -> None:
+        raw, hidden = call.host.raw(call.k)[:, :, 3:], call.host.hidden[:, 3:]
+        torch.testing.assert_close(raw, call.host.project(hidden)[0], rtol=1e-4, atol=2e-6)
+        found.append(call.layout_k.describe())
+
+    with attach(model, looking(look, "host.rotary", "host.raw", "host.hidden", "host.project")):
+        output(model, inputs)
+    assert found == ["text 3 | image 18 (3x2x3) | reference1 4 (1x2x2)"]
+
+
 @pytest.mark.parametrize("layered", [False, True])
 def test_words_stand_beyond_the_largest_picture(layered: bool) -> None:
     model, inputs = pictures(((1, 2, 2),) * 4, layered)

@@ -17,7 +17,7 @@ from saccade.run.attached_model import MODELS, family_of, sites_of
 from saccade.run.counts import density
 from saccade.run.planner import Planner, named
 from saccade.run.site_plan import SitePlan, site_plans
-from saccade.seam.family import Inputs, Layouts
+from saccade.seam.family import Inputs, Layouts, batch_of
 from saccade.seam.kernel_choice import head_width
 
 
@@ -36,8 +36,9 @@ def dry_run(
     complete: list[SitePlan] = []
     for site, module in sites_of(inner, family):
         layouts = family.layout(inner, inputs, site)
-        batch, fold = len(inputs[family.main_input]), family.fold(inner, inputs, site)
-        example = _example(module, site, inputs[family.main_input], batch * fold)
+        sample = batch_of(inputs[family.main_input])
+        batch, fold = len(sample), family.fold(inner, inputs, site)
+        example = _example(module, site, sample, batch * fold)
         for found, items in site_plans(planner, site, num_steps):
             plan = planner.plan(site, items, *layouts, example.device, example.dtype, batch, fold)
             complete.append(_complete(found, site, layouts, plan, example))

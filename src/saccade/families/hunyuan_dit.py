@@ -19,7 +19,7 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
 
 HUNYUAN_DIT = Family(
     name="Hunyuan-DiT",
-    classes=("HunyuanDiT2DModel",),
+    classes=("HunyuanDiT2DModel", "HunyuanDiT2DControlNetModel"),
     sites={"blocks.*.attn1": "self", "blocks.*.attn2": "cross"},
     layout=_layout,
     routes=diffusers_routes,

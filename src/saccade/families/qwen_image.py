@@ -1,4 +1,7 @@
-"""Qwen-Image: text first, padded, then one grid per image (references last); rotary counts from the middle."""
+"""Qwen-Image: text first, padded, then one grid per image (references last); rotary counts from the middle.
+
+Layers of a picture are denoised together: one grid, with the layers where a video has frames.
+"""
 
 from typing import Any
 
@@ -13,7 +16,7 @@ from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
 
-def _grids(inputs: Inputs) -> list[Grid]:
+def grids_of(inputs: Inputs) -> list[Grid]:
     """Grids of the images of every sample; ValueError where samples differ, since a batch has one layout."""
     first, *others = inputs["img_shapes"]
     if any(other != first for other in others):
@@ -23,16 +26,29 @@ def _grids(inputs: Inputs) -> list[Grid]:
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     parts = [Segment("text", "text", inputs["encoder_hidden_states"].shape[1])]
-    for i, (t, h, w) in enumerate(_grids(inputs)):
+    for i, (t, h, w) in enumerate(_stacked(model, grids_of(inputs))):
         parts.append(Segment(f"reference{i}" if i else "image", "extra" if i else "image", t * h * w, (t, h, w)))
     return joint_layouts(Layout(tuple(parts)))
 
 
+def _stacked(model: Any, grids: list[Grid]) -> list[Grid]:
+    """Grids of the image and its references, the layers that a layered model denoises as one."""
+    *layers, reference = grids
+    if not _layered(model) or len(set(layers)) != 1:
+        return grids
+    _, height, width = layers[0]
+    return [(len(layers), height, width), reference]
+
+
+def _layered(model: Any) -> bool:
+    return type(model.pos_embed).__name__ == "QwenEmbedLayer3DRope"
+
+
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
-    device, grids = inputs["hidden_states"].device, _grids(inputs)
+    device, grids = inputs["hidden_states"].device, grids_of(inputs)
     numbers = list(range(len(grids)))
     start = max(max(h // 2, w // 2) for _, h, w in grids)
-    if type(model.pos_embed).__name__ == "QwenEmbedLayer3DRope":  # layers, then the picture they make up
+    if _layered(model):  # layers, then the picture they make up
         numbers[-1], start = -1, max(start, len(grids) - 1)
     text = torch.arange(start, start + layout.text_n, device=device).float()
     images = (_centred(number, grid, device) for number, grid in zip(numbers, grids, strict=True))
@@ -49,7 +65,7 @@ def _centred(number: int, grid: Grid, device: torch.device) -> Tensor:
 
 QWEN_IMAGE = Family(
     name="Qwen-Image",
-    classes=("QwenImageTransformer2DModel",),
+    classes=("QwenImageTransformer2DModel", "QwenImageControlNetModel"),
     sites={"transformer_blocks.*.attn": "joint"},
     layout=_layout,
     routes=diffusers_routes,

@@ -1,5 +1,6 @@
 """Stable Diffusion 3: image first, then text; 3.5 has a second, image-only attention in some blocks. No rotary."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from saccade.core.site import Site
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
+NO_TEXT = "some of its nets run blocks of the image alone, which take other arguments; use hidden"
 NO_ROTARY = "its positions are added once at the entrance; use a bias by place (FlashBias) where you would turn q and k"
 
 
@@ -17,6 +19,13 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     if site.kind == "self":
         return joint_layouts(Layout.image_only(grid))
     return joint_layouts(Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid, text_first=False))
+
+
+def _layout_control(model: Any, inputs: Inputs, site: Site) -> Layouts:
+    """The grid is that of the picture to follow: hidden states may come in patches, and without text."""
+    alone = inputs.get("encoder_hidden_states") is None
+    inputs = {**inputs, "hidden_states": inputs["controlnet_cond"]}
+    return _layout(model, inputs, replace(site, kind="self") if alone else site)
 
 
 def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
@@ -50,4 +59,12 @@ SD3 = Family(
     check=_check,
     skipped=_skipped,
     weak=lambda inputs: bool(inputs.get("skip_layers")),
+)
+
+SD3_CONTROL = replace(
+    SD3,
+    name="SD3 control net",
+    classes=("SD3ControlNetModel",),
+    layout=_layout_control,
+    unsupported={"rotary": NO_ROTARY, "stream": NO_TEXT, "enter": NO_TEXT},
 )

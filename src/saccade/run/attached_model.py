@@ -16,7 +16,7 @@ from saccade.core.site import Site, SiteKind, Where
 from saccade.families.library import FAMILIES
 from saccade.families.plain import by_hand, heads_of, plain
 from saccade.families.plain import by_processor as processed
-from saccade.seam.family import Family, Inputs
+from saccade.seam.family import Family, Inputs, batch_of
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
@@ -59,7 +59,7 @@ class AttachedModel:
 
     def sample(self, inputs: Inputs) -> Tensor:
         """The tensor whose batch size and device count: the family's main input, or the first tensor given."""
-        given = inputs.get(self.family.main_input)
+        given = batch_of(inputs.get(self.family.main_input))
         return given if isinstance(given, Tensor) else next(v for v in inputs.values() if isinstance(v, Tensor))
 
     def undo(self) -> None:
@@ -133,13 +133,14 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
 
 
 def _known(model: nn.Module) -> Family | None:
+    """The family of a model's class, or of the nearest of its bases that is known."""
     names = _names(type(model))
-    return next((family for family in FAMILIES if names & set(family.classes)), None)
+    return next((family for name in names for family in FAMILIES if name in family.classes), None)
 
 
-def _names(cls: type) -> set[str]:
+def _names(cls: type) -> list[str]:
     """The names of a class and its bases, bare and as `library.Class`."""
-    return {name for c in cls.__mro__ for name in (c.__name__, f"{c.__module__.partition('.')[0]}.{c.__name__}")}
+    return [name for c in cls.__mro__ for name in (c.__name__, f"{c.__module__.partition('.')[0]}.{c.__name__}")]
 
 
 def sites_of(

@@ -20,6 +20,7 @@ from saccade.core.clock import Clock
 from saccade.core.errors import MissingError, StateError
 from saccade.core.rows import Rows
 from saccade.run.attached_model import AttachedModel
+from saccade.seam.family import batch_of
 
 OTHERS = ("uncond", "weak")  # branches run in turn after the conditional one
 WHICH = (
@@ -37,6 +38,7 @@ class WeakRows:
     weight   w
     added    by sample (and role): w (cond - weak), kept for forwards of other branches
     widened  whether the forward in progress has weak rows
+    listed   whether its rows come and go as lists
     """
 
     own: tuple[Hashable, ...] = ()
@@ -44,6 +46,7 @@ class WeakRows:
     weight: float = 0.0
     added: dict[Hashable, Tensor] = field(default_factory=dict)
     widened: bool = False
+    listed: bool = False
 
     def begin(self, host: str, asked: tuple[str, float], rows: Rows | None, clock: Clock) -> Rows | None:
         """Decide on the weak rows of a forward by the system that asked and its w; returns all rows there will be.
@@ -68,23 +71,48 @@ class WeakRows:
         self, attached: AttachedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """The arguments with the weak rows; None where they stay as they are."""
-        return widened(attached, args, kwargs, self.strong, len(self.own)) if self.widened else None
+        if not self.own:
+            return None
+        self.listed = isinstance(attached.inputs(args, kwargs).get(attached.family.main_input), list)
+        return self._more(attached, args, kwargs) if self.widened else None
 
     def finish(self, output: Any) -> Any:
         """What the model's caller gets: the output without weak rows, steered; None where it stays as it is."""
         if not self.own:
             return None
         first, rebuilt = _main(output, len(self.own))
+        out = batch_of(first) if self.listed else first
         if self.widened:
-            self._take(first)
-        own = first[: len(self.own)]
+            self._take(out)
+        own = out[: len(self.own)]
         added = torch.stack([self.added[key] for key in self.own])
-        return rebuilt((own.to(added.dtype) + added).to(own.dtype))
+        steered = (own.to(added.dtype) + added).to(own.dtype)
+        return rebuilt(list(steered) if self.listed else steered)
 
     def forget(self) -> None:
         """Drop what was kept."""
         self.added.clear()
         self.own, self.widened = (), False
+
+    def _more(
+        self, attached: AttachedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        family, names, rows = attached.family, attached.signature.parameters, len(self.own)
+
+        def more(name: str, value: Any) -> Any:
+            if name in family.shared:
+                return value
+            if not isinstance(value, Tensor):
+                return _repeated(value, self.strong, rows, self.listed)
+            axis, folded = family.batch_axis.get(name, 0), name in family.folded
+            first = value.unflatten(0, (rows, -1)) if folded else value.movedim(axis, 0)
+            repeated = _repeated(first, self.strong, rows, self.listed)
+            return repeated.flatten(0, 1) if folded else repeated.movedim(0, axis)
+
+        return (
+            tuple(more(name, value) for name, value in zip(names, args, strict=False)),
+            {name: more(name, value) for name, value in kwargs.items()},
+        )
 
     def _take(self, out: Tensor) -> None:
         fine = out.to(torch.promote_types(out.dtype, torch.float32))
@@ -111,32 +139,20 @@ def owners(rows: Rows) -> tuple[Hashable, ...]:
     return tuple(zip(rows.roles, rows.samples, strict=True)) if edited else rows.samples
 
 
-def widened(
-    attached: AttachedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any], strong: tuple[int, ...], batch: int
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a forward with these batch rows once more at the end."""
-    family, names = attached.family, attached.signature.parameters
+def _repeated(value: Any, rows: tuple[int, ...], batch: int, listed: bool) -> Any:
+    """Tensors of as many rows as the batch, also within tuples, lists and dictionaries; all else as it is.
 
-    def more(name: str, value: Any) -> Any:
-        if name in family.folded and isinstance(value, Tensor):
-            return _repeated(value.unflatten(0, (batch, -1)), strong, batch).flatten(0, 1)
-        return value if name in family.shared else _repeated(value, strong, batch)
-
-    return (
-        tuple(more(name, value) for name, value in zip(names, args, strict=False)),
-        {name: more(name, value) for name, value in kwargs.items()},
-    )
-
-
-def _repeated(value: Any, rows: tuple[int, ...], batch: int) -> Any:
-    """Tensors of as many rows as the batch, also within tuples, lists and dictionaries; all else as it is."""
+    listed  rows come as lists too
+    """
     if isinstance(value, Tensor):
         batched = value.ndim and len(value) == batch
         return torch.cat((value, *(value[row : row + 1] for row in rows))) if batched else value
     if isinstance(value, dict):
-        return {key: _repeated(inner, rows, batch) for key, inner in value.items()}
+        return {key: _repeated(inner, rows, batch, listed) for key, inner in value.items()}
+    if listed and isinstance(value, list) and len(value) == batch:
+        return value + [value[row] for row in rows]
     if type(value) in (tuple, list):
-        return type(value)(_repeated(inner, rows, batch) for inner in value)
+        return type(value)(_repeated(inner, rows, batch, listed) for inner in value)
     return value
 
 

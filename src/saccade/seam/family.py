@@ -22,10 +22,14 @@ ITEMS = ("hidden", "stream", "enter", "project", "rotary", "raw")
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other."""
+    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other.
+
+    now  whether a pipeline runs them in a forward of these arguments, None if it does not say
+    """
 
     roles: tuple[Role, ...]
     stacked: bool
+    now: Callable[[Any, Inputs], bool | None] = lambda pipe, inputs: runs_guidance(pipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ class Family:
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
+    batch_axis   arguments whose rows lie on another axis than the first -> that axis
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
@@ -72,6 +77,7 @@ class Family:
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
     grid: Literal["image", "video", "none", "given"] = "image"
     shared: tuple[str, ...] = ()
+    batch_axis: Mapping[str, int] = field(default_factory=dict)
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -134,12 +140,16 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project_grouped(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """As `project_heads` where several heads share a key, which the host repeats for each of them."""
+    """As `project_heads` where several heads share keys."""
+    k, v = spread_heads(module, module.to_k(x)), spread_heads(module, module.to_v(x))
+    return k if module.norm_k is None else module.norm_k(k), v
+
+
+def spread_heads(module: Any, x: Tensor) -> Tensor:
+    """Keys or values (b p c) of shared heads as (b h p d), each as often as there are heads that read it."""
     heads = module.heads if hasattr(module, "heads") else module.num_heads
-    per_head = module.to_q.out_features // heads
-    k, v = (linear(x).unflatten(-1, (-1, per_head)) for linear in (module.to_k, module.to_v))
-    repeats = heads // k.shape[2]
-    return tuple(t.repeat_interleave(repeats, dim=2).transpose(1, 2) for t in (module.norm_k(k), v))  # type: ignore[return-value]
+    shared = x.unflatten(-1, (-1, module.to_q.out_features // heads)).transpose(1, 2)
+    return shared.repeat_interleave(heads // shared.shape[1], dim=1)
 
 
 def image_grid(model: Any, inputs: Inputs) -> Grid:
@@ -148,9 +158,29 @@ def image_grid(model: Any, inputs: Inputs) -> Grid:
     return 1, height, width
 
 
+def batch_of(given: Any) -> Any:
+    """Rows given as a list, each a tensor or a list of pictures of which the last is denoised, as one tensor.
+
+    All else as it is. Raises ValueError for rows of different sizes.
+    """
+    if not isinstance(given, list):
+        return given
+    rows = [row[-1] if isinstance(row, list) else row for row in given]
+    if len(sizes := {tuple(row.shape) for row in rows}) > 1:
+        raise ValueError(f"the rows of this batch have different sizes {sorted(sizes)}; run each size in its own batch")
+    return torch.stack(rows)
+
+
 def joint_layouts(layout: Layout) -> Layouts:
     """Queries and keys are the same tokens."""
     return layout, layout
+
+
+def text_apart(image: Layout, inputs: Inputs, site: Site) -> Layouts:
+    """Image tokens among themselves, and before the words of `encoder_hidden_states` at sites of cross-attention."""
+    if site.kind != "cross":
+        return joint_layouts(image)
+    return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
 
 
 def grid_ids(layout: Layout, device: torch.device) -> Tensor:

@@ -1,0 +1,45 @@
+"""DreamLite: a U-Net whose outer blocks have no self-attention, and the transformer it is made of.
+
+A picture that is edited stands to the right of the one that is made: their tokens are one grid, twice as wide.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from saccade.core.layout import Layout
+from saccade.core.site import Site
+from saccade.families.unet import UNET
+from saccade.families.uvit import NO_PLACES
+from saccade.seam.family import Guidance, Inputs, Layouts, project_grouped, text_apart
+
+SEVERAL = "its sites differ in what their blocks receive; use hidden, or a hook of your own"
+
+
+def _guided(pipe: Any, inputs: Inputs) -> bool | None:
+    """A pipeline runs two rows for each sample whatever its scale, three (which may be six for two) where it edits."""
+    said = hasattr(pipe, "image_guidance_scale") and len(inputs["sample"]) % 3
+    return True if said else None
+
+
+def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
+    return text_apart(Layout.image_only((1, *inputs["hidden_states"].shape[-2:])), inputs, site)
+
+
+DREAMLITE = replace(
+    UNET,
+    name="DreamLite",
+    classes=("DreamLiteUNetModel",),
+    project=project_grouped,
+    unsupported={"rotary": NO_PLACES, "stream": SEVERAL, "enter": SEVERAL},
+    guidance=Guidance(roles=("uncond", "cond"), stacked=True, now=_guided),
+)
+
+DREAMLITE_TRANSFORMER = replace(
+    DREAMLITE,
+    name="DreamLite transformer",
+    classes=("DreamLiteTransformer2DModel",),
+    layout=_layout,
+    by_site=False,
+    main_input="hidden_states",
+    guidance=None,
+)
