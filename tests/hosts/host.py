@@ -22,6 +22,7 @@ class Host:
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
     `text` is the argument that holds the words, which lie along `text_axis`.
     `image` is where the image lies in the output, where more than the image comes out.
+    `counted` models number their blocks, and stay whole where others lose some.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Host:
     text: str = "encoder_hidden_states"
     text_axis: int = 1
     image: tuple[slice, ...] = ()
+    counted: bool = False
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -48,7 +50,7 @@ class Host:
         A U-Net's blocks differ in their width, and it stays whole.
         """
         model, inputs = self.build()
-        if hasattr(model, "down_blocks"):
+        if hasattr(model, "down_blocks") or self.counted:
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
             if len({type(block) for block in blocks}) == 1:

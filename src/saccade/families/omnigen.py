@@ -62,4 +62,5 @@ OMNIGEN = Family(
     project=project_grouped,
     unsupported={"rotary": HALVES, "raw": HALVES, "stream": NO_BLOCK, "enter": NO_BLOCK},
     guidance=Guidance(roles=("cond", "uncond"), stacked=True, now=_guided),
+    whole=False,
 )

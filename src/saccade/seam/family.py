@@ -49,7 +49,7 @@ class Family:
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
-    time_scale   the schedule's timestep is `time_start` and `time_scale` times what the model receives
+    time_scale   the schedule's timestep is `time_start` + `time_scale` times what the model receives
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
