@@ -110,7 +110,7 @@ Z_IMAGE = Family(
     unsupported={"stream": NO_BLOCK, "enter": NO_BLOCK, "rotary": BY_ROW, "raw": BY_ROW},
     guidance=Guidance(roles=("cond", "uncond"), stacked=True, now=_guided),
     time_name="t",
-    time_start=1000,
+    time_offset=1000,
     time_scale=-1000,
     main_input="x",
 )

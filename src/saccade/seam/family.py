@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Layout
+from saccade.core.layout import Grid, Layout
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -39,7 +39,10 @@ class Family:
     library      that the model comes from
     classes      class names of the model, newest first; `library.Class` where the bare name is common
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
+    kind_of      the kind of one such module where its name alone does not tell; None where it is none
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
+    fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
+    folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
@@ -49,22 +52,26 @@ class Family:
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
-    time_scale   the schedule's timestep is `time_start` + `time_scale` times what the model receives
+    time_scale   the schedule's timestep is `time_scale` times what the model receives,
+    time_offset  and this much more
     check        raises ValueError for arguments the host would silently ignore
-    skipped      whether the arguments tell the host not to run this block
+    skipped      whether the arguments, or a switch in the model, tell the host not to run this site
     weak         whether this forward is a weakened branch of its own (skipped layers)
+    aside        whether this forward is no step of a generation and left to the host, as one that fills a cache
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
     cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
+    image_asks   at joint sites queries are image tokens alone, and text gives keys
     """
 
     name: str
     classes: tuple[str, ...]
     sites: Mapping[str, SiteKind]
     layout: Callable[[nn.Module, Inputs, Site], Layouts]
+    kind_of: Callable[[nn.Module, str, SiteKind], SiteKind | None] = lambda model, name, kind: kind
     library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
@@ -79,19 +86,23 @@ class Family:
     enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
     guidance: Guidance | None = None
     time_scale: float = 1.0
-    time_start: float = 0.0
+    time_offset: float = 0.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
-    skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
+    skipped: Callable[[nn.Module, Inputs, Site], bool] = lambda model, inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
+    aside: Callable[[Inputs], bool] = lambda inputs: False
     whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
+    folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
+    image_asks: bool = False
 
     @property
     def text_first(self) -> bool:
@@ -107,8 +118,13 @@ class Family:
         return None
 
     def kind(self, name: str) -> SiteKind | None:
-        """The kind of the attention module of this name, None if it is no site."""
+        """The kind of attention modules of this name, None if they are no sites."""
         return next((kind for pattern, kind in self.sites.items() if fnmatchcase(name, pattern)), None)
+
+    def kind_in(self, model: nn.Module, name: str) -> SiteKind | None:
+        """The kind of a model's module, None if it is no site."""
+        kind = self.kind(name)
+        return None if kind is None else self.kind_of(model, name, kind)
 
 
 def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,16 +140,17 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project_grouped(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same where several heads share keys."""
+    """As `project_heads` where several heads share a key, which the host repeats for each of them."""
     k, v = spread_heads(module, module.to_k(x)), spread_heads(module, module.to_v(x))
-    return k if module.norm_k is None else module.norm_k(k), v
+    norm = getattr(module, "norm_k", None)
+    return k if norm is None else norm(k), v
 
 
 def spread_heads(module: Any, x: Tensor) -> Tensor:
     """Keys or values (b p c) of shared heads as (b h p d), each as often as there are heads that read it."""
-    width = module.to_q.out_features // module.heads
-    heads = x.unflatten(-1, (-1, width)).transpose(1, 2)
-    return heads.repeat_interleave(module.heads // heads.shape[1], dim=1)
+    heads = module.heads if hasattr(module, "heads") else module.num_heads
+    shared = x.unflatten(-1, (-1, module.to_q.out_features // heads)).transpose(1, 2)
+    return shared.repeat_interleave(heads // shared.shape[1], dim=1)
 
 
 def batch_of(given: Any) -> Any:
@@ -147,6 +164,12 @@ def batch_of(given: Any) -> Any:
     if len(sizes := {tuple(row.shape) for row in rows}) > 1:
         raise ValueError(f"the rows of this batch have different sizes {sorted(sizes)}; run each size in its own batch")
     return torch.stack(rows)
+
+
+def image_grid(model: Any, inputs: Inputs) -> Grid:
+    """(1 h w) of latents (b c h w) that are parted into square patches."""
+    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
+    return 1, height, width
 
 
 def joint_layouts(layout: Layout) -> Layouts:
@@ -194,6 +217,8 @@ def rows_of(
         role = guidance.roles[nth % len(guidance.roles)]
         return role, Rows.of(role, samples=batch)
     roles: tuple[Role, ...] = guidance.roles if guided else ("cond",)
+    if batch % len(roles):  # more branches than the family knows of, as in editing by instruction
+        return "main", None
     return "main", Rows.of(*roles, samples=batch // len(roles))
 
 
