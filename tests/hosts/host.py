@@ -21,8 +21,10 @@ class Host:
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
     `text` is the argument that holds the words, which lie along `text_axis`.
+    `image` is where the image lies in the output, where more than the image comes out.
+    `counted` models number their blocks, and stay whole where others lose some.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
-    outside attention. `image` is where the image lies in the output, where more than the image comes out.
+    outside attention.
     """
 
     name: str
@@ -30,11 +32,12 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
-    maps: tuple[str, ...] = ("attn_mask", "image_noise_mask", "hidden_states_masks")
+    maps: tuple[str, ...] = ("attn_mask",)
     leaks: bool = False
     text: str = "encoder_hidden_states"
     text_axis: int = 1
     image: tuple[slice, ...] = ()
+    counted: bool = False
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -51,7 +54,7 @@ class Host:
         A U-Net's blocks differ in their width, and it stays whole.
         """
         model, inputs = self.build()
-        if hasattr(model, "down_blocks"):
+        if hasattr(model, "down_blocks") or self.counted:
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
             if len({type(block) for block in blocks}) == 1:
@@ -60,7 +63,9 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
+    """The first tensor of a forward; where there are lists alone, as of rows or a control net, all of them in one."""
     with torch.no_grad():
-        found = tree_leaves(model(**inputs))
-    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])
+        result = model(**inputs)
+    found = result if isinstance(result, tuple) else (result,)
+    alone = next((x for x in found if isinstance(x, Tensor)), None)
+    return torch.cat([x for x in tree_leaves(found) if isinstance(x, Tensor)]) if alone is None else alone

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from tests.hosts.host import Host, output
+from tests.hosts.models.control_nets import z_image_control
 from tests.hosts.models.streams import z_image
 from tests.hosts.stand_ins import Masked, Same, looking
 
@@ -62,7 +63,7 @@ def test_in_bfloat16_a_mask_costs_what_the_type_costs(long: bool) -> None:
     with attach(model.bfloat16(), Masked()):
         coarse = rows(model, {**inputs, **given})
     assert all(row.dtype == torch.bfloat16 for row in coarse)
-    torch.testing.assert_close(torch.stack(coarse).float().flatten(), fine, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(torch.cat(coarse).float(), fine, rtol=0.1, atol=0.1)
 
 
 def test_rows_of_different_sizes_are_refused() -> None:
@@ -116,6 +117,25 @@ def test_rows_that_differ_before_the_image_are_refused(given: dict[str, Any]) ->
     model, inputs = omni(**given)
     with attach(model, Same()), pytest.raises(ValueError, match="rows of this batch differ in '.*'.*; run them apart"):
         rows(model, inputs)
+
+
+def test_rows_with_other_numbers_of_pictures_are_refused() -> None:
+    model, inputs = omni()
+    for name in ("x", "cap_feats", "siglip_feats", "image_noise_mask"):
+        inputs[name][1] = inputs[name][1][1:]
+    with attach(model, Same()), pytest.raises(ValueError, match=r"hold \[1, 2\] captions and pictures; run them apart"):
+        rows(model, inputs)
+
+
+def test_a_control_net_that_shares_refiners_is_not_attached_with_the_transformer() -> None:
+    model, inputs = HOST.build()
+    net, given = Host("z_image_control", z_image_control).build()
+    net = type(net).from_transformer(net, model)
+    plain = output(net, given)
+    with attach(model, Masked()) as run:
+        rows(model, inputs)
+        assert "noise_refiner.0.attention" in {site.name for site in run.sites}
+        assert torch.equal(output(net, given), plain)
 
 
 def test_a_control_net_whose_layers_run_twice_is_refused() -> None:

@@ -9,10 +9,7 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.unet import UNET
-from saccade.families.uvit import NO_PLACES
 from saccade.seam.family import Guidance, Inputs, Layouts, project_grouped, text_apart
-
-SEVERAL = "its sites differ in what their blocks receive; use hidden, or a hook of your own"
 
 
 def _guided(pipe: Any, inputs: Inputs) -> bool | None:
@@ -30,7 +27,6 @@ DREAMLITE = replace(
     name="DreamLite",
     classes=("DreamLiteUNetModel",),
     project=project_grouped,
-    unsupported={"rotary": NO_PLACES, "stream": SEVERAL, "enter": SEVERAL},
     guidance=Guidance(roles=("uncond", "cond"), stacked=True, now=_guided),
 )
 

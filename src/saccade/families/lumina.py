@@ -20,6 +20,7 @@ from saccade.seam.family import (
     Inputs,
     Layouts,
     grid_ids,
+    image_grid,
     joint_layouts,
     project_grouped,
     spread_heads,
@@ -29,13 +30,8 @@ from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
 
-def _image(model: Any, inputs: Inputs) -> Layout:
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    return Layout.image_only((1, height, width))
-
-
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    image = _image(model, inputs)
+    image = Layout.image_only(image_grid(model, inputs))
     if site.kind == "self":
         return joint_layouts(image)
     return joint_layouts(Layout((*Layout.plain(_words(inputs)).segments, *image.segments)))
@@ -79,7 +75,7 @@ LUMINA2 = Family(
 
 
 def _layout_next(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    return text_apart(_image(model, inputs), inputs, site)
+    return text_apart(Layout.image_only(image_grid(model, inputs)), inputs, site)
 
 
 def _project_next(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:

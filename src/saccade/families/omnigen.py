@@ -1,19 +1,29 @@
 """OmniGen: a prompt that may hold pictures, a token of the time, the image; the host's map orders them causally."""
 
+from math import prod
 from typing import Any
 
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_grouped, runs_guidance
+from saccade.seam.family import (
+    Family,
+    Guidance,
+    Inputs,
+    Layouts,
+    image_grid,
+    joint_layouts,
+    project_grouped,
+    runs_guidance,
+)
 from saccade.seam.routes import diffusers_routes
 
 HALVES = "rotary pairs channels half a head apart, not neighbours; edit q and k as they come, rotated"
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    image = Segment("image", "image", height * width, (1, height, width))
+    grid = image_grid(model, inputs)
+    image = Segment("image", "image", prod(grid), grid)
     return joint_layouts(Layout((*_prompt(model, inputs), Segment("time", "extra", 1), image)))
 
 
@@ -26,7 +36,7 @@ def _prompt(model: Any, inputs: Inputs) -> tuple[Segment, ...]:
     found = [[tuple(span) for span in spans.get(row, ())] for row in range(rows)]
     if any(row != found[0] for row in found):
         return (Segment("prompt", "extra", n),)
-    grids = [_grid(model, latent) for latent in inputs["input_img_latents"][: len(found[0])]]
+    grids = [image_grid(model, {"hidden_states": latent}) for latent in inputs["input_img_latents"][: len(found[0])]]
     return tuple(_cut(found[0], grids, n))
 
 
@@ -40,11 +50,6 @@ def _cut(spans: list[tuple[int, ...]], grids: list[tuple[int, int, int]], n: int
 
 def _words(i: int, n: int) -> Segment:
     return Segment(f"text{i + 1}" if i else "text", "text", n)
-
-
-def _grid(model: Any, latent: Any) -> tuple[int, int, int]:
-    height, width = (side // model.config.patch_size for side in latent.shape[-2:])
-    return 1, height, width
 
 
 def _guided(pipe: Any, inputs: Inputs) -> bool | None:
@@ -62,4 +67,5 @@ OMNIGEN = Family(
     project=project_grouped,
     unsupported={"rotary": HALVES, "raw": HALVES, "stream": NO_BLOCK, "enter": NO_BLOCK},
     guidance=Guidance(roles=("cond", "uncond"), stacked=True, now=_guided),
+    whole=False,
 )

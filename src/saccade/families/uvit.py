@@ -5,10 +5,9 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
+from saccade.families.unet import NO_PLACES
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, project_heads, text_apart
 from saccade.seam.routes import diffusers_routes
-
-NO_PLACES = "its convolutions know places, its attention does not; use a bias by place (FlashBias) instead"
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:

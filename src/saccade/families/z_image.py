@@ -33,6 +33,8 @@ def _control_layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     rows = [list(_row(i, inputs, site)) for i in range(len(inputs["x"]))]
+    if len(counts := {len(row) for row in rows}) > 1:
+        raise ValueError(f"rows of this batch hold {sorted(counts)} captions and pictures; run them apart")
     columns = list(zip(*rows, strict=True))
     segments = [segment for column in columns for segment in _padded(column, ragged=column is columns[-1])]
     return joint_layouts(Layout(tuple(segments)))

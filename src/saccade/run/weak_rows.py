@@ -102,10 +102,10 @@ class WeakRows:
         def more(name: str, value: Any) -> Any:
             if name in family.shared:
                 return value
-            if not isinstance(value, Tensor):
-                return _repeated(value, self.strong, rows, self.listed)
-            axis, folded = family.batch_axis.get(name, 0), name in family.folded
-            first = value.unflatten(0, (rows, -1)) if folded else value.movedim(axis, 0)
+            if name in family.folded and isinstance(value, Tensor):
+                return _repeated(value.unflatten(0, (rows, -1)), self.strong, rows, False).flatten(0, 1)
+            axis = family.batch_axis.get(name, 0) if isinstance(value, Tensor) else 0
+            first = value.movedim(axis, 0) if axis else value
             repeated = _repeated(first, self.strong, rows, self.listed)
             return repeated.flatten(0, 1) if folded else repeated.movedim(0, axis)
 

@@ -140,9 +140,10 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project_grouped(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """As `project_heads` where several heads share keys."""
+    """As `project_heads` where several heads share a key, which the host repeats for each of them."""
     k, v = spread_heads(module, module.to_k(x)), spread_heads(module, module.to_v(x))
-    return k if module.norm_k is None else module.norm_k(k), v
+    norm = getattr(module, "norm_k", None)
+    return k if norm is None else norm(k), v
 
 
 def spread_heads(module: Any, x: Tensor) -> Tensor:
@@ -150,12 +151,6 @@ def spread_heads(module: Any, x: Tensor) -> Tensor:
     heads = module.heads if hasattr(module, "heads") else module.num_heads
     shared = x.unflatten(-1, (-1, module.to_q.out_features // heads)).transpose(1, 2)
     return shared.repeat_interleave(heads // shared.shape[1], dim=1)
-
-
-def image_grid(model: Any, inputs: Inputs) -> Grid:
-    """(1 h w) of latents (b c h w) that are parted into square patches."""
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    return 1, height, width
 
 
 def batch_of(given: Any) -> Any:
@@ -169,6 +164,12 @@ def batch_of(given: Any) -> Any:
     if len(sizes := {tuple(row.shape) for row in rows}) > 1:
         raise ValueError(f"the rows of this batch have different sizes {sorted(sizes)}; run each size in its own batch")
     return torch.stack(rows)
+
+
+def image_grid(model: Any, inputs: Inputs) -> Grid:
+    """(1 h w) of latents (b c h w) that are parted into square patches."""
+    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
+    return 1, height, width
 
 
 def joint_layouts(layout: Layout) -> Layouts:

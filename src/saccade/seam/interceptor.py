@@ -139,11 +139,9 @@ class SiteInterceptor:
         Raises ValueError for dropout, and for tokens that the layout does not have, StateError in backward
         where the forward is not known.
         """
-        if not self.open and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
-            raise StateError(
-                f"site '{self.site.name}' runs again in backward, and nothing says for which forward; "
-                "give the function that is checkpointed its tensors by position"
-            )
+        if not self.open and not torch.compiler.is_compiling():
+            self._check_backward()
+            return None  # a forward of another model that shares this module, as a control net does
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
         if plan is None or layout_q is None or layout_k is None:
             return None
@@ -176,6 +174,13 @@ class SiteInterceptor:
             site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
         )  # fmt: skip
         return self._run(plan, call).to(q.dtype)
+
+    def _check_backward(self) -> None:
+        if torch._C._current_graph_task_id() >= 0:
+            raise StateError(
+                f"site '{self.site.name}' runs again in backward, and nothing says for which forward; "
+                "give the function that is checkpointed its tensors by position"
+            )
 
     def _chosen(self, q: Tensor, k: Tensor, v: Tensor, *maps: Tensor | None) -> tuple[Any, ...]:
         assert self.heads is not None

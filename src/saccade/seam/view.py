@@ -114,8 +114,9 @@ class HostView:
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
         if hidden.ndim == 4:  # (b c h w), as between convolutions
             hidden = hidden.flatten(2).mT
-        apart = self.site.kind != "joint" or self.family.image_asks or self.family.text == "apart"
-        if encoder is None or encoder is hidden or apart:
+        if encoder is None or encoder is hidden or self.site.kind != "joint":
+            return hidden
+        if self.family.image_asks or self.family.text == "apart":
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 

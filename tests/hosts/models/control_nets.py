@@ -107,5 +107,5 @@ HOSTS = (
     Host("qwen_image_control", qwen_image_control, "text 6 | image 20 (1x4x5)"),
     Host("sd3_control", sd3_control, "image 24 (1x4x6) | text 6"),
     Host("sd3_control_alone", sd3_control_alone, "image 24 (1x4x6)"),
-    Host("z_image_control", z_image_control, "image 24 (1x4x6) | image padding 8"),
+    Host("z_image_control", z_image_control, "image 24 (1x4x6) | image padding 8", counted=True),
 )

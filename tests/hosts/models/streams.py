@@ -218,5 +218,5 @@ HOSTS = (
     Host("omnigen", omnigen, "text 6 | time 1 | image 24 (1x4x6)", text="input_ids"),
     Host("qwen_image21", qwen_image21, "image 24 (1x4x6)", image=(slice(None), slice(-24, None))),
     Host("uvit", uvit, "image 24 (1x4x6)"),
-    Host("z_image", z_image, "image 24 (1x4x6) | image padding 8"),
+    Host("z_image", z_image, "image 24 (1x4x6) | image padding 8", maps=("image_noise_mask",)),
 )
