@@ -51,7 +51,8 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
+    """The one tensor of a forward, or its list of equal ones, as a ControlNet's."""
     with torch.no_grad():
         result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
+    first = result[0] if isinstance(result, tuple) else result
+    return torch.stack(first, dim=1) if isinstance(first, list) else first

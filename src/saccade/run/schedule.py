@@ -50,8 +50,11 @@ class Schedule:
         self.read[name] = now, Snapshot.of(now)
         return True
 
-    def clock(self, given: Tensor | float, scale: float) -> Clock:
-        """The clock of a forward that received `given`; ValueError if the schedule has no such time."""
+    def clock(self, given: Tensor | float, scale: float | None) -> Clock:
+        """The clock of a forward that received `given`; ValueError if the schedule has no such time.
+
+        scale  None where what is given follows no one rule: the step is the scheduler's own
+        """
         index = self._index()
         step = index if index is not None and 0 <= index < len(self.times) else self._looked_up(given, scale)
         begin = self._begin(step)
@@ -75,7 +78,9 @@ class Schedule:
         self.begin = 0 if step < begin else begin  # below: it runs another way
         return self.begin
 
-    def _looked_up(self, given: Tensor | float, scale: float) -> int:
+    def _looked_up(self, given: Tensor | float, scale: float | None) -> int:
+        if scale is None:
+            return self._first()
         value = largest(given) * scale
         near = self._near(value, scale, given.dtype if isinstance(given, Tensor) else torch.float64)
         if not near:
@@ -84,6 +89,15 @@ class Schedule:
                 "attach with the scheduler that drives this model"
             )
         return min(near, key=lambda i: abs(self.times[i] - value))
+
+    def _first(self) -> int:
+        """Where nothing can be looked up: the first step of a scheduler that counts and has not stepped yet."""
+        if not hasattr(self.scheduler, "step_index"):
+            raise ValueError(
+                "the timestep this model receives cannot be looked up in a list of times; "
+                "attach with the scheduler itself, or tell the step by run.step(i, of=n)"
+            )
+        return 0
 
     def _near(self, value: float, scale: float, dtype: torch.dtype) -> list[int]:
         """Steps whose time becomes `value` when rounded to `dtype` once or twice, else those close to it."""

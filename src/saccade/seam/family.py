@@ -1,6 +1,6 @@
 """A host family as data: where its attention is, what its tokens are, what it offers. A new one is a few lines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Layout
+from saccade.core.layout import Grid, Layout
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -44,7 +44,7 @@ class Family:
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
-    time_scale   the schedule's timestep is `time_scale` times what the model receives
+    time_scale   the schedule's timestep is `time_scale` times what the model receives; None where no rule holds
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
@@ -72,7 +72,7 @@ class Family:
     project: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]] | None = None
     enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
     guidance: Guidance | None = None
-    time_scale: float = 1.0
+    time_scale: float | None = 1.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
@@ -105,9 +105,10 @@ class Family:
 
 
 def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """k and v by `to_k`, `norm_k`, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
+    """k and v by `to_k`, `norm_k` if there is one, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
     k, v = (linear(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for linear in (module.to_k, module.to_v))
-    return k if module.norm_k is None else module.norm_k(k), v
+    norm = getattr(module, "norm_k", None)
+    return k if norm is None else norm(k), v
 
 
 def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +120,19 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 def joint_layouts(layout: Layout) -> Layouts:
     """Queries and keys are the same tokens."""
     return layout, layout
+
+
+def latent_grid(config: Any, sides: Iterable[int]) -> Grid:
+    """Latents of these sides (t, h, w) in patches: a config's `patch_size` is one number, or one for each side."""
+    patch = config.patch_size
+    sizes = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
+    t, h, w = (side // size for side, size in zip(sides, sizes, strict=True))
+    return t, h, w
+
+
+def apart_layouts(image: Layout, text: int, site: Site) -> Layouts:
+    """The image reads itself at self sites and `text` words at cross sites."""
+    return (image, Layout.plain(text)) if site.kind == "cross" else joint_layouts(image)
 
 
 def grid_ids(layout: Layout, device: torch.device) -> Tensor:

@@ -112,7 +112,7 @@ class HostView:
         return value
 
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
-        if encoder is None or self.site.kind != "joint":
+        if not isinstance(encoder, Tensor) or self.site.kind != "joint":  # a module may take something else second
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 
