@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from saccade.core.masks import Mask
 from tests.hosts.stand_ins import OPEN, WINDOW
@@ -51,8 +52,7 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward, or its list of equal ones, as a ControlNet's."""
+    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    first = result[0] if isinstance(result, tuple) else result
-    return torch.stack(first, dim=1) if isinstance(first, list) else first
+        found = tree_leaves(model(**inputs))
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

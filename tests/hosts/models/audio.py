@@ -44,11 +44,11 @@ def stable_audio3() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import StableAudio3DiTModel
 
     model = StableAudio3DiTModel(
-        io_channels=4, embed_dim=32, depth=2, num_heads=2, cond_token_dim=16, global_cond_dim=8, local_add_cond_dim=5,
+        io_channels=4, embed_dim=32, depth=2, num_heads=2, cond_token_dim=16, global_cond_dim=16, local_add_cond_dim=5,
         timestep_features_dim=8, num_memory_tokens=3,
     )  # fmt: skip
     return model, channels_first(
-        global_hidden_states=torch.randn(2, 8),
+        global_hidden_states=torch.randn(2, 16),
         encoder_attention_mask=WORDS,
         local_add_cond=torch.randn(2, 5, 7),
     )

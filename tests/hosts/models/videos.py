@@ -10,7 +10,7 @@ from tests.hosts.host import Host
 
 WORDS = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])  # which are real
 HUNYUAN = {
-    "in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2,
+    "num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2,
     "num_refiner_layers": 1, "patch_size": 2, "patch_size_t": 1, "text_embed_dim": 16, "rope_axes_dim": (4, 4, 8),
 }  # fmt: skip
 COSMOS = {
@@ -32,9 +32,11 @@ def video(channels: int = 4) -> dict[str, Any]:
 def hunyuan_video15() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import HunyuanVideo15Transformer3DModel
 
-    model = HunyuanVideo15Transformer3DModel(text_embed_2_dim=8, image_embed_dim=8, **HUNYUAN)
+    model = HunyuanVideo15Transformer3DModel(
+        in_channels=3, out_channels=1, text_embed_2_dim=8, image_embed_dim=8, **HUNYUAN
+    )
     return model, {
-        **video(),
+        **video(3),
         "timestep": torch.tensor([500.0, 500.0]),
         "encoder_attention_mask": WORDS,
         "encoder_hidden_states_2": torch.randn(2, 3, 8),
@@ -47,8 +49,8 @@ def framepack() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import HunyuanVideoFramepackTransformer3DModel
 
     model = HunyuanVideoFramepackTransformer3DModel(
-        num_single_layers=2, pooled_projection_dim=8, image_condition_type=None, has_image_proj=True, image_proj_dim=8,
-        has_clean_x_embedder=True, **HUNYUAN,
+        in_channels=4, out_channels=4, num_single_layers=2, pooled_projection_dim=8, image_condition_type=None,
+        has_image_proj=True, image_proj_dim=8, has_clean_x_embedder=True, **HUNYUAN,
     )  # fmt: skip
     return model, {
         **video(),
@@ -173,11 +175,11 @@ def motif_video() -> tuple[nn.Module, dict[str, Any]]:
     from diffusers import MotifVideoTransformer3DModel
 
     model = MotifVideoTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_single_layers=2,
+        in_channels=3, out_channels=1, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_single_layers=2,
         num_decoder_layers=1, patch_size=2, text_embed_dim=16, image_embed_dim=8, rope_axes_dim=(4, 4, 8),
         enable_text_cross_attention_dual=True, enable_text_cross_attention_single=True,
     )  # fmt: skip
-    return model, {**video(), "encoder_attention_mask": WORDS, "image_embeds": torch.randn(2, 2, 8)}
+    return model, {**video(3), "encoder_attention_mask": WORDS, "image_embeds": torch.randn(2, 2, 8)}
 
 
 def kandinsky6() -> tuple[nn.Module, dict[str, Any]]:
