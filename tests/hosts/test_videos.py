@@ -18,14 +18,15 @@ from saccade.run.schedule import Schedule
 from saccade.seam.family import Family
 from tests.hosts.host import output
 from tests.hosts.models import audio, videos
-from tests.hosts.stand_ins import Masked, Same, looking
+from tests.hosts.stand_ins import Kept, Looking, Masked, Same, looking
 
 pytestmark = pytest.mark.host
 HOSTS = {host.name: host for module in (videos, audio) for host in module.HOSTS}
 FAMILIES = {name: family_of(host.build()[0]) for name, host in HOSTS.items()}
 ROTATED = [name for name, family in FAMILIES.items() if family.rotary is not None]
-PROJECTED = [name for name, family in FAMILIES.items() if family.project is not None]
-GUIDED = [name for name, family in FAMILIES.items() if family.guidance is not None and name != "cosmos_controlnet"]
+PROJECTED = [name for name, family in FAMILIES.items() if not {"project", "hidden"} & set(family.unsupported)]
+LONE = ("cosmos_controlnet", "mochi")  # it gives a list, and rows that see no other
+GUIDED = [name for name, family in FAMILIES.items() if family.guidance is not None and name not in LONE]
 ITEMS: dict[str, Callable[[AttentionCall], Any]] = {
     "hidden": lambda call: call.host.hidden,
     "project": lambda call: call.host.project(call.host.hidden)[0],
@@ -85,6 +86,8 @@ def test_projecting_what_entered_gives_the_values_of_the_call(name: str) -> None
 def test_what_a_family_promises_is_there_and_what_it_denies_is_missing(name: str) -> None:
     family = FAMILIES[name]
     for item, look in ITEMS.items():
+        if item == "project" and "hidden" in family.unsupported:
+            continue
         if family.missing(item, "self") is None:
             needs = {f"host.{item}", "host.hidden"} if item == "project" else {f"host.{item}"}
             assert all(isinstance(x, Tensor) for x in calls_of(name, *needs, look=look).values())
@@ -108,6 +111,59 @@ def test_weak_rows_widen_what_is_of_a_row_and_nothing_else(name: str) -> None:
 
 def _kind(family: Family) -> Any:
     return "joint" if "joint" in family.sites.values() else "self"
+
+
+def test_rows_that_come_one_by_one_are_what_they_are_alone() -> None:
+    """Mochi's rows have words, masks and state of their own."""
+    model, inputs = HOSTS["mochi"].build()
+    together = two_steps(model, inputs)
+    for row in range(2):
+        alone = {k: v[row : row + 1] if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        torch.testing.assert_close(two_steps(model, alone)[:, 0], together[:, row], rtol=1e-4, atol=1e-5)
+
+
+def two_steps(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """With a window, and something kept from the first step to the second."""
+    times = [500.0, 250.0]
+    with attach(model, Masked(), Looking(Kept()), schedule=times):
+        steps = [output(model, {**inputs, "timestep": inputs["timestep"] * 0 + time}) for time in times]
+    return torch.stack(steps)
+
+
+def test_rows_that_come_one_by_one_have_their_own_roles() -> None:
+    model, inputs = HOSTS["mochi"].build()
+    found: list[tuple[Any, int]] = []
+
+    def look(call: AttentionCall) -> None:
+        assert call.rows is not None and call.mask is not None
+        seen = call.mask.materialize(call.layout_q, call.layout_k)[0, 0, 0, call.layout_k.span("text")]
+        found.append((call.rows.roles, int(seen.sum())))
+
+    with attach(model, looking(look), rows=Rows.of("uncond", "cond")):
+        output(model, inputs)
+    assert found == [(("uncond",), 5), (("cond",), 2)] * 2
+
+
+def test_what_needs_one_row_beside_another_is_refused_where_rows_come_one_by_one() -> None:
+    model, inputs = HOSTS["mochi"].build()
+    with attach(model, SoftPAG(layers=(0,), w=2.0), rows=Rows.of("uncond", "cond")):
+        with pytest.raises(MissingError, match=r"Mochi offers no 'rows.weak' at site .*; each batch row is a call"):
+            output(model, inputs)
+
+
+def test_mochi_projects_the_videos_tokens() -> None:
+    model, inputs = HOSTS["mochi"].build()
+    module, entered, found = model.transformer_blocks[0].attn1, [], []
+    module.register_forward_pre_hook(lambda _, args, given: entered.append(given["hidden_states"]), with_kwargs=True)
+
+    def look(call: AttentionCall) -> None:
+        project = call.host.project(entered[0][len(found) : len(found) + 1])
+        found.append((call.v[:, :, :18], project[1]))
+
+    with attach(model, looking(look, "host.project"), where=at("transformer_blocks.0.attn1")):
+        output(model, inputs)
+    for v, projected in found:
+        torch.testing.assert_close(v, projected, rtol=1e-4, atol=2e-6)
 
 
 def test_framepack_alone_is_cut_to_its_words() -> None:

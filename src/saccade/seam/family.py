@@ -37,6 +37,7 @@ class Family:
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
+    one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
@@ -83,6 +84,7 @@ class Family:
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    one_by_one: bool = False
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 

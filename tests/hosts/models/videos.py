@@ -232,7 +232,18 @@ def minimax_h3() -> tuple[nn.Module, dict[str, Any]]:
     }
 
 
+def mochi() -> tuple[nn.Module, dict[str, Any]]:
+    from diffusers import MochiTransformer3DModel
+
+    model = MochiTransformer3DModel(
+        patch_size=2, num_attention_heads=2, attention_head_dim=16, num_layers=2, pooled_projection_dim=16,
+        in_channels=4, text_embed_dim=16, time_embed_dim=8, max_sequence_length=6,
+    )  # fmt: skip
+    return model, {**video(), "encoder_attention_mask": WORDS.bool()}
+
+
 HOSTS = (
+    Host("mochi", mochi, "image 18 (3x2x3) | text 6"),
     Host("hunyuan_video15", hunyuan_video15, "image 18 (3x2x3) | text 11"),
     Host(
         "framepack",
