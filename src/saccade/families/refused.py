@@ -3,6 +3,10 @@
 WRAPPER = "holds several models and attends by itself nowhere; attach those in its `nets`"
 
 REFUSED: dict[str, str] = {
+    "Cosmos3OmniTransformer": (
+        "it takes one sample without a batch axis, text, video, sound and actions packed in lists, so nothing says "
+        "what a batch row is; attach CosmosTransformer3DModel"
+    ),
     "FluxMultiControlNetModel": WRAPPER,
     "HunyuanDiT2DMultiControlNetModel": WRAPPER,
     "Kandinsky6SRTransformer3DModel": (
