@@ -52,8 +52,8 @@ def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
     return table(model.visual_rope_embeddings, places, model.scale_factor)
 
 
-def _skipped(inputs: Inputs, site: str) -> bool:
-    return inputs.get("audio_hidden_states") is None and site.split(".")[2] in BY_SOUND
+def _skipped(model: Any, inputs: Inputs, site: Site) -> bool:
+    return inputs.get("audio_hidden_states") is None and site.name.split(".")[2] in BY_SOUND
 
 
 KANDINSKY6 = Family(

@@ -3,6 +3,7 @@
 WRAPPER = "holds several models and attends by itself nowhere; attach those in its `nets`"
 
 REFUSED: dict[str, str] = {
+    "ControlNetXSAdapter": "holds parts for a UNetControlNetXSModel and runs nothing by itself; attach that",
     "Cosmos3OmniTransformer": (
         "it takes one sample without a batch axis, text, video, sound and actions packed in lists, so nothing says "
         "what a batch row is; attach CosmosTransformer3DModel"
@@ -16,6 +17,7 @@ REFUSED: dict[str, str] = {
     "MiniMaxMusic3RVQDepthDecoder": (
         "its sequence is the codes of one moment of sound, which have no places; attach MiniMaxMusic3Transformer1DModel"
     ),
+    "MotionAdapter": "holds motion modules for a UNetMotionModel and runs nothing by itself; attach that",
     "MultiControlNetModel": WRAPPER,
     "MultiControlNetUnionModel": WRAPPER,
     "QwenImageMultiControlNetModel": WRAPPER,
@@ -27,5 +29,10 @@ REFUSED: dict[str, str] = {
     "T5FilmDecoder": (
         "its attention is not scaled, so diffusers multiplies q, k and v by hand (AttnProcessor) and no call shows "
         "what passes; models of sound that can be read are StableAudioDiTModel and AceStepTransformer1DModel"
+    ),
+    "TransformerTemporalModel": "stands within U-Nets for video, and its batch rows are frames; attach the U-Net",
+    "UNet1DModel": (
+        "multiplies q, k and v by hand, so no call can be seen; give its SelfAttention1d a forward that calls "
+        "F.scaled_dot_product_attention and attach with layout="
     ),
 }

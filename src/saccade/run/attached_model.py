@@ -21,7 +21,12 @@ from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
-MODELS = ("transformer", "transformer_2", "unet")  # the components of a pipeline that denoise
+MODELS = (
+    "transformer",
+    "transformer_2",
+    "unconditional_transformer",
+    "unet",
+)  # the components of a pipeline that denoise
 ALONE = ("transformer", "unet")  # of which a pipeline has one: its sites are named as in the model
 
 
@@ -142,7 +147,7 @@ def sites_of(
 ) -> list[tuple[Site, nn.Module]]:
     """Every attention site of a model in order of execution."""
     found: list[tuple[str, nn.Module, SiteKind]] = [
-        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
+        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind_in(model, name))
     ]
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
     layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))
