@@ -203,7 +203,7 @@ DIFFUSERS = tuple(
     Host(make.__name__, make)
     for make in (cogvideox, dit, flux, hunyuan_dit, hunyuan_video, pixart, qwen_image, sd3, wan)
 )
-TEXTS = tuple(Host(make.__name__, make, Near(3), Near(1000)) for make in texts.MAKERS)
+TEXTS = tuple(Host(make.__name__, make, window=Near(3), open=Near(1000)) for make in texts.MAKERS)
 TRANSFORMERS = (*TEXTS, *(Host(make.__name__, make) for make in pictured.MAKERS))
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
 MODELS = tuple(

@@ -42,7 +42,11 @@ class Rows:
         return len(self.roles)
 
     def only(self, row: int) -> "Rows":
-        """One row by itself."""
+        """One row by itself.
+
+        >>> Rows.of("uncond", "cond").only(1).roles
+        ('cond',)
+        """
         own = slice(row, row + 1)
         return Rows(self.roles[own], self.samples[own], self.branches[own])
 

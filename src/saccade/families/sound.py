@@ -3,6 +3,9 @@
 Sound is a grid (n, 1, 1) of the segment `image`: a token is a moment, as a frame of a video that is one token small, so
 what is said of time holds, what is said of height and width finds one row and one column. Tokens the model puts before
 the sound (its length, the time, a memory) are the segment `prefix`, which no mask by place touches.
+
+Stable Audio 3 asks for attention twice at a site and takes the difference. A plan acts on both calls; they share the
+site's memory, so what a mechanism carries over steps is what the second call put there.
 """
 
 from dataclasses import replace
