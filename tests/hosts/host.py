@@ -63,9 +63,7 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The first tensor of a forward; where there are lists alone, as of rows or a control net, all of them in one."""
+    """What a forward gives: its one tensor, or all in one, as of two streams, rows in a list, or a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    found = result if isinstance(result, tuple) else (result,)
-    alone = next((x for x in found if isinstance(x, Tensor)), None)
-    return torch.cat([x for x in tree_leaves(found) if isinstance(x, Tensor)]) if alone is None else alone
+        found = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

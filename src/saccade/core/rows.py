@@ -41,6 +41,15 @@ class Rows:
         """Number of batch rows."""
         return len(self.roles)
 
+    def only(self, row: int) -> "Rows":
+        """One row by itself.
+
+        >>> Rows.of("uncond", "cond").only(1).roles
+        ('cond',)
+        """
+        own = slice(row, row + 1)
+        return Rows(self.roles[own], self.samples[own], self.branches[own])
+
     def under(self, *branches: Role) -> "Rows":
         """The same rows once for each branch of guidance, as pipelines stack them."""
         stacked: tuple[Role, ...] = tuple(b for b in branches for _ in range(self.n))

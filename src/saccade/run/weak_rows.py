@@ -107,7 +107,7 @@ class WeakRows:
             axis = family.batch_axis.get(name, 0) if isinstance(value, Tensor) else 0
             first = value.movedim(axis, 0) if axis else value
             repeated = _repeated(first, self.strong, rows, self.listed)
-            return repeated.flatten(0, 1) if folded else repeated.movedim(0, axis)
+            return repeated.movedim(0, axis) if axis else repeated
 
         return (
             tuple(more(name, value) for name, value in zip(names, args, strict=False)),
