@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from saccade.core.masks import Mask
 from tests.hosts.stand_ins import OPEN, WINDOW
@@ -45,13 +46,18 @@ class Host:
         if hasattr(model, "down_blocks"):
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            if len({type(block) for block in blocks}) == 1:
+            if len({_kind(block) for block in blocks}) == 1:
                 del blocks[1:]
         return model, inputs
 
 
+def _kind(block: nn.Module) -> tuple[object, ...]:
+    """What blocks that may stand for one another have in common."""
+    return type(block), *(parameter.shape for parameter in block.parameters())
+
+
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
+    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
+        found = tree_leaves(model(**inputs))
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

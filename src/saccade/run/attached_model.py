@@ -144,6 +144,7 @@ def sites_of(
     found: list[tuple[str, nn.Module, SiteKind]] = [
         (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
     ]
+    found.sort(key=lambda site: _rank(site[0], family.stacks))
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
     layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))
     sites = [
@@ -230,6 +231,12 @@ def _bind_interface(attached: AttachedModel, module: nn.Module, interceptor: Sit
 def _stack(name: str) -> str:
     """The list of blocks a module lies in: `single_transformer_blocks` for `single_transformer_blocks.3.attn`."""
     return ".".join(takewhile(lambda part: not part.isdigit(), name.split(".")))
+
+
+def _rank(name: str, stacks: tuple[str, ...]) -> int:
+    """When the stack of blocks that a module lies in runs; those that are not named last."""
+    stack = name.partition(".")[0]
+    return stacks.index(stack) if stack in stacks else len(stacks)
 
 
 def _heads(name: str, module: nn.Module, given: int | None) -> int:

@@ -1,6 +1,6 @@
 """A host family as data: where its attention is, what its tokens are, what it offers. A new one is a few lines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Layout
+from saccade.core.layout import Grid, Layout
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -37,6 +37,7 @@ class Family:
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
+    stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
@@ -83,6 +84,7 @@ class Family:
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    stacks: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 
@@ -119,6 +121,19 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 def joint_layouts(layout: Layout) -> Layouts:
     """Queries and keys are the same tokens."""
     return layout, layout
+
+
+def latent_grid(config: Any, sides: Iterable[int]) -> Grid:
+    """Latents of these sides (t, h, w) in patches: a config's `patch_size` is one number, or one for each side."""
+    patch = config.patch_size
+    sizes = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
+    t, h, w = (side // size for side, size in zip(sides, sizes, strict=True))
+    return t, h, w
+
+
+def apart_layouts(image: Layout, text: int, site: Site) -> Layouts:
+    """The image reads itself at self sites and `text` words at cross sites."""
+    return (image, Layout.plain(text)) if site.kind == "cross" else joint_layouts(image)
 
 
 def grid_ids(layout: Layout, device: torch.device) -> Tensor:
