@@ -67,7 +67,7 @@ WAN_ANIMATE = replace(
     classes=("WanAnimateTransformer3DModel",),
     layout=_after_reference,
     rotary=_after_reference_rotary,
-    left_alone={"face_adapter.*": FACE},
+    left_alone={"face_adapter.[0-9]": FACE},
 )
 
 CHRONO_EDIT = replace(WAN, name="ChronoEdit", classes=("ChronoEditTransformer3DModel",), rotary=_chrono_rotary)

@@ -71,6 +71,23 @@ def anyflow() -> tuple[nn.Module, dict[str, Any]]:
     }  # fmt: skip
 
 
+def helios() -> tuple[nn.Module, dict[str, Any]]:
+    """Five past frames before the video: three old ones at a quarter, then one at half and one at full resolution."""
+    from diffusers import HeliosTransformer3DModel
+
+    model = HeliosTransformer3DModel(**_without("rope_max_seq_len"), rope_dim=(4, 4, 4), is_amplify_history=True)
+    inputs, frames = video(), {"long": (0, 3), "mid": (3, 4), "short": (4, 5), "hidden_states": (5, 8)}
+    for name, (first, last) in frames.items():
+        of = name if name == "hidden_states" else f"latents_history_{name}"
+        inputs[f"indices_{of}"] = torch.arange(first, last)[None]
+        inputs[of] = torch.randn(2, 4, last - first, 4, 6)
+    return model, inputs
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in SIZES.items() if key != name}
+
+
 GRID = "image 18 (3x2x3)"
 HOSTS = (
     Host("wan_vace", wan_vace, GRID),
@@ -78,4 +95,5 @@ HOSTS = (
     Host("chrono_edit", chrono_edit, "image 12 (2x2x3)"),
     Host("skyreels", skyreels, "image 24 (4x2x3)"),
     Host("anyflow", anyflow, GRID),
+    Host("helios", helios, f"history_long 1 (1x1x1) | history_mid 2 (1x1x2) | history_short 6 (1x2x3) | {GRID}"),
 )
