@@ -20,6 +20,7 @@ class Host:
 
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    `text` is the argument that holds the words, which lie along `text_axis`.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
+    text: str = "encoder_hidden_states"
+    text_axis: int = 1
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""

@@ -57,7 +57,12 @@ def made(pipeline: str, transformer: nn.Module, scheduler: str, **more: Any) -> 
     import diffusers
 
     vae = None if pipeline.startswith("LTX") else autoencoder()
-    parts = {**NO_TEXT, "vae": vae, "scheduler": getattr(diffusers, scheduler)(**SCHEDULES.get(scheduler, {})), "transformer": transformer}
+    parts = {
+        **NO_TEXT,
+        "vae": vae,
+        "scheduler": getattr(diffusers, scheduler)(**SCHEDULES.get(scheduler, {})),
+        "transformer": transformer,
+    }
     return getattr(diffusers, pipeline)(**{**parts, **more})
 
 

@@ -142,7 +142,7 @@ def sites_of(
 ) -> list[tuple[Site, nn.Module]]:
     """Every attention site of a model in order of execution."""
     found: list[tuple[str, nn.Module, SiteKind]] = [
-        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind(name))
+        (name, module, kind) for name, module in model.named_modules() if (kind := family.kind_in(model, name))
     ]
     found.sort(key=lambda site: _rank(site[0], family.stacks))
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
@@ -150,7 +150,8 @@ def sites_of(
     sites = [
         Site(
             name=prefix + (name or "self"), index=i, count=len(found), layer=layers[i], layers=layers[-1],
-            stage=stages.index(_stack(name)), stages=len(stages), kind=kind, heads=_heads(name, module, heads),
+            stage=stages.index(_stack(name)), stages=len(stages), kind=kind,
+            heads=_heads(name, heads, module, _parent(model, module)),
         )
         for i, (name, module, kind) in enumerate(found)
     ]  # fmt: skip
@@ -239,8 +240,9 @@ def _rank(name: str, stacks: tuple[str, ...]) -> int:
     return stacks.index(stack) if stack in stacks else len(stacks)
 
 
-def _heads(name: str, module: nn.Module, given: int | None) -> int:
-    heads = given or heads_of(module)
+def _heads(name: str, given: int | None, module: nn.Module, parent: nn.Module) -> int:
+    """As given, or the module's own, or that of the module around it, which may hold all its parameters."""
+    heads = given or heads_of(module) or heads_of(parent)
     if heads is None:
         raise ValueError(
             f"the number of heads of '{name or type(module).__name__}' is not among its attributes; give heads="
@@ -253,5 +255,5 @@ def _parent(model: nn.Module, module: nn.Module) -> nn.Module:
 
 
 def _bypassed(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
-    for name, _ in model.named_modules():
+    for name in (name for name, _ in model.named_modules() if not family.kind_in(model, name)):
         yield from ((name, why) for pattern, why in family.left_alone.items() if fnmatchcase(name, pattern))

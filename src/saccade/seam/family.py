@@ -35,6 +35,7 @@ class Family:
     library      that the model comes from
     classes      class names of the model, newest first; `library.Class` where the bare name is common
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
+    kind_of      the kind of one such module where its name alone does not tell; None where it is none
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     stacks       the model's stacks of blocks in order of execution, where it lists them in another
@@ -61,6 +62,7 @@ class Family:
     classes: tuple[str, ...]
     sites: Mapping[str, SiteKind]
     layout: Callable[[nn.Module, Inputs, Site], Layouts]
+    kind_of: Callable[[nn.Module, str, SiteKind], SiteKind | None] = lambda model, name, kind: kind
     library: Literal["diffusers", "timm", "transformers", "torch"] = "diffusers"
     routes: Callable[[], tuple[Route, ...]] = lambda: ()
     text: Literal["first", "last", "apart", "among", "only", "none", "given"] = "first"
@@ -102,8 +104,13 @@ class Family:
         return None
 
     def kind(self, name: str) -> SiteKind | None:
-        """The kind of the attention module of this name, None if it is no site."""
+        """The kind of attention modules of this name, None if they are no sites."""
         return next((kind for pattern, kind in self.sites.items() if fnmatchcase(name, pattern)), None)
+
+    def kind_in(self, model: nn.Module, name: str) -> SiteKind | None:
+        """The kind of a model's module, None if it is no site."""
+        kind = self.kind(name)
+        return None if kind is None else self.kind_of(model, name, kind)
 
 
 def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
