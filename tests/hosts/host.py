@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import saccade
 from saccade.core.masks import Mask
+from saccade.core.site import Where
+from saccade.run.attached_model import family_of, inside
+from saccade.run.run import Run
 from tests.hosts.stand_ins import OPEN, WINDOW
 
+EVERY_KIND = Where(kinds=("joint", "self", "cross"))
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 
 
@@ -21,6 +26,8 @@ class Host:
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
     `text` is the argument that holds the words, which lie along `text_axis`.
+    `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
+    outside attention.
     """
 
     name: str
@@ -28,6 +35,8 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
+    maps: tuple[str, ...] = ("attn_mask",)
+    leaks: bool = False
     text: str = "encoder_hidden_states"
     text_axis: int = 1
 
@@ -54,13 +63,19 @@ class Host:
         return model, inputs
 
 
+def attach(model: Any, *stack: Any, **options: Any) -> Run:
+    """`saccade.attach`, at cross-attention too where a host has no other."""
+    alone = set(family_of(inside(model)).sites.values()) == {"cross"}
+    return saccade.attach(model, *stack, **({"where": EVERY_KIND} if alone else {}) | options)
+
+
 def _kind(block: nn.Module) -> tuple[object, ...]:
     """What blocks that may stand for one another have in common."""
     return type(block), *(parameter.shape for parameter in block.parameters())
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """What a forward gives: its one tensor, or all it gives in one, as of rows in a list or of a control net."""
+    """What a forward gives: its one tensor, or all in one, as of two streams, rows in a list, or a control net."""
     with torch.no_grad():
-        found = tree_leaves(model(**inputs))
+        found = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
     return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

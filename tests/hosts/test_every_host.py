@@ -9,33 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
-import saccade
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
+from saccade.core.masks import Mask
 from saccade.core.mechanism import Mechanism
 from saccade.core.partial import Parts
-from saccade.core.site import Where, at
+from saccade.core.site import at
 from saccade.core.state import Memory
-from saccade.run.attached_model import family_of, inside
-from saccade.run.run import Run
+from saccade.run.attached_model import family_of
 from saccade.systems.dense import Dense
-from tests.hosts.host import Host, output
-from tests.hosts.stand_ins import EvenKeys, Looking, Masked, Same, Scaled, looking
+from tests.hosts.host import EVERY_KIND, Host, attach, output
+from tests.hosts.stand_ins import WINDOW, EvenKeys, Looking, Masked, Near, Same, Scaled, looking
 from tests.hosts.test_compile import compiled
 from tests.hosts.test_contract import traces
 from tests.hosts.tiny import DIFFUSERS, MORE
 
 pytestmark = pytest.mark.host
-EVERY_KIND = Where(kinds=("joint", "self", "cross"))
 EVERY = (*DIFFUSERS, *MORE)
 every_host = pytest.mark.parametrize("host", EVERY, ids=lambda host: host.name)
 more_hosts = pytest.mark.parametrize("host", MORE, ids=lambda host: host.name)
-
-
-def attach(model: Any, *stack: Any, **options: Any) -> Run:
-    """`saccade.attach`, at cross-attention too where a host has no other."""
-    alone = set(family_of(inside(model)).sites.values()) == {"cross"}
-    return saccade.attach(model, *stack, **({"where": EVERY_KIND} if alone else {}) | options)
 
 
 class Keep(Mechanism):
@@ -48,16 +40,14 @@ class Keep(Mechanism):
         self.seen.append((call, parts.total))
 
 
-def in_window(layout_q: Layout, layout_k: Layout) -> Tensor:
-    """The mask WINDOW, pair by pair: image tokens see those of their grid nearer than 1.5 tokens."""
+def in_window(window: Mask, layout_q: Layout, layout_k: Layout) -> Tensor:
+    """The mask, pair by pair: under WINDOW image tokens see those of their grid nearer than 1.5 tokens."""
+    if isinstance(window, Near):
+        return torch.tensor([[abs(i - j) < window.width for j in range(layout_k.n)] for i in range(layout_q.n)])
+    if isinstance(window, EvenKeys):
+        return (torch.arange(layout_k.n) % 2 == 0).expand(layout_q.n, -1)
+    assert window == WINDOW
     return torch.tensor([[_sees(a, b) for b in _places(layout_k)] for a in _places(layout_q)])
-
-
-def by_hand(host: Host, call: AttentionCall) -> Tensor:
-    """The host's window, pair by pair."""
-    if isinstance(host.window, EvenKeys):
-        return torch.arange(call.layout_k.n) % 2 == 0
-    return in_window(call.layout_q, call.layout_k)
 
 
 def _places(layout: Layout) -> list[tuple[str, Any]]:
@@ -122,7 +112,7 @@ def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) ->
         output(model, inputs)
     assert {call.site.name for call, _ in kept.seen} == {site.name for site in run.sites}
     for call, out in kept.seen:
-        window = by_hand(host, call)
+        window = in_window(host.window, call.layout_q, call.layout_k)
         assert not window.all(), "the window must bite"
         allowed, added = own[call.site.name]
         wanted = in_float64(call, window & allowed, added)
@@ -165,8 +155,8 @@ def test_padded_text_weighs_nothing(host: Host) -> None:
     """Under a plan too: what is said in padded places does not reach the image."""
     model, inputs = host.build()
     family = family_of(model)
-    if family.padding not in inputs:
-        pytest.skip("takes no padding, or is given none")
+    if family.padding not in inputs or host.leaks:
+        pytest.skip("takes no padding, is given none, or hears it elsewhere")
     real, other = padded(host, inputs[host.text], inputs[family.padding])
     assert not real.all() and real.any(1).all()
     with attach(model, Masked(host.window)):

@@ -1,4 +1,4 @@
-"""What each family lets mechanisms read of their site, on every class of `tests.hosts.models`, against the operands."""
+"""What each family of `tests.hosts.models` offers to mechanisms, checked against what really passes attention."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
+from saccade.core.errors import MissingError
 from saccade.run.attached_model import family_of
 from tests.hosts.host import Host, output
 from tests.hosts.stand_ins import looking
@@ -16,43 +17,64 @@ from tests.hosts.tiny import MORE
 
 pytestmark = pytest.mark.host
 more_hosts = pytest.mark.parametrize("host", MORE, ids=lambda host: host.name)
+Pair = tuple[Tensor, Tensor]
 
 
-def read(host: Host, look: Callable[[AttentionCall], Any], *items: str) -> list[Any]:
-    """What `look` returns where the site has image tokens; skips a host that lacks one of the items."""
+def compared(host: Host, look: Callable[[AttentionCall, slice], Pair], *needs: str) -> None:
+    """Both of what `look` finds for the image's tokens are the same at every site; skips what the host lacks."""
     model, inputs = host.build()
-    family, found = family_of(model), []
-    lacking = [item for item in items if item in family.unsupported]
-    if lacking or not {"joint", "self"} & set(family.sites.values()):
-        pytest.skip(f"offers no {lacking or items}")
+    family, found = family_of(model), dict[str, Pair]()
+    if lacking := [need for need in needs if need.removeprefix("host.") in family.unsupported]:
+        pytest.skip(f"offers no {lacking[0]}")
+    if set(family.sites.values()) == {"cross"}:
+        pytest.skip("has cross-attention alone")
 
     def keep(call: AttentionCall) -> None:
-        if call.layout_k.of("image"):
-            found.append(look(call))
+        found[call.site.name] = look(call, call.layout_q.span("image"))
 
-    with attach(model, looking(keep, *(f"host.{item}" for item in items))):
+    with attach(model, looking(keep, *needs)) as run:
         output(model, inputs)
-    assert found
-    return found
+    assert set(found) == {site.name for site in run.sites}
+    for site, (one, other) in found.items():
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-6, msg=lambda m, site=site: f"{site}: {m}")
+
+
+@more_hosts
+def test_what_enters_lies_in_the_order_of_the_queries(host: Host) -> None:
+    compared(
+        host, lambda call, _: (torch.tensor(call.host.hidden.shape[1]), torch.tensor(call.q.shape[2])), "host.hidden"
+    )
 
 
 @more_hosts
 def test_projecting_what_entered_gives_the_values_of_the_call(host: Host) -> None:
-    def look(call: AttentionCall) -> tuple[Tensor, Tensor]:
-        image = call.layout_k.span("image")
-        return call.v[:, :, image], call.host.project(call.host.hidden[:, image])[1]
+    def look(call: AttentionCall, image: slice) -> Pair:
+        return call.v[:, :, call.layout_k.span("image")], call.host.project(call.host.hidden[:, image])[1]
 
-    for v, projected in read(host, look, "hidden", "project"):
-        torch.testing.assert_close(v, projected, rtol=1e-4, atol=2e-6)
+    compared(host, look, "host.hidden", "host.project")
 
 
 @more_hosts
 def test_the_rotary_table_undoes_the_hosts_rotation(host: Host) -> None:
-    """Raw k is the one the module's own projection and norm give before rotary."""
-
-    def look(call: AttentionCall) -> tuple[Tensor, Tensor]:
-        image = call.layout_k.span("image")
+    def look(call: AttentionCall, image: slice) -> Pair:
         return call.host.raw(call.k)[:, :, image], call.host.project(call.host.hidden[:, image])[0]
 
-    for raw, projected in read(host, look, "rotary", "raw", "hidden", "project"):
-        torch.testing.assert_close(raw, projected, rtol=1e-4, atol=1e-5)
+    compared(host, look, "host.rotary", "host.raw", "host.hidden", "host.project")
+
+
+@more_hosts
+def test_stream_tokens_entered_are_what_attention_sees(host: Host) -> None:
+    def look(call: AttentionCall, image: slice) -> Pair:
+        return call.host.hidden[:, image], call.host.enter(call.host.stream[:, image])
+
+    compared(host, look, "host.hidden", "host.stream", "host.enter")
+
+
+@more_hosts
+def test_what_is_not_offered_is_missing_with_the_mend(host: Host) -> None:
+    model, inputs = host.build()
+    family = family_of(model)
+    for item in family.unsupported:
+        needing: Any = looking(lambda call: None, f"host.{item}")
+        with pytest.raises(MissingError, match=rf"{family.name} offers no '{item}'"), attach(model, needing):
+            output(model, inputs)

@@ -17,7 +17,7 @@ from saccade.mechanisms.attention_maps import AttentionMaps, RecordedMaps, recor
 from saccade.mechanisms.stopped_keys import StoppedKeys
 from saccade.ops.parts import attend_parts
 from tests.hosts.stand_ins import Looking, looking
-from tests.hosts.test_unet import UNET, unet
+from tests.hosts.test_unet import one_row as unet
 from tests.hosts.tiny import BY_NAME, output
 
 pytestmark = pytest.mark.host
@@ -72,9 +72,9 @@ def test_means_over_heads_and_sites_are_those_of_the_whole_maps(name: str) -> No
 
 def test_a_unet_is_read_on_the_grids_asked_for() -> None:
     model, inputs = unet()
-    maps = kept(model, inputs, AttentionMaps(tokens=TOKENS, words=(4, 2), image=(8, 4)), family=UNET)
+    maps = kept(model, inputs, AttentionMaps(tokens=TOKENS, words=(4, 2), image=(8, 4)))
     assert maps.words.shape[-2:] == (4, 2) and maps.size == (8, 4)
-    coarse, fine = (whole_maps(model, inputs, size, family=UNET) for size in ((4, 2), (8, 4)))
+    coarse, fine = (whole_maps(model, inputs, size) for size in ((4, 2), (8, 4)))
     check(maps, {"words": coarse["words"], "image": fine["image"]})
 
 
@@ -143,7 +143,7 @@ def test_a_grid_there_is_not_names_those_there_are() -> None:
         (AttentionMaps(tokens=TOKENS), r"on several grids \(4 x 2, 8 x 4\); name one of them"),
     ):  # fmt: skip
         with pytest.raises(StateError, match=message):
-            kept(model, inputs, recorder, family=UNET)
+            kept(model, inputs, recorder)
 
 
 @pytest.mark.bad_input

@@ -36,9 +36,10 @@ def dry_run(
     complete: list[SitePlan] = []
     for site, module in sites_of(inner, family):
         layouts = family.layout(inner, inputs, site)
-        example = _example(module, site, inputs[family.main_input])
+        batch, fold = len(inputs[family.main_input]), family.fold(inner, inputs, site)
+        example = _example(module, site, inputs[family.main_input], batch * fold)
         for found, items in site_plans(planner, site, num_steps):
-            plan = planner.plan(site, items, *layouts, example.device, example.dtype)
+            plan = planner.plan(site, items, *layouts, example.device, example.dtype, batch, fold)
             complete.append(_complete(found, site, layouts, plan, example))
     return complete
 
@@ -86,6 +87,6 @@ def _choice(site: Site, plan: Plan, example: Tensor) -> Choice:
     return choose(call, plan.kernel, plan.want_lse)
 
 
-def _example(module: Any, site: Site, sample: Tensor) -> Tensor:
+def _example(module: Any, site: Site, sample: Tensor, rows: int) -> Tensor:
     """One token of q, (b h 1 d), without content."""
-    return sample.new_empty(1).expand(sample.shape[0], site.heads, 1, head_width(module, site.heads))
+    return sample.new_empty(1).expand(rows, site.heads, 1, head_width(module, site.heads))

@@ -1,6 +1,7 @@
 """What each batch row is: which branch of guidance or editing, and of which sample."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 Role = Literal["cond", "uncond", "weak", "source", "target"]
@@ -10,6 +11,8 @@ Role = Literal["cond", "uncond", "weak", "source", "target"]
 class Rows:
     """Roles and sample numbers of the batch rows, in order; `branches` of guidance where the roles are others.
 
+    folds  which of its batch row's rows each is, where the host makes several of one: its frames, or its places
+
     >>> Rows.of("uncond", "cond", samples=2).roles
     ('uncond', 'uncond', 'cond', 'cond')
     Raises ValueError for options out of range.
@@ -18,6 +21,7 @@ class Rows:
     roles: tuple[Role, ...]
     samples: tuple[int, ...]
     branches: tuple[Role, ...] = ()
+    folds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.roles) != len(self.samples):
@@ -42,6 +46,14 @@ class Rows:
         stacked: tuple[Role, ...] = tuple(b for b in branches for _ in range(self.n))
         return Rows(self.roles * len(branches), self.samples * len(branches), stacked)
 
+    def folded(self, times: int) -> "Rows":
+        """Each row that many times, one after the other.
+
+        >>> Rows.of("uncond", "cond").folded(2).roles
+        ('uncond', 'uncond', 'cond', 'cond')
+        """
+        return self if times == 1 else _folded(self, times)
+
     def weakened(self, rows: tuple[int, ...]) -> "Rows":
         """The same with a weak row for each of these at the end: of its sample, and of its role where that is another.
 
@@ -60,8 +72,9 @@ class Rows:
         return tuple(i for i, names in enumerate(labels) if role in names)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """(target row, source row) of the same sample and branch; ValueError for a target without a source."""
-        keys = tuple(zip(self.samples, self.branches or self.samples, strict=True))
+        """(target row, source row) of the same sample, branch and fold; ValueError for a target without a source."""
+        alike = (self.branches, self.folds)
+        keys = tuple(zip(self.samples, *(labels for labels in alike if labels), strict=True))
         source = {keys[i]: i for i in self.where("source")}
         if alone := [i for i in self.where("target") if keys[i] not in source]:
             raise ValueError(
@@ -69,3 +82,11 @@ class Rows:
                 f"{self.samples}: give Rows.of('source', 'target', samples=...)"
             )
         return tuple((i, source[keys[i]]) for i in self.where("target"))
+
+
+@lru_cache(maxsize=64)  # compilers compare rows by identity
+def _folded(rows: Rows, times: int) -> Rows:
+    at = [i for i in range(rows.n) for _ in range(times)]
+    branches = tuple(rows.branches[i] for i in at) if rows.branches else ()
+    folds = tuple(range(times)) * rows.n
+    return Rows(tuple(rows.roles[i] for i in at), tuple(rows.samples[i] for i in at), branches, folds)

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from saccade.core.biases import Bias, BiasRule
 from saccade.core.call import AttentionCall
 from saccade.core.errors import ConflictError
 from saccade.core.groups import KeyGroups
 from saccade.core.layout import Layout
+from saccade.core.mask_rows import of_rows
 from saccade.core.masks import Lowered, Mask, forbid, lower
 from saccade.core.mechanism import Appended, KernelChoice, Mechanism, PlanItem, blind_to, uses
 from saccade.core.partial import Parts
@@ -61,8 +64,12 @@ def make_plan(
     layout_k: Layout,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    rows: Int[Tensor, " b"] | None = None,
 ) -> Plan:
-    """Prepare what the systems planned: `items` maps a system's name to its plan. Not for use inside a graph."""
+    """Prepare what the systems planned: `items` maps a system's name to its plan. Not for use inside a graph.
+
+    rows  the batch row of each attention row, where the host makes several of one
+    """
     named = [(name, item) for name, chosen in items.items() for item in chosen]
     acts = [(name, item) for name, item in named if isinstance(item, Mechanism)]
     for _, mechanism in acts:
@@ -71,6 +78,9 @@ def make_plan(
     full_k = Layout((*layout_k.segments, *(a.segment for a in appended)))
     mask = _conjunction([i for _, i in named if isinstance(i, Mask)] + _veils(appended, layout_q))
     biases = [i.bind(layout_q, layout_k, site.heads, device, dtype) for _, i in named if isinstance(i, BiasRule)]
+    bias = sum(biases[1:], start=biases[0]) if biases else None
+    if rows is not None:
+        mask, bias = None if mask is None else of_rows(mask, rows), None if bias is None else bias.of_rows(rows)
     blends = [a for a in acts if uses(a[1], "blend")]
     return Plan(
         site=site,
@@ -78,7 +88,7 @@ def make_plan(
         layout_k=full_k,
         systems=tuple(dict.fromkeys(name for name, _ in named)),
         mask=lower(mask, layout_q, full_k, device),
-        bias=sum(biases[1:], start=biases[0]) if biases else None,
+        bias=bias,
         appended=appended,
         operands=tuple(sorted((a for a in acts if uses(a[1], "operands")), key=lambda act: not act[1].reads_first)),
         keys=tuple(a for a in acts if uses(a[1], "keys")),

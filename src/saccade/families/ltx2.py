@@ -42,9 +42,9 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
             return apart_layouts(sound, inputs["audio_encoder_hidden_states"].shape[1], site)
 
 
-def _skipped(inputs: Inputs, site: str) -> bool:
+def _skipped(model: Any, inputs: Inputs, site: Site) -> bool:
     """Self-attention of blocks whose values stand for it in all rows, and what the streams read of one another."""
-    _, block, name = site.rsplit(".", 2)
+    _, block, name = site.name.rsplit(".", 2)
     if name in BETWEEN:
         return bool(inputs.get("isolate_modalities"))
     kept = inputs.get("perturbation_mask")

@@ -31,8 +31,8 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     return apart_layouts(video, inputs["encoder_hidden_states"].shape[2], site)
 
 
-def _skipped(inputs: Inputs, site: str) -> bool:
-    return site.endswith("cam_attn") and inputs.get("camera_conditions") is None
+def _skipped(model: Any, inputs: Inputs, site: Site) -> bool:
+    return site.name.endswith("cam_attn") and inputs.get("camera_conditions") is None
 
 
 def _refined(model: Any, inputs: Inputs, site: Site) -> Layouts:

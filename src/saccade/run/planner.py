@@ -71,17 +71,21 @@ class Planner:
         layout_k: Layout,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        batch: int = 1,
+        fold: int = 1,
     ) -> Plan | None:
         """The prepared plan, None where it comes to nothing (all masks open, no mechanism).
 
         dtype  of the host's operands; biases are kept in float32 at least
+        fold   attention rows of each of the `batch` rows
         """
         if not items:
             return None
         fine = torch.promote_types(dtype, torch.float32)
-        key = (key_of(items), layout_q, layout_k, str(device), site.heads, fine)
+        rows = torch.arange(batch).repeat_interleave(fold) if fold > 1 else None
+        key = (key_of(items), layout_q, layout_k, str(device), site.heads, fine, rows is not None and (batch, fold))
         if key not in self.shared:
-            self.shared[key] = make_plan(items, site, layout_q, layout_k, device, fine)
+            self.shared[key] = make_plan(items, site, layout_q, layout_k, device, fine, rows)
         self.used[key] = self.forwards
         own = (key, site.name)
         if own not in self.plans:

@@ -70,6 +70,10 @@ class ForwardContext:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]
 
+    def sample_of(self, fold: int) -> Tensor:
+        """A tensor like `sample` with as many rows as attention has."""
+        return self.sample if fold == 1 else self.sample[:1].expand(self.sample.shape[0] * fold, *self.sample.shape[1:])
+
     def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
         """The host's rotary table for these tokens, read once a forward and device."""
         if attached.family.rotary is not None and (layout, device) not in self.tables:
@@ -265,8 +269,12 @@ class Run:
         self.counts.forwards += 1
         if not self.planner.systems:
             return
+        inputs = attached.inputs(args, kwargs)
+        if attached.family.aside(inputs):
+            self._stand_aside(attached)
+            return
         self.planner.begin_forward()
-        now = self._context(attached, attached.inputs(args, kwargs))
+        now = self._context(attached, inputs)
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
                 self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)
@@ -274,17 +282,24 @@ class Run:
             interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
             self._prepare(attached, interceptor, now)
 
+    def _stand_aside(self, attached: AttachedModel) -> None:
+        self._weak.forget()
+        for interceptor in attached.interceptors:
+            interceptor.plan, interceptor.active, interceptor.seen = None, self.timing, False
+
     def _prepare(self, attached: AttachedModel, interceptor: SiteInterceptor, now: ForwardContext) -> None:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
-        skipped = attached.family.skipped(now.inputs, interceptor.site.name)
+        skipped = attached.family.skipped(attached.model, now.inputs, interceptor.site)
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
         dtype = operand_dtype(now.sample, interceptor.view.module)
+        batch, fold = now.sample.shape[0], attached.family.fold(attached.model, now.inputs, interceptor.site)
         interceptor.plan = plan = self.planner.plan(
-            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype
+            interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype, batch, fold
         )
         interceptor.active, interceptor.open = plan is not None or self.timing, True
-        interceptor.seen, interceptor.rows, interceptor.trains = False, now.rows, torch.is_grad_enabled()
+        interceptor.rows = None if now.rows is None else now.rows.folded(fold)
+        interceptor.seen, interceptor.trains = False, torch.is_grad_enabled()
         interceptor.added = {}
         if plan is None:
             self.counts.count(interceptor)
@@ -300,7 +315,7 @@ class Run:
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.added = self._projection_hooks.added(interceptor, plan.adapters, device, dtype)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample, device))
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample_of(fold), device))
 
     def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})
@@ -360,7 +375,7 @@ class Run:
             return Clock(given=given)
         if self._schedule.refresh():
             self._begin_generation()
-        return self._schedule.clock(given, attached.family.time_scale)
+        return self._schedule.clock(given, attached.family.time_scale, attached.family.time_offset)
 
     def _follow_schedule(self) -> None:
         """The scheduler given to `attach`, or the one the pipeline has now."""

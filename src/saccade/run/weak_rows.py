@@ -118,6 +118,8 @@ def widened(
     family, names = attached.family, attached.signature.parameters
 
     def more(name: str, value: Any) -> Any:
+        if name in family.folded and isinstance(value, Tensor):
+            return _repeated(value.unflatten(0, (batch, -1)), strong, batch).flatten(0, 1)
         return value if name in family.shared else _repeated(value, strong, batch)
 
     return (

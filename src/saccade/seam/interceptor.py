@@ -155,6 +155,11 @@ class SiteInterceptor:
                 f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward: choose the sites it "
                 "fits by where=at(...), or describe each by a Family"
             )
+        if self.rows is not None and q.shape[0] != self.rows.n:
+            raise ValueError(
+                f"site '{self.site.name}' got {q.shape[0]} attention rows where its batch has {self.rows.n}; which is "
+                "which, its family must say (`fold`); leave the site out by where=at(...)"
+            )
         if dropout_p > 0:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
