@@ -9,6 +9,7 @@ from saccade.attach import attach
 from saccade.core.errors import SelectorError
 from saccade.core.site import Where, at
 from tests.hosts.host import output
+from tests.hosts.models import sana
 from tests.hosts.stand_ins import EvenKeys, Masked, Same, looking
 from tests.hosts.tiny import MORE
 
@@ -65,6 +66,45 @@ def test_without_a_camera_its_branch_does_not_run() -> None:
     with attach(model, looking(lambda call: seen.append(call.site.name))):
         output(model, {**inputs, "camera_conditions": None})
     assert seen == ["blocks.1.attn.attn"]
+
+
+NO_TEXT = {"text_encoder": None, "tokenizer": None, "vae": None}
+DRAWN: dict[str, Any] = {
+    "prompt": None, "prompt_embeds": torch.zeros(2, 6, 16), "prompt_attention_mask": torch.ones(2, 6), "height": 128,
+    "width": 192, "num_inference_steps": 2, "output_type": "latent", "use_resolution_binning": False,
+}  # fmt: skip
+
+
+def followed(pipe: Any, **given: Any) -> tuple[list[Any], list[int]]:
+    """Roles of the rows of every call, and steps."""
+    pipe.set_progress_bar_config(disable=True)
+    roles, steps = list[Any](), list[int]()
+    look = looking(lambda call: roles.append(call.rows and call.rows.roles))
+    with attach(pipe, look, where=at(kind="cross")) as run:
+
+        def note(*_: Any) -> dict[str, Any]:
+            assert run.clock is not None
+            steps.append(run.clock.step)
+            return {}
+
+        pipe(**DRAWN, **given, callback_on_step_end=note, generator=torch.Generator().manual_seed(0))
+    return list(dict.fromkeys(roles)), steps
+
+
+def test_a_pipeline_stacks_its_branches() -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SanaPipeline
+
+    pipe = SanaPipeline(**NO_TEXT, transformer=HOSTS["sana"].build()[0], scheduler=FlowMatchEulerDiscreteScheduler())
+    negative = {f"negative_{name}": DRAWN[name] for name in ("prompt", "prompt_embeds", "prompt_attention_mask")}
+    assert followed(pipe, **negative) == ([("uncond", "uncond", "cond", "cond")], [0, 1])
+
+
+def test_a_distilled_model_runs_one_branch_whatever_its_scale() -> None:
+    from diffusers import SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
+
+    model = SanaTransformer2DModel(**sana.SIZES, out_channels=4, patch_size=2, guidance_embeds=True).eval()
+    pipe = SanaSprintPipeline(**NO_TEXT, transformer=model, scheduler=SCMScheduler())
+    assert followed(pipe, guidance_scale=4.5) == ([("cond", "cond")], [0, 1])
 
 
 def test_keys_of_the_refiners_cache_come_before_its_own() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, latent_grid
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, latent_grid, runs_guidance
 from saccade.seam.routes import diffusers_routes
 
 LINEAR = "linear attention: no pair of tokens has a score, so nothing can be masked or read; choose cross-attention"
@@ -25,6 +25,11 @@ def _check(inputs: Inputs) -> None:
         raise ValueError("attention_mask would be ignored: Sana's linear attention takes no mask; leave it out")
 
 
+def _guided(pipe: Any, inputs: Inputs) -> bool | None:
+    """A distilled model receives the scale and runs one branch."""
+    return runs_guidance(pipe) if inputs.get("guidance") is None else False
+
+
 SANA = Family(
     name="Sana",
     classes=("SanaTransformer2DModel", "SanaControlNetModel"),
@@ -34,7 +39,7 @@ SANA = Family(
     routes=diffusers_routes,
     text="apart",
     padding="encoder_attention_mask",
-    guidance=Guidance(roles=("uncond", "cond"), stacked=True),
+    guidance=Guidance(roles=("uncond", "cond"), stacked=True, now=_guided),
     check=_check,
 )
 

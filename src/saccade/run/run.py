@@ -29,7 +29,7 @@ from saccade.run.report import Report
 from saccade.run.schedule import Schedule
 from saccade.run.weak_rows import WeakRows
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of, runs_guidance
+from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
 from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
@@ -347,7 +347,7 @@ class Run:
         self.state.begin_forward()
         if torch.is_grad_enabled():
             self.state.leave_inference()
-        guided = runs_guidance(self.target)
+        guided = None if family.guidance is None else family.guidance.now(self.target, inputs)
         branch, rows = rows_of(family.guidance, batch, guided, self._nth, weak)
         if self._rows is not None:
             rows = rows_given(self._rows, family.guidance, batch)

@@ -22,10 +22,14 @@ ITEMS = ("hidden", "stream", "enter", "project", "rotary", "raw")
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other."""
+    """How a pipeline runs its branches: stacked in one batch, in this order, or one forward after the other.
+
+    now  whether a pipeline runs them in a forward of these arguments, None if it does not say
+    """
 
     roles: tuple[Role, ...]
     stacked: bool
+    now: Callable[[Any, Inputs], bool | None] = lambda pipe, inputs: runs_guidance(pipe)
 
 
 @dataclass(frozen=True, kw_only=True)
