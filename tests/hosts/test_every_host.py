@@ -9,24 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.layout import Layout
 from saccade.core.masks import Mask
 from saccade.core.mechanism import Mechanism
 from saccade.core.partial import Parts
-from saccade.core.site import Where, at
+from saccade.core.site import at
 from saccade.core.state import Memory
 from saccade.run.attached_model import family_of
 from saccade.systems.dense import Dense
-from tests.hosts.host import Host, output
-from tests.hosts.stand_ins import WINDOW, Looking, Masked, Near, Same, Scaled, looking
+from tests.hosts.host import EVERY_KIND, Host, attach, output
+from tests.hosts.stand_ins import WINDOW, EvenKeys, Looking, Masked, Near, Same, Scaled, looking
 from tests.hosts.test_compile import compiled
 from tests.hosts.test_contract import traces
 from tests.hosts.tiny import DIFFUSERS, MORE
 
 pytestmark = pytest.mark.host
-EVERY_KIND = Where(kinds=("joint", "self", "cross"))
 EVERY = (*DIFFUSERS, *MORE)
 every_host = pytest.mark.parametrize("host", EVERY, ids=lambda host: host.name)
 more_hosts = pytest.mark.parametrize("host", MORE, ids=lambda host: host.name)
@@ -46,6 +44,8 @@ def in_window(window: Mask, layout_q: Layout, layout_k: Layout) -> Tensor:
     """The mask, pair by pair: under WINDOW image tokens see those of their grid nearer than 1.5 tokens."""
     if isinstance(window, Near):
         return torch.tensor([[abs(i - j) < window.width for j in range(layout_k.n)] for i in range(layout_q.n)])
+    if isinstance(window, EvenKeys):
+        return (torch.arange(layout_k.n) % 2 == 0).expand(layout_q.n, -1)
     assert window == WINDOW
     return torch.tensor([[_sees(a, b) for b in _places(layout_k)] for a in _places(layout_q)])
 
@@ -95,7 +95,7 @@ def test_an_empty_stack_and_dense_are_bitwise_the_host_and_leave_no_trace(host: 
     model, inputs = host.build()
     before, clean = output(model, inputs), traces(model)
     assert before.isfinite().all()
-    for stack in ((), (Dense(),)):
+    for stack in ((), (Dense(where=EVERY_KIND),)):
         with attach(model, *stack) as run:
             assert run.sites
             assert torch.equal(output(model, inputs), before)
@@ -117,7 +117,8 @@ def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) ->
         assert not window.all(), "the window must bite"
         allowed, added = own[call.site.name].pop(0)
         wanted = in_float64(call, window & allowed, added)
-        torch.testing.assert_close(out.double(), wanted, rtol=1e-4, atol=1e-5)
+        eps = torch.finfo(call.q.dtype).eps  # some hosts attend in bfloat16 whatever their own type
+        torch.testing.assert_close(out.double(), wanted, rtol=max(1e-4, eps), atol=max(1e-5, eps * wanted.abs().max()))
 
 
 @every_host
@@ -127,7 +128,7 @@ def test_every_site_takes_part_and_cross_attention_only_if_asked(host: Host) -> 
     with attach(model, Same(), where=EVERY_KIND) as run:
         sites = run.sites
     with attach(model, Same()) as run:
-        assert [site for site in sites if site.kind != "cross"] == list(run.sites)
+        assert [site for site in sites if site.kind != "cross"] in (list(run.sites), [])
     for site in sites:
         with attach(model, Looking(Scaled(factor=4.0)), where=at(site.name, kind=site.kind)):
             assert (output(model, inputs) - before).abs().max() > 1e-6, site.name

@@ -45,6 +45,7 @@ class Family:
     folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
+    stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
@@ -100,6 +101,7 @@ class Family:
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
     one_by_one: bool = False
+    stacks: tuple[str, ...] = ()
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
     folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
