@@ -48,7 +48,7 @@ class Host:
         if hasattr(model, "down_blocks"):
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            if len({type(block) for block in blocks}) == 1:
+            if len({type(block) for block in blocks}) == 1 and len(list(blocks[0].children())) > 1:
                 del blocks[1:]
         return model, inputs
 

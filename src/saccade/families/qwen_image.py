@@ -1,5 +1,6 @@
 """Qwen-Image: text first, padded, then one grid per image (references last); rotary counts from the middle."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, named_pictures, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
@@ -22,10 +23,8 @@ def _grids(inputs: Inputs) -> list[Grid]:
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    parts = [Segment("text", "text", inputs["encoder_hidden_states"].shape[1])]
-    for i, (t, h, w) in enumerate(_grids(inputs)):
-        parts.append(Segment(f"reference{i}" if i else "image", "extra" if i else "image", t * h * w, (t, h, w)))
-    return joint_layouts(Layout(tuple(parts)))
+    text = Segment("text", "text", inputs["encoder_hidden_states"].shape[1])
+    return joint_layouts(Layout((text, *named_pictures((math.prod(grid), grid) for grid in _grids(inputs)))))
 
 
 def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
