@@ -57,6 +57,5 @@ NUCLEUS_MOE = replace(
     rotary=None,
     project=project_grouped,
     unsupported=LACKS,
-    whole=False,
     image_asks=True,
 )
