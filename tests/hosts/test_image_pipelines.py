@@ -217,3 +217,14 @@ def test_steps_branches_and_tokens_of_a_pipeline_are_known(name: str) -> None:
     assert found == layouts
     assert torch.equal(draw(pipe, options), before)
     assert (under - before).abs().max() > 1e-5
+
+
+def test_flux2_klein_with_references_runs_in_bfloat16() -> None:
+    pipe, options = flux2_klein(**{name: text.bfloat16() for name, text in words(6, 32).items()}, **GUIDED)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(torch.bfloat16)
+    before, steps = draw(pipe, options), list[int]()
+    with attach(pipe, Clear(radius=2), looking(lambda call: steps.append(run.clock.step if run.clock else -1))) as run:
+        under = draw(pipe, options)
+    assert list(dict.fromkeys(steps)) == [0, 1, 2]
+    assert under.dtype == torch.bfloat16 and under.isfinite().all() and not torch.equal(under, before)
