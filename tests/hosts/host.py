@@ -62,7 +62,7 @@ class Host:
         if hasattr(model, "down_blocks") or self.counted:
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            if len({_kind(block) for block in blocks}) == 1:
+            if len({_kind(block) for block in blocks}) == 1 and len(list(blocks[0].children())) > 1:
                 del blocks[1:]
         return model, inputs
 

@@ -3,6 +3,7 @@
 The classes of `tests.hosts.models` are tried here alone; those of `tests.hosts.tiny` have more tests of their own.
 """
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from saccade.core.mechanism import Mechanism
 from saccade.core.partial import Parts
 from saccade.core.site import at
 from saccade.core.state import Memory
+from saccade.families.plain import by_processor
 from saccade.run.attached_model import family_of
 from saccade.systems.dense import Dense
 from tests.hosts.host import EVERY_KIND, Host, attach, output
@@ -103,6 +105,14 @@ def test_an_empty_stack_and_dense_are_bitwise_the_host_and_leave_no_trace(host: 
         torch.testing.assert_close(output(model, inputs), before, rtol=1e-3, atol=1e-4)
     assert traces(model) == clean
     assert torch.equal(output(model, inputs), before)
+
+
+@more_hosts
+def test_every_attention_is_a_site_or_left_alone_for_a_reason(host: Host) -> None:
+    model, _ = host.build()
+    family = family_of(model)
+    for name in (name for name, module in model.named_modules() if by_processor(module)):
+        assert family.kind(name) or any(fnmatchcase(name, pattern) for pattern in family.left_alone), name
 
 
 @every_host

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Grid, Layout
+from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -51,7 +51,7 @@ class Family:
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     batch_axis   arguments whose rows lie on another axis than the first -> that axis
-    padding      the argument that masks padded tokens, None where the host takes none
+    padding      the argument that masks padded tokens or counts real ones, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives,
@@ -175,6 +175,13 @@ def image_grid(model: Any, inputs: Inputs) -> Grid:
     """(1 h w) of latents (b c h w) that are parted into square patches."""
     height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
     return 1, height, width
+
+
+def named_pictures(parts: Iterable[tuple[int, Grid | None]]) -> tuple[Segment, ...]:
+    """The image, then reference pictures, by the number of their tokens and their grids."""
+    return tuple(
+        Segment(f"reference{i}" if i else "image", "extra" if i else "image", *part) for i, part in enumerate(parts)
+    )
 
 
 def joint_layouts(layout: Layout) -> Layouts:
