@@ -28,6 +28,8 @@ class Rows:
             raise ValueError(f"{len(self.roles)} roles and {len(self.samples)} samples must be as many")
         if self.branches and len(self.branches) != self.n:
             raise ValueError(f"{len(self.branches)} branches and {self.n} roles must be as many, or no branches given")
+        if self.folds and len(self.folds) != self.n:
+            raise ValueError(f"{len(self.folds)} folds and {self.n} roles must be as many, or no folds given")
         if unknown := {*self.roles, *self.branches} - set(get_args(Role)):
             raise ValueError(f"roles {sorted(unknown)} must be among {get_args(Role)}")
 
