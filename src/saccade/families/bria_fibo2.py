@@ -1,5 +1,4 @@
-"""Bria Fibo 2: learned gist tokens that have read the text, then the image and pictures to edit; words by themselves in
-the cross-attention of some blocks."""
+"""Bria Fibo 2: learned gist tokens that read the text, then image and pictures to edit; some blocks see words too."""
 
 from typing import Any
 
@@ -16,10 +15,10 @@ from saccade.seam.routes import diffusers_routes
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     """Where rows differ in how many gist tokens they have, the host moves all of these to the end."""
-    pictures, counts = _pictures(model, inputs), _gist(model, inputs)
+    pictures = _pictures(model, inputs)
     if site.kind == "self":
         return joint_layouts(Layout(pictures))
-    gist = Segment("gist", "extra", max(counts))
+    gist = Segment("gist", "extra", max(counts := _gist(model, inputs)))
     layout = Layout((gist, *pictures) if min(counts) == gist.n else (*pictures, gist))
     text = inputs["encoder_hidden_states"].shape[2]
     return (layout, Layout.plain(text)) if site.kind == "cross" else joint_layouts(layout)

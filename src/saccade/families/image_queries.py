@@ -9,7 +9,7 @@ from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.families.qwen_image import QWEN_IMAGE
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, project_grouped
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, project_grouped
 from saccade.seam.routes import diffusers_routes
 
 TWO_TABLES = "queries and keys are different tokens, and a table serves one of them; edit q and k as they come, rotated"
@@ -17,8 +17,7 @@ LACKS = {"rotary": TWO_TABLES, "raw": TWO_TABLES, "stream": NO_BLOCK, "enter": N
 
 
 def _prx_layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    height, width = (side // model.patch_size for side in inputs["hidden_states"].shape[-2:])
-    grid = (1, height, width)
+    grid = image_grid(model, inputs)
     return Layout.image_only(grid), Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid)
 
 
