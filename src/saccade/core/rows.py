@@ -98,6 +98,6 @@ class Rows:
 @lru_cache(maxsize=64)  # compilers compare rows by identity
 def _folded(rows: Rows, times: int) -> Rows:
     at = [i for i in range(rows.n) for _ in range(times)]
-    branches = tuple(rows.branches[i] for i in at) if rows.branches else ()
+    branches: tuple[Role, ...] = tuple(rows.branches[i] for i in at) if rows.branches else ()
     folds = tuple(range(times)) * rows.n
     return Rows(tuple(rows.roles[i] for i in at), tuple(rows.samples[i] for i in at), branches, folds)

@@ -78,9 +78,9 @@ def check_words(tokens: Int[Tensor, "w s c"], layout_q: Layout, layout_k: Layout
 def watched(rows: Rows | None, batch: int) -> list[int]:
     """The rows whose attention is kept: conditional where branches are known, sources where there are some."""
     kept = list(range(batch))
-    for role in ("cond", "source") if rows is not None else ():
-        of_role = set(rows.where(role))
-        kept = [i for i in kept if i in of_role] or kept
+    if rows is not None:
+        for of_role in (set(rows.where("cond")), set(rows.where("source"))):
+            kept = [i for i in kept if i in of_role] or kept
     return kept
 
 

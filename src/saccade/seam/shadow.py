@@ -11,7 +11,6 @@ from its module, so that blocks alike, and attachments alike, share graphs.
 """
 
 import dis
-import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -94,7 +93,7 @@ class Shadow:
 
     def _entry(self, template: FunctionType, fn: FunctionType) -> FunctionType:
         made = _named_as(fn, _from(template, fn.__name__, _saccade_own=self.function(fn)))
-        made.__signature__ = inspect.signature(fn)  # type: ignore[attr-defined]
+        made.__wrapped__ = fn  # type: ignore[attr-defined]  # hosts ask for its signature, within graphs too
         return made
 
     def _module(self, home: dict[str, Any]) -> ModuleType:
