@@ -1,6 +1,5 @@
 """Tiny control nets of U-Nets."""
 
-
 import torch
 
 from tests.hosts.host import Host
