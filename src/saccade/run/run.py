@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Self
 from weakref import WeakKeyDictionary
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError, SelectorError, StateError
 from saccade.core.inference import outside_inference
-from saccade.core.layout import Layout
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Site, Where
@@ -23,13 +22,14 @@ from saccade.ops import Choice
 from saccade.run.attached_model import AttachedModel, LayoutOverride, attach_to, inside, models_of
 from saccade.run.counts import RunCounts
 from saccade.run.explain import explain, probe
+from saccade.run.forward_context import ForwardContext
 from saccade.run.planner import Planner, named, needs
 from saccade.run.recompute import Forwards
 from saccade.run.report import Report
 from saccade.run.schedule import Schedule
 from saccade.run.weak_rows import WeakRows
 from saccade.seam.activation_hooks import ActivationHooks
-from saccade.seam.family import Family, Inputs, Layouts, rows_given, rows_of
+from saccade.seam.family import Family, Inputs, rows_given, rows_of
 from saccade.seam.graphs import own_graphs
 from saccade.seam.guards import (
     check_interceptor,
@@ -46,41 +46,9 @@ from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.kernel_choice import choose_kernel, operand_dtype, site_device
 from saccade.seam.one_by_one import OneRow
 from saccade.seam.projection_hooks import ProjectionHooks
-from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import refuse_copy
 
 _numbers = itertools.count(1)
-
-
-@dataclass(eq=False)
-class ForwardContext:
-    """What was read at the door of one forward: arguments, a tensor of the batch, clock and rows."""
-
-    inputs: Inputs
-    sample: Tensor
-    clock: Clock
-    rows: Rows | None
-    tables: dict[tuple[Layout, torch.device], Rotary] = field(default_factory=dict)
-    layouts: dict[Any, Layouts] = field(default_factory=dict)
-
-    def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
-        """The tokens of a site, asked once a forward of all that have the same."""
-        family = attached.family
-        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
-        if key not in self.layouts:
-            self.layouts[key] = family.layout(attached.model, self.inputs, site)
-        return self.layouts[key]
-
-    def sample_of(self, fold: int) -> Tensor:
-        """A tensor like `sample` with as many rows as attention has."""
-        return self.sample if fold == 1 else self.sample[:1].expand(self.sample.shape[0] * fold, *self.sample.shape[1:])
-
-    def table(self, attached: AttachedModel, layout: Layout, device: torch.device) -> Rotary | None:
-        """The host's rotary table for these tokens, read once a forward and device."""
-        if attached.family.rotary is not None and (layout, device) not in self.tables:
-            table = attached.family.rotary(attached.model, self.inputs, layout)
-            self.tables[layout, device] = replace(table, ids=table.ids.to(device))
-        return self.tables.get((layout, device))
 
 
 class Run:

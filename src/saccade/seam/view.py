@@ -114,10 +114,9 @@ class HostView:
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
         if hidden.ndim == 4:  # (b c h w), as between convolutions
             hidden = hidden.flatten(2).mT
-        own = not isinstance(encoder, Tensor) or encoder is hidden  # a module may take something else second
-        if own or self.site.kind != "joint":
+        if not isinstance(encoder, Tensor) or encoder is hidden:  # a module may take something else second
             return hidden
-        if self.family.image_asks or self.family.text == "apart":
+        if self.site.kind != "joint" or self.family.image_asks or self.family.text == "apart":
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 
