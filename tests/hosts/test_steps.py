@@ -109,6 +109,15 @@ def test_an_inversion_tells_levels_apart_that_look_alike_in_low_precision() -> N
     assert list(dict.fromkeys(clock.step for clock in clocks.seen)) == list(range(100, -1, -1))
 
 
+def test_times_that_a_pipeline_cuts_to_whole_numbers_are_found() -> None:
+    """Helios' pyramid does so."""
+    schedule = Schedule((747.9, 747.3, 388.0))
+    schedule.refresh()
+    assert [schedule.clock(torch.tensor([time]), 1.0).step for time in (747, 388)] == [1, 2]
+    with pytest.raises(ValueError, match="timestep 389 is not in the schedule"):
+        schedule.clock(torch.tensor([389]), 1.0)
+
+
 @pytest.mark.parametrize("dtype", LOW, ids=str)
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("shift", [1.0, 3.0])

@@ -22,7 +22,8 @@ STACKED = ("anyflow", "ltx")
 NO_TEXT = {"text_encoder": None, "tokenizer": None}
 SCHEDULES: dict[str, dict[str, Any]] = {
     "UniPCMultistepScheduler": {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
-    "HeliosScheduler": {"stages": 1, "stage_range": [0, 1]},
+    "HeliosPipeline": {"stages": 1, "stage_range": [0, 1]},
+    "HeliosPyramidPipeline": {"gamma": 0.3},
 }
 SIZES: dict[str, Any] = {
     "height": 16, "width": 32, "num_frames": 5, "num_inference_steps": 2, "guidance_scale": 3.0,
@@ -57,13 +58,8 @@ def made(pipeline: str, transformer: nn.Module, scheduler: str, **more: Any) -> 
     import diffusers
 
     vae = None if pipeline.startswith("LTX") else autoencoder()
-    parts = {
-        **NO_TEXT,
-        "vae": vae,
-        "scheduler": getattr(diffusers, scheduler)(**SCHEDULES.get(scheduler, {})),
-        "transformer": transformer,
-    }
-    return getattr(diffusers, pipeline)(**{**parts, **more})
+    times = getattr(diffusers, scheduler)(**SCHEDULES.get(pipeline, SCHEDULES.get(scheduler, {})))
+    return getattr(diffusers, pipeline)(**NO_TEXT, vae=vae, transformer=transformer, scheduler=times, **more)
 
 
 def wan() -> nn.Module:
@@ -99,6 +95,12 @@ def forcing() -> tuple[Any, dict[str, Any]]:
     return pipe, {"prompt": None, "ar_step": 1, "causal_block_size": 1, "base_num_frames": 5}
 
 
+def pyramid() -> tuple[Any, dict[str, Any]]:
+    """Helios from coarse to fine: every resolution has a schedule of its own, whose times are cut to whole numbers."""
+    pipe = made("HeliosPyramidPipeline", HOSTS["helios"].build()[0], "HeliosScheduler")
+    return pipe, {"width": 16, "num_inference_steps": ..., "pyramid_num_inference_steps_list": [2, 2, 2]}
+
+
 def ltx_video() -> tuple[Any, dict[str, Any]]:
     masks = {"prompt_attention_mask": ltx.WORDS[:1], "negative_prompt_attention_mask": ltx.WORDS[1:]}
     pipe = made("LTXPipeline", HOSTS["ltx"].build()[0], "FlowMatchEulerDiscreteScheduler")
@@ -111,6 +113,7 @@ PIPELINES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "skyreels": lambda: (made("SkyReelsV2Pipeline", skyreels(), "UniPCMultistepScheduler"), {}),
     "forcing": forcing,
     "helios": lambda: (made("HeliosPipeline", HOSTS["helios"].build()[0], "HeliosScheduler"), {}),
+    "pyramid": pyramid,
     "anyflow": lambda: (made("AnyFlowPipeline", HOSTS["anyflow"].build()[0], "FlowMapEulerDiscreteScheduler"), {}),
     "ltx": ltx_video,
 }
@@ -125,7 +128,8 @@ def test_a_pipeline_is_followed_by_steps_and_branches(name: str) -> None:
     texts = {"prompt_embeds": torch.randn(1, 6, 16), "negative_prompt_embeds": torch.randn(1, 6, 16)}
 
     def drawn() -> torch.Tensor:
-        return pipe(**{**SIZES, **texts, **more}, generator=torch.Generator().manual_seed(0)).frames
+        given = {name: value for name, value in {**SIZES, **texts, **more}.items() if value is not ...}
+        return pipe(**given, generator=torch.Generator().manual_seed(0)).frames
 
     plain, followed = drawn(), Followed()
     with attach(pipe):

@@ -101,16 +101,20 @@ class Schedule:
         return 0
 
     def _near(self, value: float, scale: float, offset: float, dtype: torch.dtype) -> list[int]:
-        """Steps whose time becomes `value` when rounded to `dtype` once or twice, else those close to it."""
+        """Steps whose time becomes `value` when rounded (or cut) to `dtype` once or twice, else those close to it."""
         times, eps = torch.tensor(self.times, dtype=torch.float64), 0.0
         if isnan(value):  # a schedule stretched to end at a level divides 0 by 0 where there is one step
             return times.isnan().nonzero().flatten().tolist()
+        exact = (value - offset) / scale
         if dtype.is_floating_point:
-            received, eps = torch.tensor((value - offset) / scale, dtype=dtype), torch.finfo(dtype).eps
-            once, twice = ((times - offset) / scale).to(dtype), (times.to(dtype) - offset) / scale
-            same = (once == received) | (twice == received)
-            if same.any():
-                return same.nonzero().flatten().tolist()
+            eps = torch.finfo(dtype).eps
+        else:
+            exact = round(exact)
+        once, twice = ((times - offset) / scale).to(dtype), (times.to(dtype) - offset) / scale
+        received = torch.tensor(exact, dtype=dtype)
+        same = (once == received) | (twice == received)
+        if same.any():
+            return same.nonzero().flatten().tolist()
         slack = max(abs(value) * max(eps, 1e-5), 1e-3)  # eps is twice half a unit in the last place
         return ((times - value).abs() <= slack).nonzero().flatten().tolist()
 
