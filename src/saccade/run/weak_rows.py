@@ -156,7 +156,7 @@ def _repeated(value: Any, rows: tuple[int, ...], batch: int, listed: bool) -> An
     return value
 
 
-def _main(output: Any, own: int) -> tuple[Tensor, Callable[[Tensor], Any]]:
+def _main(output: Any, own: int) -> tuple[Tensor, Callable[[Any], Any]]:
     """The prediction within a model's output, and how to put another in its place, all else cut to the own rows."""
     if isinstance(output, Tensor):
         return output, lambda made: made
