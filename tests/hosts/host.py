@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import saccade
 from saccade.core.masks import Mask
+from saccade.core.site import Where
+from saccade.run.attached_model import family_of, inside
+from saccade.run.run import Run
 from tests.hosts.stand_ins import OPEN, WINDOW
 
+EVERY_KIND = Where(kinds=("joint", "self", "cross"))
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 
 
@@ -57,15 +62,24 @@ class Host:
         if hasattr(model, "down_blocks") or self.counted:
             return model, inputs
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            if len({type(block) for block in blocks}) == 1:
+            if len({_kind(block) for block in blocks}) == 1 and len(list(blocks[0].children())) > 1:
                 del blocks[1:]
         return model, inputs
 
 
+def attach(model: Any, *stack: Any, **options: Any) -> Run:
+    """`saccade.attach`, at cross-attention too where a host has no other."""
+    alone = set(family_of(inside(model)).sites.values()) == {"cross"}
+    return saccade.attach(model, *stack, **({"where": EVERY_KIND} if alone else {}) | options)
+
+
+def _kind(block: nn.Module) -> tuple[object, ...]:
+    """What blocks that may stand for one another have in common."""
+    return type(block), *(parameter.shape for parameter in block.parameters())
+
+
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The first tensor of a forward; where there are lists alone, as of rows or a control net, all of them in one."""
+    """What a forward gives: its one tensor, or all in one, as of two streams, rows in a list, or a control net."""
     with torch.no_grad():
-        result = model(**inputs)
-    found = result if isinstance(result, tuple) else (result,)
-    alone = next((x for x in found if isinstance(x, Tensor)), None)
-    return torch.cat([x for x in tree_leaves(found) if isinstance(x, Tensor)]) if alone is None else alone
+        found = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
+    return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

@@ -34,6 +34,17 @@ class Near(Mask):
 
 
 @dataclass(frozen=True)
+class EvenKeys(Mask):
+    """Every other key is seen, from the first on: a mask that bites where there is no grid."""
+
+    def rule(self, layout_q: Layout, layout_k: Layout, device: Device) -> Rule:
+        return (
+            lambda b, h, q, k: torch.ones_like(q + k, dtype=torch.bool),
+            lambda b, h, q, k: (q >= 0) & (k % 2 == 0),
+        )
+
+
+@dataclass(frozen=True)
 class Same:
     """Runs every site through saccade without changing its formulation."""
 

@@ -94,11 +94,33 @@ def test_rows_are_those_whose_input_they_hold(host: Host) -> None:
         assert moved or name.startswith("image_latents"), name
 
 
+def test_chosen_heads_of_one_role_are_touched_alone() -> None:
+    model, inputs, before = built("animatediff")
+    kept: dict[str, Tensor] = {}
+
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept["out"] = args[0]
+
+    name = "down_blocks.0.motion_modules.0.transformer_blocks.0.attn1"
+    hook = model.get_submodule(f"{name}.to_out.0").register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        output(model, inputs)
+        plain = kept["out"].unflatten(-1, (2, -1))  # (b h w) f heads d
+        with attach(model, Looking(OfRole("cond")), rows=GUIDED, where=at(name, heads=(1,))):
+            assert rows_differ(output(model, inputs), before) == [False, True]
+    finally:
+        hook.remove()
+    moved = (kept["out"].unflatten(-1, (2, -1)) - plain).abs().amax((1, 3)) > 1e-6
+    assert not moved[:32].any() and not moved[32:, 0].any() and moved[32:, 1].all()
+
+
 def test_folded_rows_pair_by_their_place() -> None:
     rows = Rows.of("source", "target", samples=2).folded(3)
     assert rows.pairs() == tuple((6 + i, i) for i in range(6))
     assert rows.samples == (0, 0, 0, 1, 1, 1) * 2 and rows.folds == (0, 1, 2) * 4
     assert Rows.of("cond").folded(1) == Rows.of("cond")
+    with pytest.raises(ValueError, match="1 folds and 2 roles"):
+        replace(GUIDED, folds=(0,))
     assert Rows.of("source", "target").under("uncond", "cond").folded(2).where("cond") == (4, 5, 6, 7)
 
 

@@ -8,8 +8,8 @@ import torch
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.site import at
+from tests.hosts import sd_pipelines
 from tests.hosts.host import Host, output
-from tests.hosts.models import sd_pipelines
 from tests.hosts.models.unets import gligen, unet
 from tests.hosts.stand_ins import Masked, Same, looking
 

@@ -14,7 +14,7 @@ from saccade.core.places import Disc
 from saccade.core.site import at
 from saccade.papers.clear import Clear
 from saccade.papers.headhunter import SoftPAG
-from tests.hosts.models.sd_pipelines import animatediff, sd, sdxl
+from tests.hosts.sd_pipelines import animatediff, sd, sdxl
 from tests.hosts.stand_ins import Masked, looking
 
 pytestmark = pytest.mark.host

@@ -123,3 +123,18 @@ def test_times_alone_tell_the_step_while_they_differ_in_low_precision(
         given = times.to(dtype) / 1000 if twice else (times / 1000).to(dtype)
         if len(given.unique()) == count:
             assert [schedule.clock(t, 1000).step for t in given] == list(range(count)), count
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "dtypes"), [(-1000.0, 1000.0, DTYPES), (1.0, 1.0, (torch.float32,))], ids=["ideogram4", "glm"]
+)
+def test_times_that_run_the_other_way_or_are_shifted_are_found(
+    scale: float, offset: float, dtypes: tuple[torch.dtype, ...]
+) -> None:
+    """Ideogram 4 receives one minus the share of noise, in its own precision; GLM-Image a time less one."""
+    times = torch.linspace(1000, 20, 50)
+    for dtype in dtypes:
+        schedule = Schedule(times.tolist())
+        schedule.refresh()
+        for step, time in enumerate(times):
+            assert schedule.clock(((time - offset) / scale).to(dtype), scale, offset).step == step

@@ -15,7 +15,8 @@ from saccade.core.site import Site, Where, at
 from saccade.families.unet import UNET
 from saccade.seam.family import Inputs, Layouts, joint_layouts
 from tests.hosts.host import Host
-from tests.hosts.models.unets import controlnet_xs, kandinsky3, unet, unet_added
+from tests.hosts.models.controlnets import controlnet_xs
+from tests.hosts.models.unets import kandinsky3, unet, unet_added
 from tests.hosts.stand_ins import Masked, Same, looking
 from tests.hosts.tiny import output
 
@@ -85,12 +86,12 @@ def test_blocks_of_text_alone_call_their_first_attention_with_it() -> None:
 
 def test_upscalers_attend_in_blocks_of_another_make() -> None:
     model, inputs = one_row(
-        down_block_types=("KDownBlock2D", "KCrossAttnDownBlock2D"), mid_block_type=None, attention_head_dim=8,
-        up_block_types=("KCrossAttnUpBlock2D", "KUpBlock2D"), resnet_time_scale_shift="scale_shift", act_fn="gelu",
-        time_embedding_type="fourier", norm_num_groups=None, conv_in_kernel=1, conv_out_kernel=1,
-        block_out_channels=(32, 64),
+        down_block_types=("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3), mid_block_type=None, attention_head_dim=8,
+        up_block_types=(*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"), block_out_channels=(32, 32, 64, 64),
+        resnet_time_scale_shift="scale_shift", act_fn="gelu", time_embedding_type="fourier", norm_num_groups=None,
     )  # fmt: skip
-    assert set(keys_of(model, inputs).values()) == {"self: image 8 (1x4x2)", "cross: text 3"}
+    keys = keys_of(model, {**inputs, "sample": torch.randn(1, 4, 16, 16)})
+    assert set(keys.values()) == {"self: image 4 (1x2x2)", "cross: text 3"}
 
 
 @pytest.mark.parametrize("way", ["image_proj", "text_image_proj"])

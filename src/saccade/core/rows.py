@@ -28,6 +28,8 @@ class Rows:
             raise ValueError(f"{len(self.roles)} roles and {len(self.samples)} samples must be as many")
         if self.branches and len(self.branches) != self.n:
             raise ValueError(f"{len(self.branches)} branches and {self.n} roles must be as many, or no branches given")
+        if self.folds and len(self.folds) != self.n:
+            raise ValueError(f"{len(self.folds)} folds and {self.n} roles must be as many, or no folds given")
         if unknown := {*self.roles, *self.branches} - set(get_args(Role)):
             raise ValueError(f"roles {sorted(unknown)} must be among {get_args(Role)}")
 
@@ -40,6 +42,15 @@ class Rows:
     def n(self) -> int:
         """Number of batch rows."""
         return len(self.roles)
+
+    def only(self, row: int) -> "Rows":
+        """One row by itself.
+
+        >>> Rows.of("uncond", "cond").only(1).roles
+        ('cond',)
+        """
+        own = slice(row, row + 1)
+        return Rows(self.roles[own], self.samples[own], self.branches[own])
 
     def under(self, *branches: Role) -> "Rows":
         """The same rows once for each branch of guidance, as pipelines stack them."""

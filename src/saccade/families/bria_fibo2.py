@@ -8,9 +8,8 @@ from torch import Tensor
 
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site
-from saccade.families.flux import named_pictures
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, named_pictures, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
@@ -29,7 +28,7 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
 def _pictures(model: Any, inputs: Inputs) -> tuple[Segment, ...]:
     every = (inputs["hidden_states"], *(inputs.get("context_latents") or ()))
     grids = (tuple(side // model.config.patch_size for side in latents.shape[-2:]) for latents in every)
-    return named_pictures([(height * width, (1, height, width)) for height, width in grids])
+    return named_pictures((height * width, (1, height, width)) for height, width in grids)
 
 
 def _gist(model: Any, inputs: Inputs) -> list[int]:

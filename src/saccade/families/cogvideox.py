@@ -1,11 +1,12 @@
-"""CogVideoX: text first, then the video. Its rotary tables arrive ready made from the pipeline."""
+"""CogVideoX and ConsisID: text first, then the video. Rotary tables arrive ready made from the pipeline."""
 
+from dataclasses import replace
 from typing import Any
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, latent_grid, project_heads
 from saccade.seam.routes import diffusers_routes
 
 READY_MADE = "its rotary tables arrive ready made, without ids; pass other tables as `image_rotary_emb` instead"
@@ -13,8 +14,7 @@ READY_MADE = "its rotary tables arrive ready made, without ids; pass other table
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     frames, _, height, width = inputs["hidden_states"].shape[1:]
-    patch, patch_t = model.config.patch_size, model.config.patch_size_t or 1
-    grid = (frames // patch_t, height // patch, width // patch)
+    grid = latent_grid(model.config, (frames, height, width))
     return joint_layouts(Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid))
 
 
@@ -29,4 +29,13 @@ COGVIDEOX = Family(
     unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
     project=project_heads,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),
+)
+
+BY_HAND = "the face is read by products of its own, which no call of attention shows"
+
+CONSISID = replace(
+    COGVIDEOX,
+    name="ConsisID",
+    classes=("ConsisIDTransformer3DModel",),
+    left_alone={"local_facial_extractor": BY_HAND, "perceiver_cross_attention": BY_HAND},
 )

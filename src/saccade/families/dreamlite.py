@@ -9,7 +9,7 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.unet import UNET
-from saccade.seam.family import Guidance, Inputs, Layouts, project_grouped, text_apart
+from saccade.seam.family import Guidance, Inputs, Layouts, apart_layouts, project_grouped
 
 
 def _guided(pipe: Any, inputs: Inputs) -> bool | None:
@@ -19,7 +19,9 @@ def _guided(pipe: Any, inputs: Inputs) -> bool | None:
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    return text_apart(Layout.image_only((1, *inputs["hidden_states"].shape[-2:])), inputs, site)
+    return apart_layouts(
+        Layout.image_only((1, *inputs["hidden_states"].shape[-2:])), inputs["encoder_hidden_states"].shape[1], site
+    )
 
 
 DREAMLITE = replace(

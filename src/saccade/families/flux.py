@@ -1,6 +1,6 @@
 """FLUX: text first, then the image; the grid is read from `img_ids`, which the host turns its rotary table from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.core.snapshot import Snapshot
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, named_pictures, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
@@ -27,14 +27,7 @@ def picture_segments(*ids: Tensor, skip: int = 0) -> tuple[Segment, ...]:
 
     A picture has its own number on the first axis, or its places begin anew; rows and columns are the next two axes.
     """
-    return named_pictures([part for given in ids for part in _seen(given, skip)])
-
-
-def named_pictures(parts: Sequence[tuple[int, Grid | None]]) -> tuple[Segment, ...]:
-    """The image, then reference pictures, by the number of their tokens and their grids."""
-    return tuple(
-        Segment(f"reference{i}" if i else "image", "extra" if i else "image", *part) for i, part in enumerate(parts)
-    )
+    return named_pictures(part for given in ids for part in _seen(given, skip))
 
 
 def _seen(ids: Tensor, skip: int) -> tuple[tuple[int, Grid | None], ...]:

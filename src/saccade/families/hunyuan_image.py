@@ -36,4 +36,5 @@ HUNYUAN_IMAGE = replace(
     layout=_layout,
     grid="image",
     rotary=_rotary,
+    whole=False,  # how many words of each encoder are real decides on sizes inside
 )

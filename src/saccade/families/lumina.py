@@ -19,12 +19,12 @@ from saccade.seam.family import (
     Guidance,
     Inputs,
     Layouts,
+    apart_layouts,
     grid_ids,
     image_grid,
     joint_layouts,
     project_grouped,
     spread_heads,
-    text_apart,
 )
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
@@ -75,7 +75,7 @@ LUMINA2 = Family(
 
 
 def _layout_next(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    return text_apart(Layout.image_only(image_grid(model, inputs)), inputs, site)
+    return apart_layouts(Layout.image_only(image_grid(model, inputs)), inputs["encoder_hidden_states"].shape[1], site)
 
 
 def _project_next(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:

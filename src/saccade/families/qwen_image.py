@@ -3,6 +3,7 @@
 Layers of a picture are denoised together: one grid, with the layers where a video has frames.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, named_pictures, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
@@ -25,10 +26,9 @@ def grids_of(inputs: Inputs) -> list[Grid]:
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    parts = [Segment("text", "text", inputs["encoder_hidden_states"].shape[1])]
-    for i, (t, h, w) in enumerate(_stacked(model, grids_of(inputs))):
-        parts.append(Segment(f"reference{i}" if i else "image", "extra" if i else "image", t * h * w, (t, h, w)))
-    return joint_layouts(Layout(tuple(parts)))
+    text = Segment("text", "text", inputs["encoder_hidden_states"].shape[1])
+    grids = _stacked(model, grids_of(inputs))
+    return joint_layouts(Layout((text, *named_pictures([(math.prod(grid), grid) for grid in grids]))))
 
 
 def _stacked(model: Any, grids: list[Grid]) -> list[Grid]:

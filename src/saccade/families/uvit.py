@@ -6,14 +6,14 @@ from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.families.unet import NO_PLACES
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, project_heads, text_apart
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     halved = model.down_block.downsample is not None
     height, width = (-(-side // 2) if halved else side for side in inputs["input_ids"].shape[-2:])
-    return text_apart(Layout.image_only((1, height, width)), inputs, site)
+    return apart_layouts(Layout.image_only((1, height, width)), inputs["encoder_hidden_states"].shape[1], site)
 
 
 UVIT = Family(

@@ -1,29 +1,38 @@
-"""Wan: self-attention over the video, cross-attention to the text; that to a first frame is left alone."""
+"""Wan: self-attention over the video, cross-attention to the text; that to a first frame is left alone.
+
+A first frame that is given enters as channels, or in 2.2 TI2V as latents whose tokens have a timestep of their own.
+"""
 
 from typing import Any
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts, project_flat
+from saccade.seam.family import (
+    Family,
+    Guidance,
+    Inputs,
+    Layouts,
+    apart_layouts,
+    grid_ids,
+    latent_grid,
+    project_flat,
+)
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    shape = inputs["hidden_states"].shape[-3:]
-    video = Layout.image_only(tuple(side // patch for side, patch in zip(shape, model.config.patch_size, strict=True)))
-    return (
-        (video, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
-        if site.kind == "cross"
-        else joint_layouts(video)
-    )
+    video = Layout.image_only(latent_grid(model.config, inputs["hidden_states"].shape[-3:]))
+    return apart_layouts(video, inputs["encoder_hidden_states"].shape[1], site)
 
 
-def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
-    rope = model.rope
+def rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
+    """Places on the grid; height and width get a third of the channels each, rounded down to pairs, time the rest."""
+    channels = model.config.attention_head_dim
+    side = 2 * (channels // 6)
     ids = grid_ids(layout, inputs["hidden_states"].device)
-    return Rotary(ids=ids, theta=10000.0, axes_dim=(rope.t_dim, rope.h_dim, rope.w_dim))
+    return Rotary(ids=ids, theta=10000.0, axes_dim=(channels - 2 * side, side, side))
 
 
 WAN = Family(
@@ -34,7 +43,7 @@ WAN = Family(
     routes=diffusers_routes,
     text="apart",
     grid="video",
-    rotary=_rotary,
+    rotary=rotary,
     project=project_flat,
     unsupported={"stream": NO_BLOCK, "enter": NO_BLOCK},
     guidance=Guidance(roles=("cond", "uncond"), stacked=False),

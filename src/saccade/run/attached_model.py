@@ -150,12 +150,14 @@ def sites_of(
     found: list[tuple[str, nn.Module, SiteKind]] = [
         (name, module, kind) for name, module in model.named_modules() if (kind := family.kind_in(model, name))
     ]
+    found.sort(key=lambda site: _rank(site[0], family.stacks))
     stages = list(dict.fromkeys(_stack(name) for name, _, _ in found))
     layers = list(accumulate((kind != "cross" for _, _, kind in found), initial=0))
     sites = [
         Site(
             name=prefix + (name or "self"), index=i, count=len(found), layer=layers[i], layers=layers[-1],
-            stage=stages.index(_stack(name)), stages=len(stages), kind=kind, heads=_heads(name, module, heads),
+            stage=stages.index(_stack(name)), stages=len(stages), kind=kind,
+            heads=_heads(name, heads, module, _parent(model, module)),
         )
         for i, (name, module, kind) in enumerate(found)
     ]  # fmt: skip
@@ -238,8 +240,15 @@ def _stack(name: str) -> str:
     return ".".join(takewhile(lambda part: not part.isdigit(), name.split(".")))
 
 
-def _heads(name: str, module: nn.Module, given: int | None) -> int:
-    heads = given or heads_of(module)
+def _rank(name: str, stacks: tuple[str, ...]) -> int:
+    """When the stack of blocks that a module lies in runs; those that are not named last."""
+    stack = name.partition(".")[0]
+    return stacks.index(stack) if stack in stacks else len(stacks)
+
+
+def _heads(name: str, given: int | None, module: nn.Module, parent: nn.Module) -> int:
+    """As given, or the module's own, or that of the module around it, which may hold all its parameters."""
+    heads = given or heads_of(module) or heads_of(parent)
     if heads is None:
         raise ValueError(
             f"the number of heads of '{name or type(module).__name__}' is not among its attributes; give heads="
@@ -252,5 +261,5 @@ def _parent(model: nn.Module, module: nn.Module) -> nn.Module:
 
 
 def _bypassed(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
-    for name, _ in model.named_modules():
+    for name in (name for name, _ in model.named_modules() if not family.kind_in(model, name)):
         yield from ((name, why) for pattern, why in family.left_alone.items() if fnmatchcase(name, pattern))

@@ -82,9 +82,10 @@ class Planner:
         if not items:
             return None
         fine = torch.promote_types(dtype, torch.float32)
-        rows = torch.arange(batch).repeat_interleave(fold) if fold > 1 else None
-        key = (key_of(items), layout_q, layout_k, str(device), site.heads, fine, rows is not None and (batch, fold))
+        folded = (batch, fold) if fold > 1 else None
+        key = (key_of(items), layout_q, layout_k, str(device), site.heads, fine, folded)
         if key not in self.shared:
+            rows = torch.arange(batch).repeat_interleave(fold) if folded else None
             self.shared[key] = make_plan(items, site, layout_q, layout_k, device, fine, rows)
         self.used[key] = self.forwards
         own = (key, site.name)

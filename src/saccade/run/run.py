@@ -44,6 +44,7 @@ from saccade.seam.guards import (
 )
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.kernel_choice import choose_kernel, operand_dtype, site_device
+from saccade.seam.one_by_one import OneRow
 from saccade.seam.projection_hooks import ProjectionHooks
 from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import refuse_copy
@@ -315,7 +316,22 @@ class Run:
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.added = self._projection_hooks.added(interceptor, plan.adapters, device, dtype)
         interceptor.memories = self._memories_of(interceptor.site.name, now.clock.branch, plan.systems)
-        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, now.sample_of(fold), device))
+        sample = now.sample_of(fold)
+        if attached.family.one_by_one:
+            interceptor.row_calls, interceptor.turn = self._row_calls(interceptor, plan, now), 0
+            sample = sample[:1]
+        self.counts.count(interceptor, self._chosen_kernel(interceptor, plan, sample, device))
+
+    def _row_calls(self, interceptor: SiteInterceptor, plan: Plan, now: ForwardContext) -> tuple[OneRow, ...]:
+        """What the call of each batch row has of its own, where the host makes one for each."""
+        site, rows, branch = interceptor.site.name, now.rows, now.clock.branch
+        return tuple(
+            OneRow(
+                None if rows is None else self.planner.same(rows.only(row)),
+                self._memories_of(site, f"{branch} row {row}" if row else branch, plan.systems),
+            )
+            for row in range(len(now.sample))
+        )
 
     def _chosen_kernel(self, interceptor: SiteInterceptor, plan: Plan, sample: Tensor, device: torch.device) -> Choice:
         choices = self._choices.setdefault(plan, {})

@@ -50,9 +50,10 @@ class Schedule:
         self.read[name] = now, Snapshot.of(now)
         return True
 
-    def clock(self, given: Tensor | float, scale: float, offset: float = 0.0) -> Clock:
+    def clock(self, given: Tensor | float, scale: float | None, offset: float = 0.0) -> Clock:
         """The clock of a forward that received `given`, of which `given` times `scale` plus `offset` is the time.
 
+        scale  None where what is given follows no one rule: the step is the scheduler's own
         Raises ValueError if the schedule has no such time.
         """
         index = self._index()
@@ -78,7 +79,9 @@ class Schedule:
         self.begin = 0 if step < begin else begin  # below: it runs another way
         return self.begin
 
-    def _looked_up(self, given: Tensor | float, scale: float, offset: float) -> int:
+    def _looked_up(self, given: Tensor | float, scale: float | None, offset: float) -> int:
+        if scale is None:
+            return self._first()
         value = largest(given) * scale + offset
         near = self._near(value, scale, offset, given.dtype if isinstance(given, Tensor) else torch.float64)
         if not near:
@@ -87,6 +90,15 @@ class Schedule:
                 "attach with the scheduler that drives this model"
             )
         return min(near, key=lambda i: abs(self.times[i] - value))
+
+    def _first(self) -> int:
+        """Where nothing can be looked up: the first step of a scheduler that counts and has not stepped yet."""
+        if not hasattr(self.scheduler, "step_index"):
+            raise ValueError(
+                "the timestep this model receives cannot be looked up in a list of times; "
+                "attach with the scheduler itself, or tell the step by run.step(i, of=n)"
+            )
+        return 0
 
     def _near(self, value: float, scale: float, offset: float, dtype: torch.dtype) -> list[int]:
         """Steps whose time becomes `value` when rounded to `dtype` once or twice, else those close to it."""

@@ -1,6 +1,6 @@
 """A host family as data: where its attention is, what its tokens are, what it offers. A new one is a few lines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Grid, Layout
+from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -44,16 +44,18 @@ class Family:
     fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
     folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
+    one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
+    stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
     text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     batch_axis   arguments whose rows lie on another axis than the first -> that axis
-    padding      the argument that masks padded tokens, None where the host takes none
+    padding      the argument that masks padded tokens or counts real ones, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
     time_scale   the schedule's timestep is `time_scale` times what the model receives,
-    time_offset  and this much more
+    time_offset  and this much more; `time_scale` is None where no rule holds
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments, or a switch in the model, tell the host not to run this site
     weak         whether this forward is a weakened branch of its own (skipped layers)
@@ -85,7 +87,7 @@ class Family:
     project: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]] | None = None
     enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
     guidance: Guidance | None = None
-    time_scale: float = 1.0
+    time_scale: float | None = 1.0
     time_offset: float = 0.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
@@ -98,6 +100,8 @@ class Family:
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    one_by_one: bool = False
+    stacks: tuple[str, ...] = ()
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
     folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
@@ -128,9 +132,10 @@ class Family:
 
 
 def project_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """k and v by `to_k`, `norm_k`, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
+    """k and v by `to_k`, `norm_k` if there is one, `to_v`, the norm acting on each head: (b p c) -> (b h p d)."""
     k, v = (linear(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for linear in (module.to_k, module.to_v))
-    return k if module.norm_k is None else module.norm_k(k), v
+    norm = getattr(module, "norm_k", None)
+    return k if norm is None else norm(k), v
 
 
 def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,16 +177,29 @@ def image_grid(model: Any, inputs: Inputs) -> Grid:
     return 1, height, width
 
 
+def named_pictures(parts: Iterable[tuple[int, Grid | None]]) -> tuple[Segment, ...]:
+    """The image, then reference pictures, by the number of their tokens and their grids."""
+    return tuple(
+        Segment(f"reference{i}" if i else "image", "extra" if i else "image", *part) for i, part in enumerate(parts)
+    )
+
+
 def joint_layouts(layout: Layout) -> Layouts:
     """Queries and keys are the same tokens."""
     return layout, layout
 
 
-def text_apart(image: Layout, inputs: Inputs, site: Site) -> Layouts:
-    """Image tokens among themselves, and before the words of `encoder_hidden_states` at sites of cross-attention."""
-    if site.kind != "cross":
-        return joint_layouts(image)
-    return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
+def latent_grid(config: Any, sides: Iterable[int]) -> Grid:
+    """Latents of these sides (t, h, w) in patches: a config's `patch_size` is one number, or one for each side."""
+    patch = config.patch_size
+    sizes = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
+    t, h, w = (side // size for side, size in zip(sides, sizes, strict=True))
+    return t, h, w
+
+
+def apart_layouts(image: Layout, text: int, site: Site) -> Layouts:
+    """The image reads itself at self sites and `text` words at cross sites."""
+    return (image, Layout.plain(text)) if site.kind == "cross" else joint_layouts(image)
 
 
 def grid_ids(layout: Layout, device: torch.device) -> Tensor:

@@ -141,6 +141,9 @@ def _other_backend(interceptor: SiteInterceptor, name: str, asked: bool) -> None
     )
 
 
+APART = "each batch row is a call of its own, which sees no other; use a host that takes all rows in one call"
+
+
 def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> None:
     """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not.
 
@@ -150,6 +153,8 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
     source, _, item = need.partition(".")
     if source == "host" and (mend := family.missing(item, site.kind)):
         raise MissingError(host=family.name, site=site.name, item=item, mend=mend)
+    if source == "rows" and family.one_by_one:
+        raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=APART)
     if source == "rows" and (rows is None or item not in (*rows.roles, *rows.branches)):
         known = rows.roles if rows else "unknown"
         mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or use a run that has such rows"

@@ -23,6 +23,7 @@ from saccade.core.state import Memory
 from saccade.ops.parts import attend_parts
 from saccade.seam.checkpointing import called_by_checkpointing
 from saccade.seam.host_mask import read_host_mask, spread
+from saccade.seam.one_by_one import OneRow, filled, real
 from saccade.seam.shadow import refuse_copy
 from saccade.seam.view import HostView
 
@@ -39,6 +40,8 @@ class SiteInterceptor:
     trains     whether gradients were wanted where the forward began
     seen       whether a call passed in the running forward
     added      terms the module's projections add, by path
+    row_calls  what the call of each batch row has, where the host calls attention for one after the other; else empty
+    turn       the batch row whose call comes next there
     heads      the heads chosen, None for all; the others keep what the host's own attention gives them
     ahead      keys before the first query's own, where the host's map is known to be order and padding alone
     seconds    attention time so far, None unless timing was asked for
@@ -58,6 +61,8 @@ class SiteInterceptor:
     layout_k: Layout | None = None
     rows: Rows | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
+    row_calls: tuple[OneRow, ...] = ()
+    turn: int = 0
     heads: Tensor | None = None
     ahead: int | None = None
     seconds: float | None = None
@@ -145,6 +150,11 @@ class SiteInterceptor:
         plan, layout_q, layout_k = self.plan, self.layout_q, self.layout_k
         if plan is None or layout_q is None or layout_k is None:
             return None
+        own, n, takes = OneRow(self.rows, self.memories), q.shape[2], len(self.row_calls)
+        if takes and n == k.shape[2] <= layout_q.n:
+            own, self.turn = self.row_calls[self.turn], (self.turn + 1) % takes
+            mask = real(q, layout_q.n)
+            q, k, v = (filled(x, layout_q.n) for x in (q, k, v))
         if (q.shape[2], k.shape[2]) != (layout_q.n, layout_k.n):
             if self.other_calls:
                 return None
@@ -153,9 +163,9 @@ class SiteInterceptor:
                 f"and {layout_k.n} ({layout_k.describe()}); the layout does not fit this forward: choose the sites it "
                 "fits by where=at(...), or describe each by a Family"
             )
-        if self.rows is not None and q.shape[0] != self.rows.n:
+        if own.rows is not None and q.shape[0] != own.rows.n:
             raise ValueError(
-                f"site '{self.site.name}' got {q.shape[0]} attention rows where its batch has {self.rows.n}; which is "
+                f"site '{self.site.name}' got {q.shape[0]} attention rows where its batch has {own.rows.n}; which is "
                 "which, its family must say (`fold`); leave the site out by where=at(...)"
             )
         if dropout_p > 0:
@@ -171,9 +181,10 @@ class SiteInterceptor:
             own_bias = DenseBias(bias)
         call = AttentionCall(
             q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
-            site=self.site, rows=self.rows, host=self.view, mask=own_mask, bias=own_bias,
+            site=self.site, rows=own.rows, host=self.view, mask=own_mask, bias=own_bias,
         )  # fmt: skip
-        return self._run(plan, call).to(q.dtype)
+        out = self._run(plan, call, own.memories).to(q.dtype)
+        return out[:, :, :n] if takes else out
 
     def _check_backward(self) -> None:
         if torch._C._current_graph_task_id() >= 0:
@@ -189,16 +200,16 @@ class SiteInterceptor:
         q, k, v = (t.index_select(1, self.heads) for t in (q, k, v))
         return q, k, v, *(x if x is None or x.shape[1] == 1 else x.index_select(1, self.heads) for x in maps)
 
-    def _run(self, plan: Plan, call: AttentionCall) -> Tensor:
+    def _run(self, plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> Tensor:
         start = self._start(call.q)
-        total = run_plan(plan, call, self.memories, attend_parts).total
+        total = run_plan(plan, call, memories, attend_parts).total
         if self.trains and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
-            self._check_state()
+            self._check_state(memories)
         return self._stop(start, total)
 
-    def _check_state(self) -> None:
+    def _check_state(self, memories: Mapping[str, Memory]) -> None:
         """Reentrant checkpointing runs a part without gradients first: what is put there would be cut off from them."""
-        put = [x for memory in self.memories.values() for x in memory.coming.values() if isinstance(x, Tensor)]
+        put = [x for memory in memories.values() for x in memory.coming.values() if isinstance(x, Tensor)]
         if any(x.is_floating_point() for x in put) and called_by_checkpointing():
             raise StateError(
                 f"site '{self.site.name}' carries state over steps, whose gradient reentrant checkpointing would drop; "

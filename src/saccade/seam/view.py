@@ -114,7 +114,8 @@ class HostView:
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
         if hidden.ndim == 4:  # (b c h w), as between convolutions
             hidden = hidden.flatten(2).mT
-        if encoder is None or encoder is hidden or self.site.kind != "joint":
+        own = not isinstance(encoder, Tensor) or encoder is hidden  # a module may take something else second
+        if own or self.site.kind != "joint":
             return hidden
         if self.family.image_asks or self.family.text == "apart":
             return hidden

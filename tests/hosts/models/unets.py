@@ -20,7 +20,7 @@ BOTH = DOWN | {
 MAPS = ("attention_mask",)  # of image tokens, on one grid only
 
 
-def _inputs(height: int, width: int, **more: Any) -> dict[str, Any]:
+def picture_inputs(height: int, width: int, **more: Any) -> dict[str, Any]:
     return {
         "sample": torch.randn(2, 4, height, width), "encoder_hidden_states": torch.randn(2, 3, 8), "timestep": 500,
         "return_dict": False, **more,
@@ -34,7 +34,7 @@ def _padding() -> torch.Tensor:
 def unet(**options: Any) -> Made:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(**{**BOTH, **options}), _inputs(8, 4, encoder_attention_mask=_padding())
+    return UNet2DConditionModel(**{**BOTH, **options}), picture_inputs(8, 4, encoder_attention_mask=_padding())
 
 
 def unet_xl() -> Made:
@@ -63,38 +63,6 @@ def gligen() -> Made:
     return model, {**inputs, "cross_attention_kwargs": {"gligen": boxes}}
 
 
-def controlnet() -> Made:
-    from diffusers import ControlNetModel
-
-    model = ControlNetModel(**DOWN, attention_head_dim=2, conditioning_embedding_out_channels=(4, 4))
-    return model, _inputs(8, 4, controlnet_cond=torch.rand(2, 3, 16, 8))
-
-
-def controlnet_union() -> Made:
-    from diffusers import ControlNetUnionModel
-
-    model = ControlNetUnionModel(
-        **DOWN, attention_head_dim=2, conditioning_embedding_out_channels=(16, 16), num_control_type=2,
-        num_trans_channel=16, num_trans_head=2, num_proj_channel=16, addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=54,
-    )  # fmt: skip
-    added = {"text_embeds": torch.randn(2, 6), "time_ids": torch.ones(2, 6)}
-    kinds = {"control_type": torch.tensor([[1.0, 0.0]] * 2), "control_type_idx": [0]}
-    return model, _inputs(8, 4, controlnet_cond=[torch.rand(2, 3, 16, 8)], added_cond_kwargs=added, **kinds)
-
-
-def controlnet_xs() -> Made:
-    from diffusers import UNetControlNetXSModel
-
-    model = UNetControlNetXSModel(
-        sample_size=8, down_block_types=DOWN["down_block_types"], up_block_types=BOTH["up_block_types"],
-        block_out_channels=(8, 16), norm_num_groups=4, cross_attention_dim=8, num_attention_heads=2,
-        ctrl_conditioning_embedding_out_channels=(4, 4), ctrl_block_out_channels=(4, 8), ctrl_num_attention_heads=2,
-        ctrl_max_norm_num_groups=4,
-    )  # fmt: skip
-    return model, _inputs(8, 4, controlnet_cond=torch.rand(2, 3, 16, 8))
-
-
 def ddpm() -> Made:
     from diffusers import UNet2DModel
 
@@ -113,7 +81,7 @@ def kandinsky3() -> Made:
         time_embedding_dim=16, groups=4, attention_head_dim=8, layers_per_block=2, block_out_channels=(16, 16, 16),
         cross_attention_dim=8, encoder_hid_dim=8,
     )  # fmt: skip
-    return model, _inputs(16, 8, encoder_attention_mask=_padding())
+    return model, picture_inputs(16, 8, encoder_attention_mask=_padding())
 
 
 def cascade() -> Made:
@@ -154,7 +122,7 @@ def transformer_2d() -> Made:
         num_attention_heads=2, attention_head_dim=8, in_channels=4, num_layers=2, norm_num_groups=2,
         cross_attention_dim=8,
     )  # fmt: skip
-    inputs = _inputs(6, 4, encoder_attention_mask=_padding())
+    inputs = picture_inputs(6, 4, encoder_attention_mask=_padding())
     del inputs["timestep"]
     return model, {"hidden_states": inputs.pop("sample"), **inputs}
 
@@ -165,9 +133,6 @@ HOSTS = (
     Host("unet_xl", unet_xl, "image 12 (1x4x3)"),
     Host("unet_added", unet_added, IMAGE),
     Host("gligen", gligen, IMAGE),
-    Host("controlnet", controlnet, IMAGE, maps=MAPS),
-    Host("controlnet_union", controlnet_union, IMAGE, maps=MAPS),
-    Host("controlnet_xs", controlnet_xs, IMAGE, maps=MAPS),
     Host("ddpm", ddpm, IMAGE),
     Host("kandinsky3", kandinsky3, IMAGE, leaks=True),
     Host("cascade", cascade, IMAGE),

@@ -3,12 +3,10 @@
 from typing import Any
 
 import torch
-from torch import nn
 
 from tests.hosts.host import Host
-from tests.hosts.models.unets import MAPS
+from tests.hosts.models.unets import MAPS, Made
 
-Made = tuple[nn.Module, dict[str, Any]]
 FRAMES = 4
 DOWN: dict[str, Any] = {
     "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 8,

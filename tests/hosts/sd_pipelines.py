@@ -17,7 +17,6 @@ from saccade.models.scene_words import BEGIN, END, MAX_CLIP, PAD, clip_tokenizer
 from saccade.models.scenes_flux import ScenesFlux
 from tests.hosts.models.unets import BOTH
 
-HOSTS = ()
 SIZES = ScenesFlux(text_dim=32, text_heads=2, t5_layers=1, autoencoder_widths=(8, 8, 8), groups=4)
 TEXT = CLIPTextConfig(
     vocab_size=len(word_ids()), hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
