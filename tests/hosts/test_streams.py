@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.errors import SilentSiteError
+from saccade.core.rows import Rows
+from saccade.papers.consistedit import ConsistEdit
 from tests.hosts.host import output
 from tests.hosts.models.streams import HOSTS
 from tests.hosts.stand_ins import Masked, Same, looking
@@ -133,6 +135,23 @@ def test_what_stands_before_the_image_is_left_to_the_host() -> None:
         masked = output(model, inputs)
     torch.testing.assert_close(masked[:, :-24], plain[:, :-24], rtol=1e-5, atol=1e-6)
     assert (masked[:, -24:] - plain[:, -24:]).abs().max() > 1e-4
+
+
+def test_an_edit_takes_operands_whose_keys_are_more_than_its_queries() -> None:
+    """The target's image asks and is asked as the source's, which by themselves differ: their prompts do."""
+    model, (inputs,) = edited()
+    inputs["hidden_states"] = inputs["hidden_states"][:1].expand(2, -1, -1).contiguous()
+    found: list[bool] = []
+
+    def look(call: AttentionCall) -> None:
+        q, k = call.q, call.k[:, :, call.layout_k.span("image")]
+        found.append(torch.equal(q[0], q[1]) and torch.equal(k[0], k[1]))
+
+    for stack in ((), (ConsistEdit(),)):
+        with attach(model, *stack, looking(look), rows=Rows.of("source", "target")) as run:
+            run.step(0, of=4)
+            output(model, inputs)
+    assert found == [True, False, True, True]  # in the first block the image has not met the words
 
 
 def test_a_processor_that_asks_for_all_tokens_at_once_is_refused() -> None:

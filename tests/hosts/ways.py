@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from saccade.core.errors import SaccadeError
 from saccade.ui.markdown import fill_marks, markdown_table
@@ -34,11 +35,17 @@ class FailsAlone(Exception):
     """The class cannot run so, with nothing attached."""
 
 
-def masked(host: Host, model: nn.Module, inputs: Inputs) -> Tensor:
+def alone(model: Model, inputs: Inputs) -> None:
+    """Run it with nothing attached; FailsAlone where it cannot."""
     try:
-        output(model, inputs)
+        model(**inputs)
     except Exception as error:
         raise FailsAlone from error
+
+
+def masked(host: Host, model: nn.Module, inputs: Inputs) -> Tensor:
+    with torch.no_grad():
+        alone(model, inputs)
     with attach(model, Masked(host.window)):
         return output(model, inputs)
 
@@ -167,10 +174,10 @@ def gradient_checkpointing(host: Host) -> None:
         model.train()
         if checkpointing:
             asked(model, "enable_gradient_checkpointing")
+        alone(model, inputs)
         with attach(model, Masked(host.window)):
-            result = model(**inputs)
-            tensor = result[0] if isinstance(result, tuple) else result
-            (tensor[0] if isinstance(tensor, list) else tensor).float().square().sum().backward()
+            outputs = [x for x in tree_leaves(model(**inputs)) if isinstance(x, Tensor)]
+            torch.stack([x.float().square().sum() for x in outputs]).sum().backward()
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     near(grads[1], grads[0], 1e-4)
 

@@ -1,6 +1,7 @@
 """JoyImage: pictures first, the one that is made before its references, then text."""
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts, named_pictures
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
 
@@ -30,19 +31,15 @@ def _pictures_plus(model: Any, inputs: Inputs) -> list[Grid]:
 
 def _layout_of(grids: list[Grid], n: int, text: int) -> Layouts:
     """Grids in order among n image tokens, then text."""
-    names = ["image", *(f"reference{i}" for i in range(1, len(grids)))]
-    segments = [
-        Segment(name, "image" if name == "image" else "extra", t * h * w, (t, h, w))
-        for name, (t, h, w) in zip(names, grids, strict=True)
-    ]
-    spare = n - sum(segment.n for segment in segments)
-    segments += [Segment("image padding", "padding", spare)] if spare else []
-    return joint_layouts(Layout((*segments, Segment("text", "text", text))))
+    pictures = named_pictures([(prod(grid), grid) for grid in grids])
+    spare = n - sum(picture.n for picture in pictures)
+    padding = (Segment("image padding", "padding", spare),) if spare else ()
+    return joint_layouts(Layout((*pictures, *padding, Segment("text", "text", text))))
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     grids = _pictures(model, inputs)
-    n = sum(t * h * w for t, h, w in grids)
+    n = sum(prod(grid) for grid in grids)
     return _layout_of(grids, n, inputs["encoder_hidden_states"].shape[1])
 
 

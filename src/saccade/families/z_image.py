@@ -124,5 +124,6 @@ Z_IMAGE_CONTROL = replace(
         "control_noise_refiner.*.attention": "self",
         "control_layers.*.attention": "joint",
     },
+    stacks=("noise_refiner", "control_noise_refiner", "control_layers"),
     layout=_control_layout,
 )

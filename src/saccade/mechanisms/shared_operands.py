@@ -71,7 +71,7 @@ class SharedOperands(Mechanism):
     def _shared(self, name: str, call: AttentionCall) -> Float[Tensor, "b h n c"]:
         assert call.rows is not None
         x: Tensor = getattr(call, name)
-        span = call.layout_q.span(call.layout_q.image.name)
+        span = _image(_layout(name, call))
         targets = torch.tensor(call.rows.where("target"), device=x.device)
         if call.rows.where("source"):
             sources = torch.tensor([source for _, source in call.rows.pairs()], device=x.device)
@@ -115,8 +115,9 @@ class SharedOperands(Mechanism):
         """The weight of every token of the target rows."""
         weight, samples = self.weights[name], self._samples(call)
         rest = 1.0 if name in self.text else 0.0
-        whole = call.q.new_full((len(samples), call.q.shape[2]), rest, dtype=torch.float32)
-        image = call.layout_q.span(call.layout_q.image.name)
+        layout = _layout(name, call)
+        whole = call.q.new_full((len(samples), layout.n), rest, dtype=torch.float32)
+        image = _image(layout)
         if isinstance(weight, Tensor):
             weight = _of_samples("a mask", weight.to(whole).flatten(1), samples)
         whole[:, image] = weight
@@ -126,6 +127,15 @@ class SharedOperands(Mechanism):
         """The sample of each target row."""
         assert call.rows is not None
         return [call.rows.samples[i] for i in call.rows.where("target")]
+
+
+def _layout(name: str, call: AttentionCall) -> Layout:
+    """The tokens of an operand: where the image alone asks, k and v have more than q."""
+    return call.layout_q if name == "q" else call.layout_k
+
+
+def _image(layout: Layout) -> slice:
+    return layout.span(layout.image.name)
 
 
 def _of_samples(name: str, given: Tensor, samples: list[int]) -> Tensor:
