@@ -1,4 +1,4 @@
-"""What `attach` promises of every class of diffusers it knows, on a tiny random model of that class.
+"""What `attach` promises of every class of the host libraries it knows, on a tiny random model of that class.
 
 The classes of `tests.hosts.models` are tried here alone; those of `tests.hosts.tiny` have more tests of their own.
 """
@@ -19,7 +19,7 @@ from saccade.core.state import Memory
 from saccade.run.attached_model import family_of
 from saccade.systems.dense import Dense
 from tests.hosts.host import Host, output
-from tests.hosts.stand_ins import Looking, Masked, Same, Scaled, looking
+from tests.hosts.stand_ins import Looking, Masked, Near, Same, Scaled, looking
 from tests.hosts.test_compile import compiled
 from tests.hosts.test_contract import traces
 from tests.hosts.tiny import DIFFUSERS, MORE
@@ -41,8 +41,11 @@ class Keep(Mechanism):
         self.seen.append((call, parts.total))
 
 
-def in_window(layout: Layout) -> Tensor:
-    """The mask WINDOW, pair by pair: image tokens see those of their grid nearer than 1.5 tokens."""
+def in_window(host: Host, layout: Layout) -> Tensor:
+    """The host's window, pair by pair: of a text, or WINDOW, where image tokens see those nearer than 1.5 tokens."""
+    if isinstance(host.window, Near):
+        at = torch.arange(layout.n)
+        return (at[:, None] - at).abs() < host.window.width
     places = [(s.kind, p) for s in layout.segments for p in (_raster(s.grid) if s.grid else [None] * s.n)]
     return torch.tensor([[_sees(a, b) for b in places] for a in places])
 
@@ -59,11 +62,14 @@ def _sees(a: tuple[str, Any], b: tuple[str, Any]) -> bool:
 
 
 def in_float64(call: AttentionCall, allowed: Tensor, added: Tensor) -> Tensor:
-    """Attention written out."""
+    """Attention written out, with sinks where the module has them."""
     q, k, v = (t.double() for t in (call.q, call.k, call.v))
     k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
     scores = (q @ k.mT) * call.scale + added
-    return scores.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num() @ v
+    scores = scores.masked_fill(~allowed, -torch.inf)
+    if (sinks := getattr(call.host.module, "sinks", None)) is not None:
+        scores = torch.cat((scores, sinks.double().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)), dim=-1)
+    return scores.softmax(-1).nan_to_num()[..., : v.shape[2]] @ v
 
 
 def host_maps(host: Host) -> dict[str, tuple[Tensor, Tensor]]:
@@ -105,7 +111,7 @@ def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) ->
         output(model, inputs)
     assert {call.site.name for call, _ in kept.seen} == {site.name for site in run.sites}
     for call, out in kept.seen:
-        window = in_window(call.layout_q)
+        window = in_window(host, call.layout_q)
         assert not window.all(), "the window must bite"
         allowed, added = own[call.site.name]
         wanted = in_float64(call, window & allowed, added)
@@ -136,18 +142,20 @@ def test_the_layout_is_what_passes_attention(host: Host) -> None:
 
 @more_hosts
 def test_padded_text_weighs_nothing(host: Host) -> None:
-    """Under a plan too: what is said in padded places does not reach the image."""
+    """Under a plan too: what is said in padded places does not reach the image, nor the rest of a text."""
     model, inputs = host.build()
     family = family_of(model)
     if family.padding is None:
         pytest.skip("takes no padding")
-    text, real = inputs["encoder_hidden_states"], inputs[family.padding].bool()
-    other = torch.where(real[..., None], text, text + 1)
+    real, alone = inputs[family.padding].bool(), family.text == "only"
+    name = "input_ids" if alone else "encoder_hidden_states"
+    other = torch.where(real if alone else real[..., None], inputs[name], inputs[name].flip(1))
     assert not real.all() and real.any(1).all()
     with attach(model, Masked(host.window)):
         one = output(model, inputs)
-        two = output(model, {**inputs, "encoder_hidden_states": other})
-    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+        two = output(model, {**inputs, name: other})
+    seen = real if alone else slice(None)
+    torch.testing.assert_close(one[seen], two[seen], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.compile

@@ -65,7 +65,7 @@ class ForwardContext:
     def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
         """The tokens of a site, asked once a forward of all that have the same."""
         family = attached.family
-        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
+        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site)
         if key not in self.layouts:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]
@@ -383,7 +383,7 @@ class Run:
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
     if not family.ordered(interceptor.view.module, inputs):
         return None
-    return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
+    return 0 if (size := family.cache_span(inputs, interceptor.site)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

@@ -52,7 +52,7 @@ class Family:
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
-    cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
+    cache_span   queries and cached keys of a site in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
     """
 
@@ -83,7 +83,7 @@ class Family:
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
-    cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
+    cache_span: Callable[[Inputs, Site], CacheSpan | None] = lambda inputs, site: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
 
     @property
