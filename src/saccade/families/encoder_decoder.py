@@ -1,6 +1,6 @@
 """Models that read one sequence and write another: T5 and its kin, BART and its kin, Whisper, which reads sound.
 
-`generate` runs the encoder by itself, beside the model's forward; then the encoder is left as it is. Attach the encoder,
+`generate` runs the encoder by itself, beside the model's forward; then it is left as it is. Attach the encoder,
 a model of its own, to reach it there.
 """
 

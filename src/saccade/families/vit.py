@@ -30,7 +30,7 @@ def _encoder(**given: Any) -> Any:
     return decoder(**{**common, **given})
 
 
-VIT = _encoder(
+VISION = _encoder(
     name="ViT",
     classes=(
         *heads_of("ViT", "DeiT", "Dinov2", "Dinov2WithRegisters", "IJepa", "ViTMSN"), "CLIPVisionModel",

@@ -1,4 +1,4 @@
-"""Every decoder known, by its own tiny model: what it offers, caches under a plan, and what it refuses."""
+"""Every kin known, by its own tiny model: what it offers, caches under a plan, and what it refuses."""
 
 import pytest
 import torch
@@ -8,13 +8,16 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import SilentSiteError
 from saccade.run.attached_model import family_of
 from tests.hosts.host import Host, output
+from tests.hosts.models import encoders, pictured
 from tests.hosts.models.decoders import HOSTS, decoder
 from tests.hosts.stand_ins import Masked, Near, Same, looking
+from tests.hosts.transformers.pictured import END, IMAGE, START, VIDEO
 from tests.hosts.transformers.test_decode import walk
 from tests.hosts.transformers.texts import words
 
 pytestmark = pytest.mark.host
-every_kin = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+every_kin = pytest.mark.parametrize("host", (*HOSTS, *encoders.HOSTS, *pictured.HOSTS), ids=lambda host: host.name)
+every_decoder = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 BY_NAME = {host.name: host for host in HOSTS}
 
 
@@ -36,7 +39,7 @@ def test_what_is_offered_leads_to_the_values_of_the_call(host: Host) -> None:
     assert {site.calls for site in run.report().sites if not site.note} == {1}
 
 
-@every_kin
+@every_decoder
 def test_a_window_is_the_same_in_one_forward_and_with_a_cache(host: Host) -> None:
     model, _ = host.build()
     ids = words()["input_ids"]
@@ -92,3 +95,16 @@ def test_every_other_head_of_a_kin_is_known() -> None:
     for model in (*models, FalconModel(decoder("Falcon")[0].config)):
         with attach(model, Same()) as run:
             assert len(run.sites) == model.config.num_hidden_layers
+
+
+@pytest.mark.parametrize("host", pictured.HOSTS, ids=lambda host: host.name)
+def test_what_is_generated_after_pictures_stays_the_same(host: Host) -> None:
+    model, inputs = host.build()
+    given = {key: x for key, x in inputs.items() if key not in ("use_cache", "return_dict", "attention_mask")}
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    options |= {"suppress_tokens": [IMAGE, VIDEO, START, END]}
+    plain = model.generate(**given, **options)
+    found: list[int] = []
+    with attach(model, looking(lambda call: found.append(len(call.layout_k.of("image"))))) as run:
+        assert torch.equal(model.generate(**given, **options), plain)
+    assert run.report().forwards == 4 and found[0] > 0
