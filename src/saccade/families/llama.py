@@ -25,7 +25,9 @@ KIN = (
     "Nemotron", "Apertus", "Arcee", "BitNet", "Helium", "MiniMaxM2", "Ministral", "Ministral3",
     "Lfm2", "Dots1",
 )  # fmt: skip
-TEXTS = ("Gemma3ForCausalLM", "Gemma3TextModel", "Llama4ForCausalLM", "Llama4TextModel")  # of kin that read pictures
+TEXTS = tuple(  # of kin that read pictures too
+    name + head for name in ("Gemma3", "Llama4", "Qwen3_5", "Qwen3_5Moe") for head in ("ForCausalLM", "TextModel")
+)
 
 
 def project(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ FOURIER = "mixes tokens by a Fourier transform and has no map of pairs; take a m
 TALKING = "its heads mix their scores before the softmax and after, so none has a map of its own; take a timm ViT"
 CHANNELS = "attends among channels, not tokens, so nothing has a place; take a timm ViT"
 COSINE = "its scores are cosines it computes itself, without a call; take SwinTransformer, the first version"
-FOLDED_HEADS = "folds heads into batch rows before its call, so heads and rows cannot be told apart; take a timm ViT"
+FOLDED_HEADS = "folds heads into batch rows before its call, so heads and rows cannot be kept apart; take a timm ViT"
 UNROLLED = "its tokens stand in the order of its pooling, windows an axis of their own; take a timm Swin or ViT"
 
 REFUSED: dict[str, str] = {

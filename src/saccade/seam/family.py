@@ -38,7 +38,7 @@ class Family:
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
     routes       the functions its attention code calls
-    text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
+    text         where text tokens stand: before the image, after it, apart in a sequence of its own, among pictures
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     padding      the argument that masks padded tokens, None where the host takes none

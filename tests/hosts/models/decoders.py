@@ -18,7 +18,7 @@ LATENT: dict[str, Any] = {
     "num_key_value_heads": 4,
 }  # fmt: skip
 HYBRID = {
-    **HEADS, **MANY, "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 2,
+    **HEADS, **MANY, "layer_types": ["full_attention", "linear_attention"], "linear_num_value_heads": 2,
     "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
     "shared_expert_intermediate_size": 16,
 }  # fmt: skip
@@ -28,6 +28,8 @@ KIN: dict[str, dict[str, Any]] = {
     "Qwen2Moe": {**MANY, "shared_expert_intermediate_size": 16},
     "Qwen3Moe": {**MANY, **HEADS},
     "Qwen3Next": HYBRID,
+    "Qwen3_5": HYBRID,
+    "Qwen3_5Moe": HYBRID,
     "Mixtral": LOCAL,
     "Gemma": HEADS,
     "Gemma2": {**HEADS, **WINDOWS, "attn_logit_softcapping": None},
@@ -75,7 +77,7 @@ KIN: dict[str, dict[str, Any]] = {
     "Glm4MoeLite": {**LATENT, **GROUPS},
     "Youtu": LATENT,
 }
-TEXTS = ("Gemma3", "Llama4")  # whose text model has a config of its own
+TEXTS = ("Gemma3", "Llama4", "Qwen3_5", "Qwen3_5Moe")  # whose text model has a config of its own
 EAGER = ("Gemma2",)  # that have no other attention
 
 

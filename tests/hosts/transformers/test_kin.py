@@ -1,5 +1,7 @@
 """Every kin known, by its own tiny model: what it offers, caches under a plan, and what it refuses."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ BY_NAME = {host.name: host for host in HOSTS}
 
 @every_kin
 def test_what_is_offered_leads_to_the_values_of_the_call(host: Host) -> None:
-    """Rotation keeps the length of k, by which its norm is told."""
+    """Rotation keeps the length of k, which shows its norm."""
     model, inputs = host.build()
     items = [item for item in ("hidden", "stream", "enter", "project") if item not in family_of(model).unsupported]
 
@@ -84,6 +86,16 @@ def test_a_sink_takes_its_share_of_every_softmax() -> None:
             output(model, inputs)
     hook.remove()
     assert left[0] > left[1] > left[2] == 0
+
+
+def test_a_bias_in_the_hosts_map_is_kept_with_a_cache() -> None:
+    """Falcon's ALiBi arrives added to the map of its causal order."""
+    torch.manual_seed(0)
+    model: Any = decoder("Falcon", alibi=True)[0].eval()
+    ids = words()["input_ids"]
+    plain = walk(model, ids, (6, 1, 3), "dynamic")
+    with attach(model, Same()):
+        torch.testing.assert_close(walk(model, ids, (6, 1, 3), "dynamic"), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_every_other_head_of_a_kin_is_known() -> None:
