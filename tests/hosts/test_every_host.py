@@ -41,11 +41,11 @@ class Keep(Mechanism):
         self.seen.append((call, parts.total))
 
 
-def in_window(host: Host, layout: Layout) -> Tensor:
+def in_window(host: Host, layout: Layout, keys: Layout) -> Tensor:
     """The host's window, pair by pair: of a text, or WINDOW, where image tokens see those nearer than 1.5 tokens."""
     if isinstance(host.window, Near):
-        at = torch.arange(layout.n)
-        return (at[:, None] - at).abs() < host.window.width
+        queries = torch.arange(keys.n - layout.n, keys.n)
+        return (queries[:, None] - torch.arange(keys.n)).abs() < host.window.width
     places = [(s.name, p) for s in layout.segments for p in (_raster(s.grid) if s.grid else [None] * s.n)]
     return torch.tensor([[_sees(a, b) for b in places] for a in places])
 
@@ -111,7 +111,7 @@ def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) ->
         output(model, inputs)
     assert {call.site.name for call, _ in kept.seen} == {site.name for site in run.sites}
     for call, out in kept.seen:
-        window = in_window(host, call.layout_q)
+        window = in_window(host, call.layout_q, call.layout_k)
         assert not window.all(), "the window must bite"
         allowed, added = own[call.site.name]
         wanted = in_float64(call, window & allowed, added)
