@@ -10,7 +10,7 @@ from saccade.core.site import Site
 from saccade.families.llama import NO_ROTARY, decoder
 from saccade.families.text_tokens import cache_span, layer_of, text
 from saccade.seam.cache_span import CacheSpan
-from saccade.seam.family import Inputs, Layouts
+from saccade.seam.family import Inputs, Layouts, joint_layouts
 
 SHARED_V = "layers that see all make v of k; take both from the call"
 STEPS = "call the model itself for every step: model(decoder_input_ids=canvas, past_key_values=cache)"
@@ -18,7 +18,7 @@ STEPS = "call the model itself for every step: model(decoder_input_ids=canvas, p
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     if "encoder." in site.name:
-        return text(model, inputs, site)
+        return joint_layouts(Layout(())) if inputs.get("input_ids") is None else text(model, inputs, site)
     given, window = inputs.get("decoder_input_ids"), model.get_submodule(site.name).sliding_window
     canvas = Segment("canvas", "text", model.config.canvas_length if given is None else given.shape[1])
     before = _prompt(inputs, layer_of(site))

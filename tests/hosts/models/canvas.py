@@ -28,4 +28,5 @@ def diffusion_gemma() -> Made:
     return DiffusionGemmaForBlockDiffusion(config), {**words(RIGHT), **canvas}
 
 
-HOSTS = (Host("diffusion_gemma", diffusion_gemma, "text 10", Near(3), Near(1000)),)
+LAST = "model.encoder.language_model.layers.1.self_attn"  # of which only the keys are read, which come before it
+HOSTS = (Host("diffusion_gemma", diffusion_gemma, "text 10", Near(3), Near(1000), LAST),)
