@@ -50,5 +50,6 @@ DIFFUSION_GEMMA = decoder(
     cache_span=_span,
     skipped=_cached_before,
     bypasses={"generate": STEPS},
+    whole=False,
     unsupported={"rotary": NO_ROTARY, "raw": NO_ROTARY, "project": SHARED_V},
 )
