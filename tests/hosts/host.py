@@ -29,7 +29,7 @@ class Host:
     `image` is where the image lies in the output, where more than the image comes out.
     `counted` models number their blocks, and stay whole where others lose some.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
-    outside attention.
+    outside attention. `idle`: a site whose output nothing reads.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Host:
     text_axis: int = 1
     image: tuple[slice, ...] = ()
     counted: bool = False
+    idle: str = ""
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""

@@ -172,8 +172,8 @@ def test_dropped_patches_do_not_fit_the_layout() -> None:
 
 
 def test_other_transformers_of_timm_are_attached_by_hand() -> None:
-    model = library().create_model("hiera_tiny_224", img_size=(64, 64), num_classes=5).eval()
-    with pytest.raises(ValueError, match=r"no host family knows Hiera; .*layout=Layout"):
+    model = library().create_model("visformer_tiny", img_size=64, num_classes=5).eval()
+    with pytest.raises(ValueError, match=r"no host family knows Visformer; .*layout=Layout"):
         attach(model, Same())
     blocks = create("vit_tiny_patch16_224").eval().blocks
     with attach(blocks, Same(), layout=Layout.image_only((1, 8, 8))) as run:

@@ -1,23 +1,30 @@
-"""Encoders that see both ways, BERT, RoBERTa and ModernBERT: classifiers, and mask predictors of diffusion LMs."""
+"""Encoders of text, BERT and its kin, which see both ways: classifiers, and mask predictors of diffusion LMs.
 
+CLIP's text encoder is among them though it is causal: it keeps no cache and adds positions at the entrance.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from saccade.core.site import Site
-from saccade.families.llama import NO_ROTARY
-from saccade.families.text_tokens import cache_span, ordered, text
-from saccade.seam.family import Family
+from saccade.families.llama import NO_ROTARY, decoder, heads_of
 
 LEARNED = "positions are added once at the entrance; use a bias by place where you would turn q and k"
+CROSS = "cross-attention of a decoder over another model's tokens, whose layout the arguments do not say; left alone"
 
 
-def _project(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    k, v = (
-        linear(x).unflatten(-1, (-1, module.attention_head_size)).transpose(1, 2)
-        for linear in (module.key, module.value)
-    )
-    return k, v
+def projected(key: str, value: str, width: str) -> Callable[[Any, Tensor], tuple[Tensor, Tensor]]:
+    """k and v by the linears of these names, heads of the width an attribute says: (b p c) -> (b h p d)."""
+
+    def project(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        linears = getattr(module, key), getattr(module, value)
+        k, v = (linear(x).unflatten(-1, (-1, getattr(module, width))).transpose(1, 2) for linear in linears)
+        return k, v
+
+    return project
 
 
 def _fused(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,7 +32,7 @@ def _fused(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return k, v
 
 
-def _enter(block: Any, site: Site, tokens: Tensor, condition: object) -> Tensor:
+def stream_itself(block: Any, site: Site, tokens: Tensor, condition: object) -> Tensor:
     """Attention reads the stream itself: norms come after it."""
     return tokens
 
@@ -34,38 +41,37 @@ def _normed(block: Any, site: Site, tokens: Tensor, condition: object) -> Tensor
     return block.attn_norm(tokens)
 
 
-BERT = Family(
+BERT = decoder(
     name="BERT",
-    library="transformers",
-    classes=("BertForMaskedLM", "BertModel", "RobertaForMaskedLM", "RobertaModel"),
+    classes=heads_of("Bert", "Roberta", "XLMRoberta", "XLMRobertaXL", "Camembert", "Electra", "Ernie", "Data2VecText"),
     sites={"*encoder.layer.*.attention.self": "self"},
-    layout=text,
-    text="only",
-    grid="none",
-    padding="attention_mask",
-    project=_project,
-    enter=_enter,
+    left_alone={"*.crossattention.self": CROSS},
+    project=projected("key", "value", "attention_head_size"),
+    enter=stream_itself,
     unsupported={"rotary": LEARNED},
-    main_input="input_ids",
-    bind="interface",
-    cache_span=cache_span,
-    ordered=ordered,
 )
 
-MODERN_BERT = Family(
+DISTILBERT = replace(
+    BERT,
+    name="DistilBERT",
+    classes=heads_of("DistilBert"),
+    sites={"*transformer.layer.*.attention": "self"},
+    left_alone={},
+    project=projected("k_lin", "v_lin", "attention_head_size"),
+)
+
+MODERN_BERT = decoder(
     name="ModernBERT",
-    library="transformers",
-    classes=("ModernBertForMaskedLM", "ModernBertModel"),
+    classes=heads_of("ModernBert"),
     sites={"layers.*.attn": "self", "model.layers.*.attn": "self"},
-    layout=text,
-    text="only",
-    grid="none",
-    padding="attention_mask",
     project=_fused,
     enter=_normed,
     unsupported={"rotary": NO_ROTARY, "raw": NO_ROTARY},
-    main_input="input_ids",
-    bind="interface",
-    cache_span=cache_span,
-    ordered=ordered,
+)
+
+CLIP_TEXT = decoder(
+    name="CLIP text",
+    classes=("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel", "Siglip2TextModel"),
+    sites={"*encoder.layers.*.self_attn": "self"},
+    unsupported={"rotary": LEARNED},
 )

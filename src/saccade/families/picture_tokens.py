@@ -29,7 +29,7 @@ def layouts(inputs: Inputs, site: Site, marks: dict[str, int], grids: Grids) -> 
 
     Raises ValueError where only embeddings are given.
     """
-    ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs, site.index)
+    ids, cache, size = inputs.get("input_ids"), inputs.get("past_key_values"), cache_span(inputs, site)
     if ids is None:
         raise ValueError(f"inputs_embeds do not tell which tokens are pictures; give input_ids, or {BY_HAND}")
     if size is None:

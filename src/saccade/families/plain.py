@@ -52,7 +52,7 @@ def by_hand(family: Family, layout: Layout) -> Family:
     def layouts(model: nn.Module, inputs: Inputs, site: Site) -> Layouts:
         if site.kind == "cross":
             return family.layout(model, inputs, site)
-        size = family.cache_span(inputs, site.index)
+        size = family.cache_span(inputs, site)
         return joint_layouts(layout) if size is None else within(layout, size)
 
     return replace(family, layout=layouts)

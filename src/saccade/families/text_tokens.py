@@ -16,9 +16,14 @@ def count(inputs: Inputs) -> int:
     return (inputs["inputs_embeds"] if ids is None else ids).shape[1]
 
 
-def cache_span(inputs: Inputs, layer: int) -> CacheSpan | None:
+def layer_of(site: Site) -> int:
+    """The number of a site's layer, which its name says; layers of other kinds count too."""
+    return next((int(part) for part in site.name.split(".") if part.isdigit()), site.index)
+
+
+def cache_span(inputs: Inputs, site: Site) -> CacheSpan | None:
     """Queries, cached keys before them, and all keys there are in a layer; None where no cache was given."""
-    n, cache = count(inputs), inputs.get("past_key_values")
+    n, cache, layer = count(inputs), inputs.get("past_key_values"), layer_of(site)
     if cache is None:
         return None
     keys, dropped = cache.get_mask_sizes(n, layer)
@@ -27,7 +32,7 @@ def cache_span(inputs: Inputs, layer: int) -> CacheSpan | None:
 
 def text(model: Any, inputs: Inputs, site: Site) -> Layouts:
     """One segment of text."""
-    size = cache_span(inputs, site.index)
+    size = cache_span(inputs, site)
     return joint_layouts(Layout.plain(count(inputs))) if size is None else within(Layout.plain(size.sequence), size)
 
 
@@ -36,9 +41,9 @@ def ordered(module: Any, inputs: Inputs) -> bool:
     mask = inputs.get("attention_mask")
     packed = inputs.get("position_ids") is not None and mask is None  # several sequences in one row, by position ids
     plain = mask is None or (isinstance(mask, Tensor) and mask.ndim == 2)  # generate makes maps for static caches
-    return plain and not packed and _window(module) is None
+    return plain and not packed and not any(_width(module, name) for name in ("sliding_window", "attention_chunk_size"))
 
 
-def _window(module: Any) -> int | None:
-    """The width of a module's sliding window, None where it sees all."""
-    return getattr(module if hasattr(module, "sliding_window") else module.config, "sliding_window", None)
+def _width(module: Any, name: str) -> int | None:
+    """How far a module sees, by the module itself or its config; None where it sees all."""
+    return getattr(module if hasattr(module, name) else module.config, name, None)

@@ -1,4 +1,4 @@
-"""timm's vision transformers: class and register tokens first, then one grid of patches."""
+"""timm's vision transformers: class and register tokens first, then one grid of patches; or windows as batch rows."""
 
 from typing import Any
 
@@ -15,6 +15,8 @@ from saccade.seam.routes import torch_routes
 
 NORM_AFTER = ("ResPostBlock", "ResPostRelPosBlock", "EvaBlockPostNorm")
 FEATURES = "call the model itself; made with num_classes=0 and global_pool='' it returns its features"
+CUT = "its blocks cut the stream into windows, which are batch rows, before attention; use hidden"
+FOLDED = "its windows are batch rows that the block folds as a picture; edit q, k and v, or use a hook of your own"
 POOLING = {"attn_pool": "pooling: one learned query reads the finished tokens"}
 
 
@@ -63,16 +65,35 @@ def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
     return (block.norm1 if hasattr(block, "norm1") else block.norm)(tokens)
 
 
+def _window(model: Any, inputs: Inputs, site: Site) -> Layouts:
+    """One window, which is a batch row of its own; places count its tokens, which may stand apart in the picture."""
+    module = model.get_submodule(site.name)
+    height, width = getattr(module, "window_size", None) or _parent(model, site).partition_size
+    return joint_layouts(Layout.image_only((1, height, width)))
+
+
+def _parent(model: Any, site: Site) -> Any:
+    return model.get_submodule(site.name.rpartition(".")[0])
+
+
 def _family(name: str, *classes: str, **more: Any) -> Family:
-    return Family(
-        name=name, library="timm", classes=classes, sites={"blocks.*.attn": "self"}, left_alone=POOLING, text="none",
-        layout=_layout, project=_project, enter=_enter, main_input="x", routes=torch_routes, bind="methods",
-        unseen=switched_off,
-        bypasses=dict.fromkeys(("forward_features", "forward_intermediates"), FEATURES), **more,
-    )  # fmt: skip
+    common: dict[str, Any] = {
+        "sites": {"blocks.*.attn": "self"}, "left_alone": POOLING, "text": "none", "layout": _layout,
+        "project": _project, "enter": _enter, "main_input": "x", "routes": torch_routes, "bind": "methods",
+        "unseen": switched_off, "bypasses": dict.fromkeys(("forward_features", "forward_intermediates"), FEATURES),
+    }  # fmt: skip
+    return Family(name=name, library="timm", classes=classes, **{**common, **more})
 
 
 NO_ROTARY = {"rotary": "its positions are added to tokens or scores; use a bias by place, as FlashBias does"}
 VIT = _family("timm ViT", "timm.VisionTransformer", "timm.VisionTransformerRelPos", unsupported=NO_ROTARY)
 BEIT = _family("timm BEiT", "timm.Beit", unsupported=NO_ROTARY)
 EVA = _family("timm EVA", "timm.Eva", rotary=_rotary)
+SWIN = _family(
+    "timm Swin", "timm.SwinTransformer", sites={"layers.*.blocks.*.attn": "self"}, layout=_window, by_site=True,
+    unsupported={**NO_ROTARY, **dict.fromkeys(("stream", "enter"), CUT)},
+)  # fmt: skip
+MAXVIT = _family(
+    "timm MaxViT", "timm.MaxxVit", sites={"stages.*.blocks.*.attn_*.attn": "self"}, layout=_window, by_site=True,
+    unsupported=dict.fromkeys(("hidden", "stream", "enter", "project", "rotary"), FOLDED),
+)  # fmt: skip

@@ -29,7 +29,7 @@ class ForwardContext:
     def layouts_of(self, attached: AttachedModel, site: Site) -> Layouts:
         """The tokens of a site, asked once a forward of all that have the same."""
         family = attached.family
-        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site.index)
+        key = site.name if family.by_site else site.kind, family.cache_span(self.inputs, site)
         if key not in self.layouts:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]

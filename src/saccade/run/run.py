@@ -382,7 +382,7 @@ class Run:
 def _ahead(family: Family, interceptor: SiteInterceptor, inputs: Inputs) -> int | None:
     if not family.ordered(interceptor.view.module, inputs):
         return None
-    return 0 if (size := family.cache_span(inputs, interceptor.site.index)) is None else size.before
+    return 0 if (size := family.cache_span(inputs, interceptor.site)) is None else size.before
 
 
 def _names(sites: tuple[Site, ...]) -> str:

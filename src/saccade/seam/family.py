@@ -47,7 +47,7 @@ class Family:
     one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
     stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
-    text         where text tokens stand: before the image, after it, apart as keys of cross-attention, among pictures
+    text         where text tokens stand: before the image, after it, apart in a sequence of its own, among pictures
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     batch_axis   arguments whose rows lie on another axis than the first -> that axis
@@ -64,7 +64,7 @@ class Family:
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
-    cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
+    cache_span   queries and cached keys of a site in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
     image_asks   at joint sites queries are image tokens alone, and text gives keys
     """
@@ -104,7 +104,7 @@ class Family:
     stacks: tuple[str, ...] = ()
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
     folded: tuple[str, ...] = ()
-    cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
+    cache_span: Callable[[Inputs, Site], CacheSpan | None] = lambda inputs, site: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
     image_asks: bool = False
 

@@ -5,7 +5,8 @@ The run sets `plan`, layouts, rows and memories between steps; everything else h
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +16,7 @@ from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
 from saccade.core.errors import StateError
 from saccade.core.layout import Layout
+from saccade.core.partial import Parts
 from saccade.core.projections import LowRankTerm
 from saccade.core.rows import Rows
 from saccade.core.site import Site
@@ -138,9 +140,12 @@ class SiteInterceptor:
         is_causal: bool,
         scale: float | None,
         bias: Tensor | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor | None:
         """The planned attention (b h n d), or None for a call that is the host's own business.
 
+        bias   what the host adds to the scores, (b|1 h|1 n m)
+        sinks  a score for each head (h) that takes its share of the softmax and adds nothing to the output
         Raises ValueError for dropout, and for tokens that the layout does not have, StateError in backward
         where the forward is not known.
         """
@@ -183,7 +188,8 @@ class SiteInterceptor:
             q=q, k=k, v=v, scale=q.shape[-1] ** -0.5 if scale is None else scale, layout_q=layout_q, layout_k=layout_k,
             site=self.site, rows=own.rows, host=self.view, mask=own_mask, bias=own_bias,
         )  # fmt: skip
-        out = self._run(plan, call, own.memories).to(q.dtype)
+        chosen = sinks if sinks is None or self.heads is None else sinks[self.heads]
+        out = self._run(plan, call, own.memories, chosen).to(q.dtype)
         return out[:, :, :n] if takes else out
 
     def _check_backward(self) -> None:
@@ -200,9 +206,10 @@ class SiteInterceptor:
         q, k, v = (t.index_select(1, self.heads) for t in (q, k, v))
         return q, k, v, *(x if x is None or x.shape[1] == 1 else x.index_select(1, self.heads) for x in maps)
 
-    def _run(self, plan: Plan, call: AttentionCall, memories: Mapping[str, Memory]) -> Tensor:
+    def _run(self, plan: Plan, call: AttentionCall, memories: Mapping[str, Memory], sinks: Tensor | None) -> Tensor:
         start = self._start(call.q)
-        total = run_plan(plan, call, memories, attend_parts).total
+        attend = attend_parts if sinks is None else partial(_with_sinks, sinks)
+        total = run_plan(plan, call, memories, attend).total
         if self.trains and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
             self._check_state(memories)
         return self._stop(start, total)
@@ -228,6 +235,14 @@ class SiteInterceptor:
         if self.seconds is not None:
             self.seconds += _now(out) - start
         return out
+
+
+def _with_sinks(sinks: Tensor, call: AttentionCall, want_lse: bool = False, kernel: str | None = None) -> Parts:
+    parts = attend_parts(call, True, kernel)
+    assert parts.lse is not None
+    sink = sinks.to(parts.lse.dtype)[:, None]
+    kept = torch.sigmoid(parts.lse - sink)[..., None].to(parts.outs.dtype)
+    return replace(parts.gain(kept), lse=torch.logaddexp(parts.lse, sink) if want_lse else None)
 
 
 def _now(x: Tensor) -> float:

@@ -25,7 +25,7 @@ from saccade.seam.shadow import Undo
 BINDING = "_saccade_binding"  # the attribute of an attached module that holds what follows
 NAME = "saccade"
 READ = ("sdpa", "eager", NAME)  # attention whose masks are maps we can read
-STRANGE = ("softcap", "position_bias", "s_aux", "cache")  # arguments that change what is computed
+STRANGE = ("softcap", "cache")  # arguments that change what is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +94,25 @@ def _through(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor:
     interceptor, n = binding.interceptor, query.shape[2]
     _check(interceptor, kwargs)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     mask, bias = _read(attention_mask)
+    if position_bias is not None:
+        bias = position_bias if bias is None else bias + position_bias
     ordered = n > 1 and causal and mask is None
     if mask is not None and not causal and interceptor.ahead is not None:
         mask = mask[:, :, -1:]  # nothing but padding, the same for every query
-    out = interceptor.attend(query, key, value, mask, dropout, ordered, scaling, bias=bias)
+    out = interceptor.attend(query, key, value, mask, dropout, ordered, scaling, bias=bias, sinks=s_aux)
     if out is not None and interceptor.heads is None:
         return out.transpose(1, 2).contiguous()
+    more = {"position_bias": position_bias, "s_aux": s_aux}
     given = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **kwargs}
+    given |= {name: value for name, value in more.items() if value is not None}
     own = interceptor.host(lambda q: binding.original(module, q, key, value, attention_mask, **given)[0], query)
     return (
         own if out is None or interceptor.heads is None else own.index_copy(2, interceptor.heads, out.transpose(1, 2))

@@ -11,7 +11,15 @@ from saccade.core.stack import Plan
 from saccade.ops import Choice, prepare
 from saccade.seam.interceptor import SiteInterceptor
 
-WIDTHS = ("head_dim", "dim_head", "d_head", "attention_head_dim", "attention_head_size", "head_size")  # of one head
+WIDTHS = (
+    "qk_head_dim",
+    "head_dim",
+    "dim_head",
+    "d_head",
+    "attention_head_dim",
+    "attention_head_size",
+    "head_size",
+)  # of one head
 TOTALS = ("inner_dim", "embed_dim", "hidden_size", "d_model", "dim")  # of all heads
 KEY_HEADS = ("num_key_value_heads",)
 
