@@ -56,10 +56,11 @@ def test_text_stands_where_the_family_says(host: Host) -> None:
                 read = not q.text_n and k.text_n == k.n  # by cross-attention beside the joint one
                 assert kinds == ["image", "text"] or alone or read
             case "apart":
-                assert q.text_n in (0, q.n) and (q == k or k.text_n or k.of("extra"))
+                assert q.text_n in (0, q.n) and (q == k or {"cross", "joint"} & {*family.sites.values()})
             case "among":
                 assert kinds[0] == kinds[-1] == "text" and "image" in kinds
             case _:
+                kinds += [segment.kind for segment in q.segments if segment.kind in ("text", "image")]
                 assert set(kinds) == {"text" if family.text == "only" else "image"}
 
 

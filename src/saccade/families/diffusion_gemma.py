@@ -36,8 +36,8 @@ def _span(inputs: Inputs, site: Site) -> CacheSpan | None:
     return cache_span(inputs, site) if "encoder." in site.name and inputs.get("input_ids") is not None else None
 
 
-def _cached_before(inputs: Inputs, site: str) -> bool:
-    return "encoder." in site and inputs.get("input_ids") is None
+def _cached_before(model: Any, inputs: Inputs, site: Site) -> bool:
+    return "encoder." in site.name and inputs.get("input_ids") is None
 
 
 DIFFUSION_GEMMA = decoder(

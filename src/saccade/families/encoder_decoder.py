@@ -72,8 +72,8 @@ def _plain(module: Any, inputs: Inputs) -> bool:
     return all(mask is None or (isinstance(mask, Tensor) and mask.ndim == 2) for mask in masks)
 
 
-def _run_before(inputs: Inputs, site: str) -> bool:
-    return "decoder." not in site and inputs.get("encoder_outputs") is not None
+def _run_before(model: Any, inputs: Inputs, site: Site) -> bool:
+    return "decoder." not in site.name and inputs.get("encoder_outputs") is not None
 
 
 def _normed(block: Any, site: Site, tokens: Tensor, condition: object) -> Tensor:
