@@ -19,6 +19,7 @@ class Host:
 
     `layout`: what the tokens of its first joint or self site are, as `Layout.describe` says it.
     `window` is a mask that bites on its tokens, `open` one of the same kind that lets all pairs pass.
+    `text` is the argument that holds the words, which lie along `text_axis`.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Host:
     layout: str = ""
     window: Mask = WINDOW
     open: Mask = OPEN
+    text: str = "encoder_hidden_states"
+    text_axis: int = 1
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""
@@ -51,7 +54,8 @@ class Host:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """The one tensor of a forward."""
+    """The first tensor of a forward; of a ControlNet, which returns one for each block, all in one."""
     with torch.no_grad():
         result = model(**inputs)
-    return result[0] if isinstance(result, tuple) else result
+    first = result[0] if isinstance(result, tuple) else result
+    return first if isinstance(first, Tensor) else torch.cat([x for part in result for x in part])

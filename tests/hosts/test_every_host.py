@@ -41,10 +41,13 @@ class Keep(Mechanism):
         self.seen.append((call, parts.total))
 
 
-def in_window(layout: Layout) -> Tensor:
+def in_window(layout_q: Layout, layout_k: Layout) -> Tensor:
     """The mask WINDOW, pair by pair: image tokens see those of their grid nearer than 1.5 tokens."""
-    places = [(s.kind, p) for s in layout.segments for p in (_raster(s.grid) if s.grid else [None] * s.n)]
-    return torch.tensor([[_sees(a, b) for b in places] for a in places])
+    return torch.tensor([[_sees(a, b) for b in _places(layout_k)] for a in _places(layout_q)])
+
+
+def _places(layout: Layout) -> list[tuple[str, Any]]:
+    return [(s.kind, p) for s in layout.segments for p in (_raster(s.grid) if s.grid else [None] * s.n)]
 
 
 def _raster(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
@@ -105,7 +108,7 @@ def test_a_window_is_attention_rewritten_in_float64_at_every_site(host: Host) ->
         output(model, inputs)
     assert {call.site.name for call, _ in kept.seen} == {site.name for site in run.sites}
     for call, out in kept.seen:
-        window = in_window(call.layout_q)
+        window = in_window(call.layout_q, call.layout_k)
         assert not window.all(), "the window must bite"
         allowed, added = own[call.site.name]
         wanted = in_float64(call, window & allowed, added)
@@ -134,19 +137,26 @@ def test_the_layout_is_what_passes_attention(host: Host) -> None:
     assert found[0][0] == host.layout
 
 
+def padded(host: Host, text: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Which words are real, by a mask (maybe of the image too) or by their number, and the text with other pads."""
+    n = text.shape[host.text_axis]
+    real = torch.arange(n) < given[:, None] if given.ndim == 1 else given[:, :n] > 0
+    spread = [size if axis in (0, host.text_axis) else 1 for axis, size in enumerate(text.shape)]
+    return real, torch.where(real.reshape(spread), text, text + 1)
+
+
 @more_hosts
 def test_padded_text_weighs_nothing(host: Host) -> None:
     """Under a plan too: what is said in padded places does not reach the image."""
     model, inputs = host.build()
     family = family_of(model)
-    if family.padding is None:
-        pytest.skip("takes no padding")
-    text, real = inputs["encoder_hidden_states"], inputs[family.padding].bool()
-    other = torch.where(real[..., None], text, text + 1)
+    if family.padding not in inputs:
+        pytest.skip("takes no padding, or is given none")
+    real, other = padded(host, inputs[host.text], inputs[family.padding])
     assert not real.all() and real.any(1).all()
     with attach(model, Masked(host.window)):
         one = output(model, inputs)
-        two = output(model, {**inputs, "encoder_hidden_states": other})
+        two = output(model, {**inputs, host.text: other})
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 

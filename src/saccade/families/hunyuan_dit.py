@@ -6,13 +6,12 @@ from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.cogvideox import READY_MADE
 from saccade.families.pixart import NO_BLOCK
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    image = Layout.image_only((1, height, width))
+    image = Layout.image_only(image_grid(model, inputs))
     if site.kind != "cross":
         return joint_layouts(image)
     return image, Layout.plain(sum(inputs[f"encoder_hidden_states{end}"].shape[1] for end in ("", "_t5")))

@@ -5,15 +5,14 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.sd3 import NO_ROTARY
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of your own"
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
-    image = Layout.image_only((1, height, width))
+    image = Layout.image_only(image_grid(model, inputs))
     return (
         (image, Layout.plain(inputs["encoder_hidden_states"].shape[1]))
         if site.kind == "cross"

@@ -6,18 +6,17 @@ from torch import Tensor
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 NO_ROTARY = "its positions are added once at the entrance; use a bias by place (FlashBias) where you would turn q and k"
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
-    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
+    grid = image_grid(model, inputs)
     if site.kind == "self":
-        return joint_layouts(Layout.image_only((1, height, width)))
-    text = inputs["encoder_hidden_states"].shape[1]
-    return joint_layouts(Layout.joint(text=text, grid=(1, height, width), text_first=False))
+        return joint_layouts(Layout.image_only(grid))
+    return joint_layouts(Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid, text_first=False))
 
 
 def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:

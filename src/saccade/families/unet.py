@@ -4,8 +4,11 @@ from typing import Any
 
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts
+from saccade.families.pixart import NO_BLOCK
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
+
+CONVOLVED = "its convolutions tell places, attention turns nothing; use a bias by place (FlashBias) instead"
 
 
 def _halvings(model: Any, name: str) -> int:
@@ -37,5 +40,7 @@ UNET = Family(
     main_input="sample",
     text="apart",
     padding="encoder_attention_mask",
+    unsupported={"rotary": CONVOLVED, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    project=project_heads,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),
 )

@@ -24,7 +24,12 @@ from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
 from saccade.seam.view import HostView
 
-MODELS = ("transformer", "transformer_2", "unet")  # the components of a pipeline that denoise
+MODELS = (
+    "transformer",
+    "transformer_2",
+    "unconditional_transformer",
+    "unet",
+)  # the components of a pipeline that denoise
 ALONE = ("transformer", "unet")  # of which a pipeline has one: its sites are named as in the model
 
 

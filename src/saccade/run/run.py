@@ -265,14 +265,23 @@ class Run:
         self.counts.forwards += 1
         if not self.planner.systems:
             return
+        inputs = attached.inputs(args, kwargs)
+        if attached.family.aside(inputs):
+            self._stand_aside(attached)
+            return
         self.planner.begin_forward()
-        now = self._context(attached, attached.inputs(args, kwargs))
+        now = self._context(attached, inputs)
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
                 self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)
             )
             interceptor.ahead = _ahead(attached.family, interceptor, now.inputs)
             self._prepare(attached, interceptor, now)
+
+    def _stand_aside(self, attached: AttachedModel) -> None:
+        self._weak.forget()
+        for interceptor in attached.interceptors:
+            interceptor.plan, interceptor.active, interceptor.seen = None, self.timing, False
 
     def _prepare(self, attached: AttachedModel, interceptor: SiteInterceptor, now: ForwardContext) -> None:
         assert interceptor.layout_q is not None and interceptor.layout_k is not None
@@ -360,7 +369,7 @@ class Run:
             return Clock(given=given)
         if self._schedule.refresh():
             self._begin_generation()
-        return self._schedule.clock(given, attached.family.time_scale)
+        return self._schedule.clock(given, attached.family.time_scale, attached.family.time_offset)
 
     def _follow_schedule(self) -> None:
         """The scheduler given to `attach`, or the one the pipeline has now."""

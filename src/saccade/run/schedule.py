@@ -50,10 +50,13 @@ class Schedule:
         self.read[name] = now, Snapshot.of(now)
         return True
 
-    def clock(self, given: Tensor | float, scale: float) -> Clock:
-        """The clock of a forward that received `given`; ValueError if the schedule has no such time."""
+    def clock(self, given: Tensor | float, scale: float, offset: float = 0.0) -> Clock:
+        """The clock of a forward that received `given`, of which `given` times `scale` plus `offset` is the time.
+
+        Raises ValueError if the schedule has no such time.
+        """
         index = self._index()
-        step = index if index is not None and 0 <= index < len(self.times) else self._looked_up(given, scale)
+        step = index if index is not None and 0 <= index < len(self.times) else self._looked_up(given, scale, offset)
         begin = self._begin(step)
         return Clock(
             step=step - begin, num_steps=len(self.times) - begin, given=self.times[step], sigma=self._sigma(step)
@@ -75,9 +78,9 @@ class Schedule:
         self.begin = 0 if step < begin else begin  # below: it runs another way
         return self.begin
 
-    def _looked_up(self, given: Tensor | float, scale: float) -> int:
-        value = largest(given) * scale
-        near = self._near(value, scale, given.dtype if isinstance(given, Tensor) else torch.float64)
+    def _looked_up(self, given: Tensor | float, scale: float, offset: float) -> int:
+        value = largest(given) * scale + offset
+        near = self._near(value, scale, offset, given.dtype if isinstance(given, Tensor) else torch.float64)
         if not near:
             raise ValueError(
                 f"timestep {value:g} is not in the schedule {_brief(self.times)}; "
@@ -85,14 +88,15 @@ class Schedule:
             )
         return min(near, key=lambda i: abs(self.times[i] - value))
 
-    def _near(self, value: float, scale: float, dtype: torch.dtype) -> list[int]:
+    def _near(self, value: float, scale: float, offset: float, dtype: torch.dtype) -> list[int]:
         """Steps whose time becomes `value` when rounded to `dtype` once or twice, else those close to it."""
         times, eps = torch.tensor(self.times, dtype=torch.float64), 0.0
         if isnan(value):  # a schedule stretched to end at a level divides 0 by 0 where there is one step
             return times.isnan().nonzero().flatten().tolist()
         if dtype.is_floating_point:
-            received, eps = torch.tensor(value / scale, dtype=dtype), torch.finfo(dtype).eps
-            same = ((times / scale).to(dtype) == received) | (times.to(dtype) / scale == received)
+            received, eps = torch.tensor((value - offset) / scale, dtype=dtype), torch.finfo(dtype).eps
+            once, twice = ((times - offset) / scale).to(dtype), (times.to(dtype) - offset) / scale
+            same = (once == received) | (twice == received)
             if same.any():
                 return same.nonzero().flatten().tolist()
         slack = max(abs(value) * max(eps, 1e-5), 1e-3)  # eps is twice half a unit in the last place

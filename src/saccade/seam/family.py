@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saccade.core.layout import Layout
+from saccade.core.layout import Grid, Layout
 from saccade.core.rows import Role, Rows
 from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
@@ -44,16 +44,19 @@ class Family:
     padding      the argument that masks padded tokens, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
-    time_scale   the schedule's timestep is `time_scale` times what the model receives
+    time_scale   the schedule's timestep is `time_scale` times what the model receives,
+    time_offset  and this much more
     check        raises ValueError for arguments the host would silently ignore
     skipped      whether the arguments tell the host not to run this block
     weak         whether this forward is a weakened branch of its own (skipped layers)
+    aside        whether this forward is no step of a generation and left to the host, as one that fills a cache
     whole        whether the model itself compiles in one graph
     unseen       why the call of this attention module would not be seen, with the mend; None if it would
     bypasses     methods by which people pass by the model's forward -> what to do instead
     bind         how a site is reached: its processor, its own methods, either, or an attention it asks for by name
     cache_span   queries and cached keys of a layer in a forward, None where no cache holds any
     ordered      whether the map the host makes at a module is causal order and padding, and no more
+    image_asks   at joint sites queries are image tokens alone, and text gives keys
     """
 
     name: str
@@ -73,18 +76,21 @@ class Family:
     enter: Callable[[nn.Module, Site, Tensor, Tensor], Tensor] | None = None
     guidance: Guidance | None = None
     time_scale: float = 1.0
+    time_offset: float = 0.0
     time_name: str = "timestep"
     main_input: str = "hidden_states"
     bind: Literal["processor", "methods", "either", "interface"] = "processor"
     check: Callable[[Inputs], None] = lambda inputs: None
     skipped: Callable[[Inputs, str], bool] = lambda inputs, site: False
     weak: Callable[[Inputs], bool] = lambda inputs: False
+    aside: Callable[[Inputs], bool] = lambda inputs: False
     whole: bool = True
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
     cache_span: Callable[[Inputs, int], CacheSpan | None] = lambda inputs, layer: None
     ordered: Callable[[nn.Module, Inputs], bool] = lambda module, inputs: False
+    image_asks: bool = False
 
     @property
     def text_first(self) -> bool:
@@ -114,6 +120,21 @@ def project_flat(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """The same where the norm acts across heads."""
     k, v = module.norm_k(module.to_k(x)), module.to_v(x)
     return tuple(t.unflatten(-1, (module.heads, -1)).transpose(1, 2) for t in (k, v))  # type: ignore[return-value]
+
+
+def project_grouped(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """As `project_heads` where several heads share a key, which the host repeats for each of them."""
+    heads = module.heads if hasattr(module, "heads") else module.num_heads
+    per_head = module.to_q.out_features // heads
+    k, v = (linear(x).unflatten(-1, (-1, per_head)) for linear in (module.to_k, module.to_v))
+    repeats = heads // k.shape[2]
+    return tuple(t.repeat_interleave(repeats, dim=2).transpose(1, 2) for t in (module.norm_k(k), v))  # type: ignore[return-value]
+
+
+def image_grid(model: Any, inputs: Inputs) -> Grid:
+    """(1 h w) of latents (b c h w) that are parted into square patches."""
+    height, width = (side // model.config.patch_size for side in inputs["hidden_states"].shape[-2:])
+    return 1, height, width
 
 
 def joint_layouts(layout: Layout) -> Layouts:

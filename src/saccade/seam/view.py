@@ -1,6 +1,6 @@
 """What a mechanism may ask of the place its call comes from: `call.host`, lazy, computed only when asked.
 
-hidden      (b n c)  what the attention module received, in layout order, all streams
+hidden      (b n c)  what the attention module received of the queries' tokens, in layout order, all streams
 stream      (b n c)  the residual stream before norm and modulation, likewise
 enter(x)    (b p c)  stream tokens taken through this site's norm and modulation (image stream)
 project(x)  (b h p d) twice: k and v of the image stream, normalised, unrotated
@@ -112,7 +112,7 @@ class HostView:
         return value
 
     def _ordered(self, hidden: Tensor, encoder: Tensor | None) -> Tensor:
-        if encoder is None or self.site.kind != "joint":
+        if encoder is None or self.site.kind != "joint" or self.family.image_asks:
             return hidden
         return torch.cat((encoder, hidden) if self.family.text_first else (hidden, encoder), dim=1)
 
