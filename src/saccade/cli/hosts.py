@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Probes(Lazy):
-    table = {}
+    table = {"probe": "saccade.cli.hosts_probe:probe"}
 
 
 app = typer.Typer(cls=_Probes, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
