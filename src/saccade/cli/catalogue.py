@@ -1,13 +1,13 @@
 """`saccade list`: the catalogue."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Table
 
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
-from saccade.core.catalogue import Entry, systems
+from saccade.core.catalogue import Entry, Seam, systems
 from saccade.families import expanded, said
 
 
@@ -17,6 +17,8 @@ def list_systems(
     hosts: Annotated[bool, typer.Option("--hosts", help="each with all the families it runs on")] = False,
 ) -> None:
     """List the systems there are: paper, kind, seam, status and the hosts they run on."""
+    if seam not in (None, *get_args(Seam)):
+        raise ValueError(f"seam='{seam}' is none; choose one of {', '.join(get_args(Seam))}")
     entries = [entry for entry in systems().values() if seam in (None, entry.seam)]
     if as_json:
         print_json([record(entry) for entry in entries])
