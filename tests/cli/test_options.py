@@ -35,6 +35,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ((*DRAW, "--width", "-64"), "width=-64 must be at least 1"),
         ((*DRAW, "--frames", "0"), "frames=0 must be at least 1"),
         ((*DRAW, "-o", "foo=1"), "option 'foo' is no argument of FluxPipeline, which takes prompt, "),
+        ((*DRAW, "-o", "num_images_per_prompt=2"), "num_images_per_prompt=2 must be 1, since one file is written"),
         ((*DRAW, "-o", "foo"), "option 'foo' must read name=value"),
         (("compare", "-o", "foo=1", "--prompts", "1"), "option 'foo' is no argument of FluxPipeline"),
         (("compare", "--prompts", "0"), "prompts=0 must be at least 1"),
@@ -63,3 +64,9 @@ def test_a_device_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) 
     assert run(*DRAW, "--device", "cuda") == 2
     shown = capsys.readouterr().err
     assert shown.startswith("saccade: device='cuda' is not there (") and "use device=cpu" in shown
+
+
+def test_list_names_the_families_of_each_system(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--hosts") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "flux, sd3, pixart" in lines["attencraft"] and "unet" in lines["dense"]

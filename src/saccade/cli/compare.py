@@ -74,7 +74,7 @@ def compare(
         **{**defaults, **{key: value for key, value in given.items() if value is not None}},
     )
     check_call(model, call_options(option))
-    if output.suffix != ".html":
+    if output.suffix not in ("", ".html", ".htm"):
         raise ValueError(f"output='{output}' is the report, a page; name it .html")
     output.resolve().parent.mkdir(parents=True, exist_ok=True)
     pipe = open_pipeline(model, device, dtype)

@@ -56,6 +56,8 @@ def generate(
         check_format(sheet, "sheet")
     stack = one_stack(system)
     given = call_arguments(model, option, num_inference_steps=steps, height=height, width=width, num_frames=frames)
+    if (several := given.get("num_images_per_prompt", 1)) != 1:
+        raise ValueError(f"num_images_per_prompt={several} must be 1, since one file is written; give another --seed")
     pipe = open_pipeline(model, device, dtype)
     start = time.perf_counter()
     drawn, report = _draw(pipe, stack, prompt, seed, given)
