@@ -17,6 +17,7 @@ from saccade.run.attached_model import family_of, sites_of
 from tests.hosts.host import Host, output
 from tests.hosts.stand_ins import Masked, Same
 from tests.hosts.test_contract import traces
+from tests.hosts.test_every_host import EVERY_KIND
 from tests.hosts.tiny import BY_NAME, DIFFUSERS, MORE
 
 pytestmark = pytest.mark.host
@@ -34,10 +35,10 @@ def disagreement(host: Host) -> str | None:
     model, inputs = host.build()
     own = family_of(model)
     proposed = probe(model, inputs).family
-    with attach(model, Masked(host.window)):
+    with attach(model, Masked(host.window), where=EVERY_KIND):
         wanted = output(model, inputs)
     before = output(model, inputs)
-    with attach(model, family=proposed):
+    with attach(model, family=proposed, where=EVERY_KIND):
         if not torch.equal(output(model, inputs), before):
             return "an empty stack is not the host"
     read, known = ({site.name: site.kind for site, _ in sites_of(model, family)} for family in (proposed, own))
@@ -47,7 +48,7 @@ def disagreement(host: Host) -> str | None:
         mine, theirs = (family.layout(model, inputs, site) for family in (proposed, own))
         if [tokens(layout) for layout in mine] != [tokens(layout) for layout in theirs]:
             return f"{site.name}: {[x.describe() for x in mine]}, not {[x.describe() for x in theirs]}"
-    with attach(model, Masked(host.window), family=proposed):
+    with attach(model, Masked(host.window), family=proposed, where=EVERY_KIND):
         if not torch.equal(output(model, inputs), wanted):
             return "a window gives another output"
     return None

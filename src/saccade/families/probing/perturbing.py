@@ -50,9 +50,10 @@ def largest(calls: list[Seen]) -> Seen:
 
 
 def reaches(forward: Forward) -> dict[Path, Reach]:
-    """What every argument that brings tokens reaches; those that reach no value, as tables of places, are left out."""
+    """What every argument that brings tokens reaches; later ones that reach no value, as places, are left out."""
     found = {path: _reach(forward, path, value) for path, value in arguments(forward.inputs)}
-    return {path: reach for path, reach in found.items() if any(keys.any() for _, keys in reach.values())}
+    first = next(iter(found), None)  # an image that only reads words reaches no value either
+    return {p: r for p, r in found.items() if any(v.any() or (p == first and q.any()) for q, v in r.values())}
 
 
 def arguments(inputs: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
