@@ -23,6 +23,7 @@ class _Commands(Lazy):
     table = {
         "list": "saccade.cli.catalogue:list_systems",
         "show": "saccade.cli.show:show",
+        "hosts": "saccade.cli.hosts:app",
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
         "compose": "saccade.cli.compose:compose",

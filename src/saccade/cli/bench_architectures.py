@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.table import Table
 
+from saccade.cli.checks import positive
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
 from saccade.metrics.intervals import t_interval
@@ -24,7 +25,9 @@ def architectures(
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as source=cifar10")] = None,
     rounds: Annotated[int, typer.Option(help="of timing, all arms in turn; 0: none")] = 9,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; the bits of a result depend on them")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; the bits of a result depend on them", callback=positive)
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
     seconds: Annotated[float | None, typer.Option(help="begin no run after so long; no limit without it")] = None,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from saccade.cli.checks import positive, usable
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
 from saccade.experiments.bench_file import Case
@@ -21,16 +22,18 @@ HEAD = ("tokens", "type", "pattern", "density", "computed", "kernel", "median", 
 
 def kernels(
     json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
-    n: Annotated[list[int] | None, typer.Option(help="tokens; may be repeated [4096 16384]")] = None,
+    n: Annotated[list[int] | None, typer.Option(help="tokens; may be repeated [4096 16384]", callback=positive)] = None,
     density: Annotated[list[float] | None, typer.Option(help="shares of pairs kept [0.25 0.1]")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16, float16 [the first two]")] = None,
     pattern: Annotated[list[str] | None, typer.Option(help="random, disc [both]")] = None,
-    block: Annotated[list[int] | None, typer.Option(help="tokens of random blocks [128 64]")] = None,
-    heads: Annotated[int, typer.Option(help="attention heads")] = 2,
-    d: Annotated[int, typer.Option(help="width of a head")] = 64,
-    rounds: Annotated[int, typer.Option(help="times every arm is run")] = 3,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch takes without it")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    block: Annotated[list[int] | None, typer.Option(help="tokens of random blocks [128 64]", callback=positive)] = None,
+    heads: Annotated[int, typer.Option(help="attention heads", callback=positive)] = 2,
+    d: Annotated[int, typer.Option(help="width of a head", callback=positive)] = 64,
+    rounds: Annotated[int, typer.Option(help="times every arm is run", callback=positive)] = 3,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; as many as torch takes without it", callback=positive)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda", callback=usable)] = "cpu",
     kernel: Annotated[
         list[str] | None, typer.Option(help="may be repeated; flex compiles for minutes [native gather]")
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from saccade.cli.checks import positive
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
 from saccade.studies.speed.overhead import SIZES, measure
@@ -14,7 +15,7 @@ from saccade.ui.progress import progress_bar
 
 
 def overhead(
-    repeats: Annotated[int, typer.Option(help="pairs of plain and attached visits")] = 30,
+    repeats: Annotated[int, typer.Option(help="pairs of plain and attached visits", callback=positive)] = 30,
     json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
     seconds: Annotated[float | None, typer.Option(help="begin no size after so long; no limit without it")] = None,
 ) -> None:

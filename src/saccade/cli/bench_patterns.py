@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.table import Table
 
+from saccade.cli.checks import positive
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
 from saccade.ops import gather
@@ -20,11 +21,13 @@ KERNELS = {"native": block_costs, "gather": gather.COSTS.__getitem__}
 
 def patterns(
     json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
-    tokens: Annotated[list[int] | None, typer.Option(help="may be repeated [4096 16384 119056 262656]")] = None,
+    tokens: Annotated[
+        list[int] | None, typer.Option(help="may be repeated [4096 16384 119056 262656]", callback=positive)
+    ] = None,
     mask: Annotated[list[str] | None, typer.Option(help="disc, clear, ball, window, sparsed [all]")] = None,
     kernel: Annotated[str, typer.Option(help="whose block costs are used: native or gather")] = "native",
-    queries: Annotated[int, typer.Option(help="of each block that a selector scores")] = 3,
-    threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
+    queries: Annotated[int, typer.Option(help="of each block that a selector scores", callback=positive)] = 3,
+    threads: Annotated[int, typer.Option(help="CPU threads", callback=positive)] = 1,
     seconds: Annotated[float | None, typer.Option(help="begin no case after so long; no limit without it")] = None,
 ) -> None:
     """Seconds, memory and computed pairs of block patterns, from 4,096 to 262,656 tokens, and what selectors take."""

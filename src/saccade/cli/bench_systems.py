@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.table import Table
 
+from saccade.cli.checks import positive, usable
 from saccade.cli.printing import console
 from saccade.experiments import BenchFile, Row
 from saccade.ops import warm
@@ -21,12 +22,16 @@ HEAD = ("system", "tokens", "density", "dense, ms", "sparse, ms", "selecting, ms
 def systems(
     json_file: Annotated[Path | None, typer.Option("--json", help="keep the figures here, and go on from them")] = None,
     system: Annotated[list[str] | None, typer.Option(help="may be repeated [all]")] = None,
-    tokens: Annotated[list[int] | None, typer.Option(help="may be repeated [4096 16384 32768]")] = None,
-    heads: Annotated[int, typer.Option(help="attention heads")] = 2,
-    width: Annotated[int, typer.Option(help="of a head")] = 64,
-    rounds: Annotated[int, typer.Option(help="times every kind of step is run")] = 3,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch takes without it")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    tokens: Annotated[
+        list[int] | None, typer.Option(help="may be repeated [4096 16384 32768]", callback=positive)
+    ] = None,
+    heads: Annotated[int, typer.Option(help="attention heads", callback=positive)] = 2,
+    width: Annotated[int, typer.Option(help="of a head", callback=positive)] = 64,
+    rounds: Annotated[int, typer.Option(help="times every kind of step is run", callback=positive)] = 3,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; as many as torch takes without it", callback=positive)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda", callback=usable)] = "cpu",
     seconds: Annotated[float | None, typer.Option(help="begin no case after so long; no limit without it")] = None,
 ) -> None:
     """Attention under every sparse system at its own density: speed-up and efficiency, choosing pairs included."""

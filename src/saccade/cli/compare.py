@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saccade.cli.checks import positive
 from saccade.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -33,13 +34,17 @@ def compare(
     model: Model = DEFAULT_MODEL,
     system: SystemSpecs = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="what to draw; may be repeated")] = None,
-    prompts: Annotated[int | None, typer.Option(help="or this many held-out captions of scenes")] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="or this many held-out captions of scenes", callback=positive)
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="of the noise; may be repeated")] = None,
     steps: Steps = None,
     height: Height = None,
     width: Width = None,
-    batch: Annotated[int | None, typer.Option(help="pictures drawn in one call")] = None,
-    repeats: Annotated[int | None, typer.Option(help="draw everything this often, for steadier times")] = None,
+    batch: Annotated[int | None, typer.Option(help="pictures drawn in one call", callback=positive)] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="draw everything this often, for steadier times", callback=positive)
+    ] = None,
     floor: Annotated[
         str, typer.Option(help="kernel of a second dense arm, as reference: what exact kernels differ by")
     ] = "none",
@@ -55,6 +60,7 @@ def compare(
     """
     from saccade.compare import compare as run
     from saccade.compare.arms import Setup
+    from saccade.pipelines.loading import check_call
 
     demo = DEMOS.get(model, DEMOS[DEFAULT_MODEL])
     found = stacks(system) if system else demo.systems()
@@ -67,6 +73,9 @@ def compare(
         options={**extra, **call_options(option)},
         **{**defaults, **{key: value for key, value in given.items() if value is not None}},
     )
+    check_call(model, call_options(option))
+    if output.suffix not in ("", ".html", ".htm"):
+        raise ValueError(f"output='{output}' is the report, a page; name it .html")
     output.resolve().parent.mkdir(parents=True, exist_ok=True)
     pipe = open_pipeline(model, device, dtype)
     with progress_bar() as progress:

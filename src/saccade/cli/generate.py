@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from saccade.cli.checks import positive
 from saccade.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -41,7 +42,9 @@ def generate(
     steps: Steps = None,
     height: Height = None,
     width: Width = None,
-    frames: Annotated[int | None, typer.Option(help="of a video; without it the pipeline's own default")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="of a video; without it the pipeline's own default", callback=positive)
+    ] = None,
     device: Device = "cpu",
     dtype: Dtype = None,
     option: CallOptions = None,
@@ -52,8 +55,10 @@ def generate(
     if sheet is not None:
         check_format(sheet, "sheet")
     stack = one_stack(system)
-    pipe = open_pipeline(model, device, dtype)
     given = call_arguments(model, option, num_inference_steps=steps, height=height, width=width, num_frames=frames)
+    if (several := given.get("num_images_per_prompt", 1)) != 1:
+        raise ValueError(f"num_images_per_prompt={several} must be 1, since one file is written; give another --seed")
+    pipe = open_pipeline(model, device, dtype)
     start = time.perf_counter()
     drawn, report = _draw(pipe, stack, prompt, seed, given)
     save(drawn, out)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saccade.cli.checks import positive
 from saccade.cli.options import (
     AsJson,
     Device,
@@ -55,7 +56,9 @@ def multi_prompt(
     ] = Path("multi_prompt.webp"),
     sheet: Annotated[Path | None, typer.Option(help="frames of each prompt on one .png or .html")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="of the noise; again for another video")] = None,
-    text_tokens: Annotated[int | None, typer.Option(help="the pipeline's max_sequence_length")] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option(help="the pipeline's max_sequence_length", callback=positive)
+    ] = None,
     steps: Steps = None,
     height: Height = None,
     width: Width = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saccade.cli.checks import positive, usable
 from saccade.models import CALLS, PIPELINES
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ SystemSpecs = Annotated[
 MoreSystems = Annotated[list[str] | None, typer.Option("--system", "-s", help="run with it too, as clear(radius=8)")]
 Replay = Annotated[Path | None, typer.Option(help="draw this record again instead")]
 KeepRecord = Annotated[Path | None, typer.Option(help="keep here what was done, for --replay")]
-Steps = Annotated[int | None, typer.Option(help="denoising steps; without it the pipeline's own default")]
-Height = Annotated[int | None, typer.Option(help="pixels")]
-Width = Annotated[int | None, typer.Option(help="pixels")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Steps = Annotated[
+    int | None, typer.Option(help="denoising steps; without it the pipeline's own default", callback=positive)
+]
+Height = Annotated[int | None, typer.Option(help="pixels", callback=positive)]
+Width = Annotated[int | None, typer.Option(help="pixels", callback=positive)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...", callback=usable)]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; without it as stored")]
 CallOptions = Annotated[
     list[str] | None,
@@ -52,8 +55,15 @@ def call_options(texts: list[str] | None) -> dict[str, Any]:
 
 
 def call_arguments(model: str, options: list[str] | None, **given: Any) -> dict[str, Any]:
-    """Arguments of a pipeline's call: what suits a bundled model, below what is given and not None."""
-    return {**CALLS.get(model, {}), **{k: v for k, v in given.items() if v is not None}, **call_options(options)}
+    """Arguments of a pipeline's call: what suits a bundled model, below what is given and not None.
+
+    Raises ValueError for an option that the pipeline does not take.
+    """
+    from saccade.pipelines.loading import check_call
+
+    own = call_options(options)
+    check_call(model, own)
+    return {**CALLS.get(model, {}), **{k: v for k, v in given.items() if v is not None}, **own}
 
 
 def open_pipeline(model: str, device: str, dtype: str | None) -> Any:

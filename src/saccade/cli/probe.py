@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from saccade.cli.checks import positive
 from saccade.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -31,11 +32,13 @@ PROMPTS, BATCH = 8, 8
 def probe(
     model: Model = DEFAULT_MODEL,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="what to draw; may be repeated")] = None,
-    prompts: Annotated[int | None, typer.Option(help="or this many held-out captions of scenes")] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="or this many held-out captions of scenes", callback=positive)
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="of the noise; may be repeated")] = None,
     low: Annotated[float | None, typer.Option(help="share of the layers that count as hanging on positions")] = None,
     high: Annotated[float | None, typer.Option(help="share of the layers that count as going by content")] = None,
-    batch: Annotated[int, typer.Option(help="pictures drawn in one call")] = BATCH,
+    batch: Annotated[int, typer.Option(help="pictures drawn in one call", callback=positive)] = BATCH,
     jpeg: Annotated[bool, typer.Option("--jpeg", help="compare 512 x 512 JPEGs, as the paper's code does")] = False,
     out: Annotated[Path | None, typer.Option(help="file for the scores, for saccade edit --layers")] = None,
     plot: Annotated[Path | None, typer.Option(help="file for the picture, as layers.svg")] = None,

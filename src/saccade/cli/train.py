@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from saccade.cli.checks import positive
 from saccade.core.catalogue import Recipe, presets, recipes
 
 OWN = {
@@ -31,8 +32,10 @@ def train(
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as flow.batches=32,8,2")] = None,
     minutes: Annotated[float | None, typer.Option(help="length of the main stage: flow, or train")] = None,
-    steps: Annotated[int | None, typer.Option(help="the same in steps")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; the bits of a result depend on them")] = None,
+    steps: Annotated[int | None, typer.Option(help="the same in steps", callback=positive)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; the bits of a result depend on them", callback=positive)
+    ] = None,
 ) -> None:
     """Train a model by its recipe. Repeating the command after a kill goes on with the same final weights."""
     if recipe not in RECIPES:

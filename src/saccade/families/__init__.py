@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.families.host_classes import HostClass as HostClass
+    from saccade.families.host_classes import hosts as hosts
     from saccade.families.library import FAMILIES as FAMILIES
+    from saccade.families.probing import Probe as Probe
+    from saccade.families.probing import probe as probe
     from saccade.families.tables import offers as offers
     from saccade.seam.family import ITEMS as ITEMS
     from saccade.seam.family import Family as Family
     from saccade.seam.family import Guidance as Guidance
 
-__all__ = ["FAMILIES", "Family", "Guidance", "ITEMS", "offers"]
+__all__ = ["FAMILIES", "Family", "Guidance", "HostClass", "ITEMS", "Probe", "hosts", "offers", "probe"]
 
 __getattr__, __dir__ = lazily(__name__)
 

@@ -7,7 +7,15 @@ from pkgutil import iter_modules
 from saccade.seam.family import Family
 
 HERE = "saccade.families"
-NOT_HERE = ("library", "tables", "plain", "refused")  # no families, or built on them
+NOT_HERE = (
+    "library",
+    "tables",
+    "plain",
+    "refused",
+    "host_classes",
+    "by_blocks",
+    "probing",
+)  # no families, or built on them
 
 
 def _found() -> Iterator[tuple[str, Family]]:

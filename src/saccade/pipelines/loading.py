@@ -1,6 +1,8 @@
 """Open a diffusers pipeline by a shipped name, a directory, or an identifier that is in the local cache."""
 
-from collections.abc import Iterator
+import inspect
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,24 @@ def load_pipeline(model: str | Path, *, device: str = "cpu", dtype: torch.dtype 
             f"model='{model}' is neither a bundled model ({', '.join(PIPELINES)}), a directory, nor in the local cache"
         ) from error
     return pipe.to(device)
+
+
+def check_call(model: str, given: Iterable[str]) -> None:
+    """Options of a pipeline's call are among its arguments, where the model lies on this machine.
+
+    Raises ValueError for the first that is not.
+    """
+    index = (path(model) if model in PIPELINES else Path(model)) / "model_index.json"
+    if not (names := list(given)) or not index.is_file():
+        return
+    import diffusers
+
+    name = json.loads(index.read_text()).get("_class_name", "")
+    if (cls := getattr(diffusers, name, None)) is None:
+        return
+    known = list(inspect.signature(cls.__call__).parameters)[1:]
+    if wrong := [name for name in names if name not in known]:
+        raise ValueError(f"option '{wrong[0]}' is no argument of {name}, which takes {', '.join(known)}")
 
 
 @contextmanager

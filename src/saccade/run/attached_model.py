@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import accumulate, takewhile
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from saccade.core.errors import SaccadeError, SelectorError, SilentSiteError
 from saccade.core.layout import Layout
 from saccade.core.site import Site, SiteKind, Where
+from saccade.families.by_blocks import by_blocks
+from saccade.families.host_classes import known_family
 from saccade.families.library import FAMILIES
 from saccade.families.plain import by_hand, heads_of, plain
 from saccade.families.plain import by_processor as processed
+from saccade.families.refused import REFUSED
 from saccade.seam.family import Family, Inputs, batch_of
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls, carry, interceptor_of, rebind_methods, rebind_processor, shadow_of
@@ -105,37 +109,36 @@ class LayoutOverride:
 
 
 def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family:
-    """The family of a model: as given, by hand where a layout is given, or by class name.
+    """The family of a model: as given, by hand where a layout is given, by class name, or by its blocks.
 
     Raises ValueError for a model that no family knows.
     """
     if reading is not None and reading.family is not None:
         return reading.family
-    known = _known(model)
+    known = known_family(type(model))
     if reading is not None and reading.layout is not None:
         return plain(model, reading.layout) if known is None else by_hand(known, reading.layout)
-    if known is not None:
+    name = type(model).__name__
+    if known is None and name in REFUSED:
+        raise ValueError(f"{name} is no host: {REFUSED[name]}")
+    if known is not None or (known := by_blocks(model)) is not None:
         return known
-    known, name = ", ".join(c for f in FAMILIES for c in f.classes), type(model).__name__
-    if inner := next((path for path, module in model.named_modules() if path and _known(module)), None):
+    if inner := next((path for path, module in model.named_modules() if path and known_family(type(module))), None):
         found = type(model.get_submodule(inner)).__name__
         raise ValueError(f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that")
     raise ValueError(
-        f"no host family knows {name}; known: {known}. Say what its tokens are: layout=Layout(...) where all its "
+        f"no host family knows {name}; `saccade hosts` lists those that are known{_alike(name)}. Say what its tokens "
+        "are: layout=Layout(...) where all its "
         "attention sees the same ones; family=FLUX (of saccade.families.flux) for a model of FLUX's make, "
-        f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own, docs/hosts.md"
+        f"replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of your own: "
+        "saccade.families.probe(model, inputs) writes one, docs/hosts.md"
     )
 
 
-def _known(model: nn.Module) -> Family | None:
-    """The family of a model's class, or of the nearest of its bases that is known."""
-    names = _names(type(model))
-    return next((family for name in names for family in FAMILIES if name in family.classes), None)
-
-
-def _names(cls: type) -> list[str]:
-    """The names of a class and its bases, bare and as `library.Class`."""
-    return [name for c in cls.__mro__ for name in (c.__name__, f"{c.__module__.partition('.')[0]}.{c.__name__}")]
+def _alike(name: str) -> str:
+    """The known classes of names like this one."""
+    found = get_close_matches(name, [c for family in FAMILIES for c in family.classes], cutoff=0.7)
+    return f", {', '.join(found)} among them" if found else ""
 
 
 def sites_of(
