@@ -25,6 +25,7 @@ class _Commands(Lazy):
         "show": "saccade.cli.show:show",
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
+        "drag": "saccade.cli.drag:drag",
         "compose": "saccade.cli.compose:compose",
         "guide": "saccade.cli.guide:guide",
         "insert": "saccade.cli.insert:insert",

@@ -1,15 +1,15 @@
-"""Step 1: who sees whom in a gate, in maps and in diffusers' own gated layer; and words where text is in the sequence."""
+"""Step 1: who sees whom in a gate, in maps and in diffusers' own layer; and words, where text is in the sequence."""
 
 import pytest
 import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 from torch import Tensor
 
+from saccade.core.call import plain_call
 from saccade.core.layout import Layout, Segment
 from saccade.core.masks import lower
 from saccade.core.rows import Rows
 from saccade.core.state import Memory
-from saccade.core.call import plain_call
 from saccade.mechanisms.region_grid import RegionGrid
 from saccade.papers.diffuhaul import Blob
 from saccade.papers.diffuhaul.blob_regions import BlobRegions
