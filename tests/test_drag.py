@@ -48,9 +48,9 @@ def test_a_prompt_is_drawn_and_dragged_as_the_system_does_it(pipe: Any) -> None:
     system = DiffUHaul(
         source=(RED, CROSS), target=(RED.moved((0.75, 0.25)), CROSS), words=((1, 2), (5,)), carry=True, tau=0.4
     )
-    wanted = host.decode(haul_generated(host, Drag(system=system, prompts=((PROMPT,),) * 2), host.start(3)).latents)
+    wanted = host.decode(haul_generated(host, Drag(system=system, prompts=((PROMPT,),) * 2), host.start(3)))
     assert np.array_equal(found.before, wanted[:1]) and np.array_equal(found.after, wanted[1:])
-    assert (found.source, found.target) == (RED, RED.moved((0.75, 0.25))) and 0 < found.density < 1
+    assert (found.source, found.target) == (RED, RED.moved((0.75, 0.25)))
 
 
 def test_a_picture_is_dragged_by_its_noised_latents(pipe: Any) -> None:
@@ -60,7 +60,7 @@ def test_a_picture_is_dragged_by_its_noised_latents(pipe: Any) -> None:
     system = DiffUHaul(source=(RED,), target=(RED.moved((0.75, 0.25)),), words=((1, 2),), carry=True)
     how = Drag(system=system, prompts=((PROMPT,),) * 2, buckets=2)
     fresh = torch.Generator().manual_seed(0)
-    wanted = host.decode(haul_photo(host, how, host.encode(found.before), host.start(0), fresh).latents)
+    wanted = host.decode(haul_photo(host, how, host.encode(found.before), host.start(0), fresh))
     assert np.array_equal(found.after, wanted[1:])
 
 

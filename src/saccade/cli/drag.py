@@ -142,7 +142,7 @@ def _write(made: "Dragged", out: Path, sheet: Path | None, record: Path | None, 
     if as_json:
         said = {"path": str(path.resolve()), "sheet": drawn, "record": kept, "seconds": seconds}
         places = {"from": made.source.box, "to": made.target.box}
-        print_json({**said, **places, "density": made.density, "digests": made.record.digests})
+        print_json({**said, **places, "digests": made.record.digests})
         return
     console().print(f"{path} in {seconds:.1f} s", highlight=False)
     for what, where in (("sheet", drawn), ("record", kept)):

@@ -24,5 +24,4 @@ def panels(dragged: Dragged) -> dict[str, Picture]:
 
 def write_sheet(dragged: Dragged, path: Path) -> Path:
     """One row; a page that needs nothing else where the name ends in .html, else a picture."""
-    captions = [f"{dragged.density:.0%} of all pairs computed"]
-    return write_rows([panels(dragged)], path, title="saccade drag", captions=captions)
+    return write_rows([panels(dragged)], path, title="saccade drag")

@@ -49,7 +49,6 @@ class Dragged:
     before   the source: the picture, or what was drawn from the prompt
     after    the same with the object at its new place
     source, target  the dragged object's blobs
-    density  share of the pairs of tokens that attention computed
     record   what was done; `record.save(path)` keeps it, `replay` makes it again
     """
 
@@ -57,7 +56,6 @@ class Dragged:
     after: Picture
     source: Blob
     target: Blob
-    density: float
     record: Record
 
 
@@ -126,6 +124,8 @@ def drag(
         "watch": watch,
     }  # fmt: skip
     picture, text = _source(source, prompt)
+    if picture is not None:
+        suited = {name: value for name, value in suited.items() if name not in ("height", "width")}
     wish = _Wish(
         pipe=opened, picture=picture, prompt=text, target_prompt=target_prompt or text, to=to, options=options,
         settings={**suited, **{name: value for name, value in given.items() if value is not None}},
@@ -237,11 +237,11 @@ def _draw(host: FlowHost | UNetHost, asked: Request, systems: Sequence[System], 
         else:
             fresh = torch.Generator("cpu").manual_seed(asked.seed)
             found = haul_photo(host, how, clean, noise, fresh, systems, stepped)
-        drawn = host.decode(found.latents)
+        drawn = host.decode(found)
     before = drawn[:1] if asked.picture is None else asked.picture
     digests = tuple(digest(picture) for picture in (before, drawn[1:]))
     return Dragged(
-        before=before, after=drawn[1:], source=asked.source[0], target=asked.target[0], density=found.density,
+        before=before, after=drawn[1:], source=asked.source[0], target=asked.target[0],
         record=Record(request=asked, made_by=made_by(host.pipe), digests=digests),
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ def how(name: str, to: tuple[float, float] = (0.7, 0.3), *, drag: dict[str, Any]
 def generated(host: Host, drag: Drag, seed: int = 0) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return haul_generated(host, drag, host.start(seed)).latents
+        return haul_generated(host, drag, host.start(seed))
 
 
 def photo(host: Host, drag: Drag, *systems: Any, seed: int = 0) -> Tensor:
@@ -65,7 +65,7 @@ def photo(host: Host, drag: Drag, *systems: Any, seed: int = 0) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clean, fresh = host.encode(picture), torch.Generator().manual_seed(5)
-        return haul_photo(host, drag, clean, host.start(seed), fresh, systems).latents
+        return haul_photo(host, drag, clean, host.start(seed), fresh, systems)
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -203,8 +203,8 @@ def test_a_model_without_gates_is_warned_of() -> None:
 def test_several_pictures_are_dragged_alike_as_each_by_itself() -> None:
     host, noise = flow_host(tiny_flux()), [flow_host(tiny_flux()).start(seed) for seed in (0, 1)]
     both = replace(how("flux"), prompts=((PROMPT, "a blue square"), (PROMPT, "a blue square")))
-    found = haul_generated(host, both, torch.cat(noise)).latents
-    alone = haul_generated(host, how("flux"), noise[0]).latents
+    found = haul_generated(host, both, torch.cat(noise))
+    alone = haul_generated(host, how("flux"), noise[0])
     torch.testing.assert_close(found[[0, 2]], alone, rtol=1e-4, atol=1e-5)
 
 

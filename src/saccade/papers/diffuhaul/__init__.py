@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from saccade.papers.diffuhaul.flow_host import FlowHost as FlowHost
     from saccade.papers.diffuhaul.system import DiffUHaul as DiffUHaul
     from saccade.papers.diffuhaul.trajectory import Drag as Drag
-    from saccade.papers.diffuhaul.trajectory import Hauled as Hauled
     from saccade.papers.diffuhaul.trajectory import haul_generated as haul_generated
     from saccade.papers.diffuhaul.trajectory import haul_photo as haul_photo
     from saccade.papers.diffuhaul.unet_host import UNetHost as UNetHost

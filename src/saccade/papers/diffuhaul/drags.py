@@ -20,7 +20,7 @@ from saccade.papers.diffuhaul.blobs import Blob
 from saccade.papers.diffuhaul.drag_scores import mean_colours, score_drag
 from saccade.papers.diffuhaul.flow_host import FlowHost
 from saccade.papers.diffuhaul.system import DiffUHaul
-from saccade.papers.diffuhaul.trajectory import Drag, Hauled, haul_generated, haul_photo
+from saccade.papers.diffuhaul.trajectory import Drag, haul_generated, haul_photo
 from saccade.pipelines.flow import Flow
 from saccade.pipelines.words import word_tokens
 from saccade.runs.inversion import invert_euler
@@ -124,8 +124,8 @@ class Dragging:
     def _clean(self, host: FlowHost, cases: Sequence[Case]) -> Float[Tensor, "n ..."]:
         return host.encode(np.concatenate([case.picture(case.way[0]) for case in cases]))
 
-    def _targets(self, host: FlowHost, found: Hauled) -> Picture:
-        return host.decode(found.latents[len(found.latents) // 2 :])
+    def _targets(self, host: FlowHost, found: Tensor) -> Picture:
+        return host.decode(found[len(found) // 2 :])
 
 
 def _blob(place: str, name: str) -> Blob:

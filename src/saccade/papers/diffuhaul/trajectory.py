@@ -116,18 +116,6 @@ class Drag:
         return place if self.blend else torch.ones_like(place)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Hauled:
-    """What a trajectory ended in.
-
-    latents  the sources' clean latents, then the targets'
-    density  share of the pairs of tokens that attention computed
-    """
-
-    latents: Float[Tensor, "rows ..."]
-    density: float
-
-
 Stepped = Callable[[], None]
 
 
@@ -138,18 +126,18 @@ def _nothing() -> None:
 @torch.no_grad()
 def haul_generated(
     host: Host, drag: Drag, noise: Float[Tensor, "n ..."], systems: Sequence[System] = (), stepped: Stepped = _nothing
-) -> Hauled:
-    """Sources and targets from the same noise, in one batch; a model call a step."""
+) -> Float[Tensor, "rows ..."]:
+    """Clean latents of sources and then targets, from the same noise, in one batch; a model call a step."""
     z, free = torch.cat((noise, noise)), drag.free(host)
     predict = host.predictor([*drag.prompts[0], *drag.prompts[1]], [*drag.layouts[0], *drag.layouts[1]])
     pair = Rows.of("source", "target", samples=drag.count)
-    with attach(host.pipe, drag.system, *systems, rows=pair, schedule=host.schedule) as run:
+    with attach(host.pipe, drag.system, *systems, rows=pair, schedule=host.schedule):
         for step in range(host.steps):
             z = host.step(predict(z, step), step, z)
             source, target = z.chunk(2)
             z = torch.cat((source, torch.where(free > 0, target, source)))
             stepped()
-        return Hauled(latents=z, density=run.report().density)
+    return z
 
 
 @torch.no_grad()
@@ -161,8 +149,11 @@ def haul_photo(
     generator: torch.Generator,
     systems: Sequence[System] = (),
     stepped: Stepped = _nothing,
-) -> Hauled:
-    """Targets from noised photos, by features of the photos noised anew in each bucket: steps + buckets model calls."""
+) -> Float[Tensor, "rows ..."]:
+    """Latents of photos and then of targets, by features of the photos noised in each bucket.
+
+    The model is called steps + buckets times.
+    """
     system, free = replace(drag.system, features={}), drag.free(host)
     starts = bucket_starts(host.steps, drag.buckets, drag.fresh_noise)
     noises = dict(zip(starts, source_noises(noise, len(starts), drag.fresh_noise, generator), strict=True))
@@ -178,4 +169,4 @@ def haul_photo(
             z = host.step(target(z, step), step, z)
             z = torch.where(free > 0, z, host.noised(clean, noise, step + 1))
             stepped()
-        return Hauled(latents=torch.cat((clean, z)), density=run.report().density)
+    return torch.cat((clean, z))
