@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saccade.drag.verb import Dragged
+from saccade.drag.drawing import Dragged
 from saccade.metrics.fidelity import Picture
 from saccade.ui.outlines import outlined
 from saccade.ui.sheets import write_rows

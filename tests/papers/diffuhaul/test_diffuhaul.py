@@ -240,6 +240,8 @@ def test_what_a_run_lacks_is_named() -> None:
         Drag(system=system("unet"), prompts=(("a",), ("a", "b")))
     with pytest.raises(ValueError, match="height=15 must be a multiple of 4 pixels"):
         unet_host(height=15)
+    with pytest.warns(UserWarning, match="pictures of 16 x 20 pixels are not of the model's size, 16 x 16"):
+        unet_host(width=20)
     unnamed = DiffUHaul(source=(replace(RED, name=""),), target=(replace(RED, name=""),))
     with pytest.raises(ValueError, match="object 0 has no name, and the grounding reads it"):
         generated(unet_host(), Drag(system=unnamed, prompts=(("a",), ("a",))))

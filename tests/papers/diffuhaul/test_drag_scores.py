@@ -8,7 +8,7 @@ from saccade.metrics.fidelity import Picture
 from saccade.papers.diffuhaul import Blob, score_drag
 from saccade.papers.diffuhaul.drag_scores import crop, mean_colours
 
-OLD = Blob(x=0.25, y=0.25, a=0.15, b=0.15)
+OLD = Blob(x=0.25, y=0.25, a=0.2, b=0.2)
 NEW = OLD.moved((0.75, 0.7))
 
 
@@ -35,7 +35,7 @@ def test_any_judge_of_crops_will_do() -> None:
         return np.array([1.0, part.mean()])
 
     score_drag(scene(OLD), scene(NEW), OLD, NEW, judge)
-    assert seen == [(20, 20, 3), (21, 20, 3), (20, 20, 3)]
+    assert seen == [(26, 26, 3), (27, 26, 3), (26, 26, 3)]
     assert crop(scene(OLD)[0], Blob(x=1.0, y=1.0, a=0.001, b=0.001)).shape == (1, 1, 3)
 
 

@@ -21,7 +21,7 @@ from saccade.papers.diffuhaul.carrying import Carried, carried
 Features = Float[Tensor, "r h i d"]  # of target rows, or of their sources: outputs of image tokens, by head
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Anchor(Mechanism):
     """Target rows' outputs changed by those of their source rows, on image tokens.
 
@@ -50,7 +50,7 @@ class Anchor(Mechanism):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class SoftAnchor(Anchor):
     """(1 - w) f_d + w f_s, token by token.
 
@@ -58,9 +58,9 @@ class SoftAnchor(Anchor):
     way     the object's blobs in source and target, where its features move with it; None: all stay in place
     """
 
-    weight: Float[Tensor, ""]
+    weight: Float[Tensor, ""] = field(compare=False)
     way: tuple[Blob, Blob] | None = None
-    ready: MutableMapping[Grid, Carried] = field(default_factory=dict)
+    ready: MutableMapping[Grid, Carried] = field(default_factory=dict, compare=False)
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """Find what stands where on this grid."""
@@ -79,7 +79,7 @@ class SoftAnchor(Anchor):
         return torch.lerp(own, theirs, weight * moved.weight.to(own).flatten()[:, None])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class NearestCopy(Anchor):
     """Within the dragged object, f_d(p) <- f_s(q) of the source token q of the object that is most like it.
 
@@ -88,7 +88,9 @@ class NearestCopy(Anchor):
 
     source: Blob
     target: Blob
-    ready: MutableMapping[Grid, tuple[Int[Tensor, " s"], Int[Tensor, " t"]]] = field(default_factory=dict)
+    ready: MutableMapping[Grid, tuple[Int[Tensor, " s"], Int[Tensor, " t"]]] = field(
+        default_factory=dict, compare=False
+    )
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """Find the object's tokens; warn once for a grid on which it has none."""

@@ -26,7 +26,7 @@ Prepared = tuple[Partition, Bool[Tensor, "two R R"]]
 GROUNDING = "grounding"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class BlobRegions(Mechanism):
     """Source rows by the source's layout and words, target rows by the target's.
 
@@ -38,7 +38,7 @@ class BlobRegions(Mechanism):
     target: Blobs
     source_words: Words = ()
     target_words: Words = ()
-    ready: MutableMapping[tuple[int, ...], Prepared] = field(default_factory=dict)
+    ready: MutableMapping[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False)
     needs: ClassVar[frozenset[str]] = frozenset({"rows.target"})
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:

@@ -49,7 +49,7 @@ def carried(source: Blob, target: Blob, grid: Grid) -> Carried:
     return Carried(every, (~(old & ~new)).float().expand(frames, *sides))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class CarriedOperands(Mechanism):
     """`SharedOperands` of k and v, the object's from its old place.
 
@@ -59,7 +59,7 @@ class CarriedOperands(Mechanism):
     source: Blob
     target: Blob
     taped: Mapping[str, Float[Tensor, "r h n c"]] = field(default_factory=dict)
-    ready: MutableMapping[Grid, SharedOperands] = field(default_factory=dict)
+    ready: MutableMapping[Grid, SharedOperands] = field(default_factory=dict, compare=False)
     needs: ClassVar[frozenset[str]] = frozenset({"rows.target", "host.raw"})
     takes_rows: ClassVar[bool] = True
 

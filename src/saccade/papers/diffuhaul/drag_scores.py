@@ -10,6 +10,7 @@ from saccade.metrics.fidelity import Picture
 from saccade.metrics.regions import within
 from saccade.papers.diffuhaul.blobs import Blob, freed
 
+UNSEEN = 0.03  # differences of colour below this share are no feature of the simple judge
 Judge = Callable[[Float[np.ndarray, "y x 3"]], Float[np.ndarray, " c"]]  # a crop in [0, 1] to its features
 
 
@@ -61,7 +62,8 @@ def mean_colours(crop: Float[np.ndarray, "y x 3"], cells: int = 4) -> Float[np.n
     """Features of a simple judge: what each of cells x cells has of each colour beyond the crop's own border."""
     border = np.concatenate((crop[0], crop[-1], crop[:, 0], crop[:, -1]))
     parts = [part for row in np.array_split(crop, cells) for part in np.array_split(row, cells, axis=1) if part.size]
-    return np.concatenate([part.mean((0, 1)) for part in parts]) - np.tile(np.median(border, axis=0), len(parts))
+    found = np.concatenate([part.mean((0, 1)) for part in parts]) - np.tile(np.median(border, axis=0), len(parts))
+    return np.where(np.abs(found) < UNSEEN, 0.0, found)
 
 
 def cosine(one: Float[np.ndarray, " c"], other: Float[np.ndarray, " c"]) -> float:

@@ -26,6 +26,7 @@ from saccade.pipelines.words import word_tokens
 from saccade.runs.inversion import invert_euler
 
 SIDE, TEXT, NEAR, BEST_PSNR = 64, 32, 0.1, 60.0
+DILATION = 8  # pixels: the two latent pixels that are free beyond the blobs
 WAYS = (  # of the dragged object, and where the other stands
     ("top left", "bottom right", "center"), ("bottom right", "top left", "center"),
     ("top right", "bottom left", "center"), ("bottom left", "top right", "center"),
@@ -137,7 +138,7 @@ def rows(pictures: Picture, cases: Sequence[Case], system: DiffUHaul) -> Iterato
     """Scores of each picture: by the crops' colours, and by the exact parser."""
     old, new = system.way
     for picture, case in zip(pictures, cases, strict=True):
-        scores = score_drag(case.picture(case.way[0]), picture[None], old, new, mean_colours)
+        scores = score_drag(case.picture(case.way[0]), picture[None], old, new, mean_colours, DILATION)
         seen = scenes.parse(picture)
         mine = [thing for thing in seen.things if (thing.colour, thing.shape) == case.dragged]
         there = any(np.hypot(thing.x - new.x, thing.y - new.y) < NEAR for thing in mine)

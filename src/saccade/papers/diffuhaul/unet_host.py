@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class UNetHost:
     """A pipeline with a `unet`, opened for pictures of one size.
 
     grounded  share of the steps, from the first, in which GLIGEN's gates are open (its scheduled sampling)
-    Raises ValueError for sizes that are not the model's, and for another prediction than of noise.
+    Warns of sizes the model was not trained on.
+    Raises ValueError for sizes its grids do not divide, and for another prediction than of noise.
     """
 
     pipe: Any
@@ -37,13 +39,19 @@ class UNetHost:
     steps: int
     guidance: float = 7.5
     grounded: float = 1.0
-    negative: str = field(default="")
+    negative: str = ""
 
     def __post_init__(self) -> None:
         side = self.pipe.vae_scale_factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
         for name, value in (("height", self.height), ("width", self.width)):
             if value < side or value % side:
                 raise ValueError(f"{name}={value} must be a multiple of {side} pixels, a place of the coarsest grid")
+        if {self.height, self.width} != {own := self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor}:
+            warn(
+                f"pictures of {self.height} x {self.width} pixels are not of the model's size, {own} x {own}; it was "
+                "not trained on them",
+                stacklevel=3,
+            )
         if (kind := self.pipe.scheduler.config.prediction_type) != "epsilon":
             raise ValueError(f"a model that predicts '{kind}' cannot be stepped here; give one that predicts epsilon")
 
