@@ -87,7 +87,10 @@ def host_of(pipe: Any, asked: Request) -> FlowHost | UNetHost:
 
 
 def words_of(host: FlowHost | UNetHost, asked: Request) -> tuple[Any, Any]:
-    """Positions of the objects' words in both prompts, where these stand for the grounding."""
+    """Positions of the objects' words in both prompts, where these stand for the grounding.
+
+    Raises ValueError for an object without words, and for words that are not in a prompt.
+    """
     if not isinstance(host, FlowHost) or not asked.masked:
         return (), None
     if unnamed := [number for number, blob in enumerate(asked.source) if not blob.name]:
