@@ -111,7 +111,7 @@ class Dragging:
     def inverted(self, cases: Sequence[Case], **options: Any) -> Picture:
         """The targets, side by side with sources from the photos' own noise, found by inversion."""
         host, drag = self.host(), self._drag(cases, 1, "once", options)
-        predict = host.predictor(*(each[: len(cases)] for each in (drag.prompts[0], drag.layouts[0])))
+        predict = host.predictor(drag.prompts[0], drag.layouts[0])
         levels = {sigma: step for step, sigma in enumerate(host.sigmas)}
         clean = self._clean(host, cases)
         noise = invert_euler(lambda z, sigma: predict(z, min(levels[sigma], host.steps - 1)), clean, host.sigmas)

@@ -65,7 +65,7 @@ class UNetHost:
         """DDIM's timesteps, as the pipeline's scheduler spaces them."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        scheduler = DDIMScheduler.from_config(deepcopy(self.pipe.scheduler.config))
+        scheduler: Any = DDIMScheduler.from_config(deepcopy(self.pipe.scheduler.config))
         scheduler.set_timesteps(self.steps)
         return Times(timesteps=scheduler.timesteps)
 
