@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from saccade.core.layout import Layout
     from saccade.core.rows import Rows
     from saccade.core.site import at
+    from saccade.drag.verb import drag
     from saccade.edit.verb import edit
     from saccade.guide.verb import guide
     from saccade.insert.verb import insert
@@ -54,6 +55,7 @@ __all__ = [
     "compose",
     "core",
     "data",
+    "drag",
     "edit",
     "families",
     "guide",
@@ -74,7 +76,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "edit", "guide", "insert", "multi_prompt")
+_VERBS = ("attach", "compare", "compose", "drag", "edit", "guide", "insert", "multi_prompt")
 
 
 class _Package(ModuleType):

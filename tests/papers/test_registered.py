@@ -17,16 +17,19 @@ from saccade.core.specs import parse_stack
 from saccade.core.stack import make_plan
 from saccade.mechanisms.low_rank import LowRank
 from saccade.models import Architecture
+from saccade.papers.diffuhaul import Blob
 from saccade.papers.lamic import Box, Entity
 
 NAMES = tuple(systems())
 ATTACHED = tuple(name for name in NAMES if lookup(name).attaches)
 HALVES = tuple(Entity(words=(i,), region=Box(x0=i / 2, y0=0, x1=(i + 1) / 2, y1=1)) for i in range(2))
+BLOB = Blob(x=0.25, y=0.25, a=0.2, b=0.2)
 SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 TERM = LowRankTerm(torch.zeros(2, 8), torch.zeros(8, 2))
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "attencraft": {"learned": LowRank({(SITE.name, "add_k_proj"): TERM})},
     "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
+    "diffuhaul": {"source": (BLOB,), "target": (BLOB.moved((0.75, 0.75)),)},
     "lamic": {"entities": HALVES},
     "mask2dit": {"scenes": 2, "text_tokens": None, "along": "rows"},
     "pt_dit": {"side": 16}, "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)}, "word_strength": {"tokens": (0,)},

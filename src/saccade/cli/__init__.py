@@ -26,6 +26,7 @@ class _Commands(Lazy):
         "hosts": "saccade.cli.hosts:app",
         "generate": "saccade.cli.generate:generate",
         "edit": "saccade.cli.edit:edit",
+        "drag": "saccade.cli.drag:drag",
         "compose": "saccade.cli.compose:compose",
         "guide": "saccade.cli.guide:guide",
         "insert": "saccade.cli.insert:insert",

@@ -8,6 +8,7 @@ from typing import Any
 class Clock:
     """One denoising step; `sigma` in [0, 1] where the schedule has one.
 
+    part   of the step, as `run.part` named it
     first  the step at which the model, in this branch, began: above 0 where others ran the steps before
     given  the timestep as it was received, a number or a tensor; see `timestep`
     """
@@ -16,6 +17,7 @@ class Clock:
     num_steps: int = 1
     sigma: float | None = None
     branch: str = "main"
+    part: str = ""
     first: int = 0
     given: Any = field(default=None, repr=False, compare=False)
 

@@ -1,4 +1,4 @@
-"""Record q, k and v of visual tokens, so that another pass can attend with them."""
+"""Record q, k, v and outputs of visual tokens, so that another pass can attend with them."""
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RecordOperands(Mechanism):
     """Puts final operands (r h n c) of one call's visual tokens into a dict.
 
     into      filled by name
-    names     of operands, among q, k, v
+    names     of operands, among q, k, v, and "o" for the output
     role      the rows to keep, by role or branch; None for all
     device    where to keep them; None leaves them where they are
     """
@@ -39,7 +39,7 @@ class RecordOperands(Mechanism):
     def observe(self, call: AttentionCall, parts: Parts, mem: Memory) -> None:
         span = call.layout_q.span(call.layout_q.image.name)
         for name in self.names:
-            x: Tensor = getattr(call, name)[:, :, span].detach()
+            x: Tensor = (parts.total if name == "o" else getattr(call, name))[:, :, span].detach()
             x = x if self.role is None or call.rows is None else x[list(call.rows.where(self.role))]
             self.into[name] = x.clone() if self.device is None else x.to(self.device, copy=True)
 

@@ -29,6 +29,8 @@ class SharedOperands(Mechanism):
     text      operands whose other tokens are taken from the source too; with k and v the source's padding holds
     taken     for each visual token of a target the number of the source's that it takes (`token_regions.move`), for
               all samples or for each; None: the one at its own place
+    turned    q and k of a token that is taken from another place are rotated on to their own, where the host rotates;
+              for one `taken` for all samples
     taped     by operand, the visual tokens source rows had in another pass, a row for each pair, or for each of one
               branch; they replace those of the source rows, or stand for sources that are not among the rows
     """
@@ -36,9 +38,13 @@ class SharedOperands(Mechanism):
     weights: Mapping[str, Weight] = field(default_factory=dict)
     text: tuple[str, ...] = ()
     taken: Int[Tensor, "s n"] | None = None
+    turned: bool = False
     taped: Mapping[str, Float[Tensor, "r h n c"]] = field(default_factory=dict)
-    needs: ClassVar[frozenset[str]] = frozenset({"rows.target"})
     takes_rows: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"rows.target", "host.raw"} if self.turned else {"rows.target"})
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
         """ValueError where a map of weights is not over the image's grid."""
@@ -81,13 +87,19 @@ class SharedOperands(Mechanism):
             theirs = self._replaced(name, x[targets], span, must=True)
         if name not in self.weights:
             return x
-        theirs = self._placed(theirs, span, call)
+        theirs = self._placed(name, theirs, span, call)
         return x.index_copy(0, targets, torch.lerp(x[targets], theirs, self._weight(name, call).to(x)))
 
-    def _placed(self, theirs: Float[Tensor, "r h n c"], span: slice, call: AttentionCall) -> Float[Tensor, "r h n c"]:
+    def _placed(
+        self, name: str, theirs: Float[Tensor, "r h n c"], span: slice, call: AttentionCall
+    ) -> Float[Tensor, "r h n c"]:
         """The source's tokens where the targets take them."""
         if self.taken is None:
             return theirs
+        if self.turned and name != "v":
+            every = torch.arange(theirs.shape[2], device=theirs.device)
+            image = span.start + self.taken[0].to(theirs.device)
+            return call.host.placed(theirs, torch.cat((every[: span.start], image, every[span.stop :])))
         samples = self._samples(call)
         taken = _of_samples("taken", self.taken.to(theirs.device), samples)[:, None, :, None]
         image = theirs[:, :, span]

@@ -70,13 +70,14 @@ def read_record(path: str | Path, verb: str) -> Recorded:
 
 def made_by(pipe: Any) -> dict[str, str]:
     """The pipeline, the machine and the versions, as a record keeps them."""
+    model = pipe.unet if getattr(pipe, "transformer", None) is None else pipe.transformer
     return {
         "pipeline": type(pipe).__name__,
         "name": str(pipe.config.get("_name_or_path", "")),
         "scheduler": _named(pipe.scheduler),
         "weights": weights_of(pipe),
-        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
-        "device": device_name(pipe.transformer.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": device_name(model.device),
         **versions(),
     }
 

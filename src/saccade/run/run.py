@@ -339,7 +339,7 @@ class Run:
             check_start(rows, sample)
         at = (id(attached), branch)
         first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
-        self.clock = replace(clock, branch=branch, first=first)
+        self.clock = replace(clock, branch=branch, part=self._part, first=first)
         rows = self._weak.begin(attached.family.name, self.planner.weak_weight(self.clock), rows, self.clock)
         if rows is not None:  # a view stands for the batch with its weak rows, which are made outside
             sample = sample[:1].expand(rows.n, *sample.shape[1:])

@@ -80,6 +80,14 @@ class HostView:
         self._offer("raw")
         return x if "rotary" in self.family.unsupported else self.rotary.turn(x, -self.rotary.angles())
 
+    def placed(self, x: Tensor, taken: Tensor) -> Tensor:
+        """q or k (b h n d) whose token i is token taken[i] of x, rotated on to place i where the host rotates."""
+        moved = x.index_select(2, taken)
+        if "rotary" in self.family.unsupported:
+            return moved
+        ids = self.rotary.ids
+        return self.rotary.turn(moved, self.rotary.angles(ids - ids[taken]))
+
     def catch_entered(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the attention module."""
         self.entered = _streams(args, kwargs)[:2]
