@@ -131,7 +131,7 @@ IMAGE = "image 32 (1x8x4)"
 HOSTS = (
     Host("unet", unet, IMAGE),
     Host("unet_xl", unet_xl, "image 12 (1x4x3)"),
-    Host("unet_added", unet_added, IMAGE),
+    Host("unet_added", unet_added, IMAGE, lacks=("project",)),
     Host("gligen", gligen, IMAGE),
     Host("ddpm", ddpm, IMAGE),
     Host("kandinsky3", kandinsky3, IMAGE, leaks=True),

@@ -250,7 +250,7 @@ HOSTS = (
         framepack,
         "past4x 1 (1x1x1) | past2x 2 (1x1x2) | past 12 (2x2x3) | image 18 (3x2x3) | picture 2 | text 6",
     ),
-    Host("kandinsky5", kandinsky5, "image 18 (3x2x3)"),
+    Host("kandinsky5", kandinsky5, "image 18 (3x2x3)", turns_in=torch.bfloat16),
     Host("cosmos", cosmos, "image 18 (3x2x3)"),
     Host("cosmos_controlnet", cosmos_controlnet, "image 18 (3x2x3)"),
     Host("easyanimate", easyanimate, "text 8 | image 18 (3x2x3)"),
