@@ -29,8 +29,8 @@ class Host:
     `image` is where the image lies in the output, where more than the image comes out.
     `counted` models number their blocks, and stay whole where others lose some.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
-    outside attention. `idle`: a site whose output nothing reads. `lacks`: items its family offers, but not at all sites.
-    `turns_in`: the type in which it rotates q and k.
+    outside attention. `idle`: a site whose output nothing reads. `lacks`: what its family offers, but not at all
+    sites. `turns_in`: the type in which it rotates q and k.
     """
 
     name: str

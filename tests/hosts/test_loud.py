@@ -230,7 +230,7 @@ def test_attention_dropout_is_refused() -> None:
 
 
 def test_an_unknown_model_is_told_what_is_known() -> None:
-    with pytest.raises(ValueError, match="no host family knows Linear; known: .*FluxTransformer2DModel.*layout=Layout"):
+    with pytest.raises(ValueError, match="no host family knows Linear; `saccade hosts` lists .*layout=Layout"):
         attach(nn.Linear(2, 2), Same())
     with pytest.raises(TypeError, match="target=int is neither a module nor a pipeline"):
         attach(3, Same())

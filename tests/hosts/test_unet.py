@@ -15,8 +15,8 @@ from saccade.core.site import Site, Where, at
 from saccade.families.unet import UNET
 from saccade.seam.family import Inputs, Layouts, joint_layouts
 from tests.hosts.host import Host
-from tests.hosts.models.controlnets import controlnet_xs
 from tests.hosts.models.unets import kandinsky3, unet, unet_added
+from tests.hosts.models.unets_control import controlnet_xs
 from tests.hosts.stand_ins import Masked, Same, looking
 from tests.hosts.tiny import output
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.hosts.host import Host
-from tests.hosts.tiny import DIFFUSERS, MORE
+from tests.hosts.tiny import DRAWING
 from tests.hosts.ways import FILE, PAGE, WAYS, outcome, tables
 
 pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore")]  # hosts warn of many things
@@ -18,7 +18,7 @@ FIRST = ("flux", "wan", "unet")  # the others are tried in the slow tier
 def hosts(*, slow: bool = False) -> pytest.MarkDecorator:
     cases = [
         pytest.param(host, id=host.name, marks=[pytest.mark.slow] * (slow or host.name not in FIRST))
-        for host in (*DIFFUSERS, *MORE)
+        for host in DRAWING
     ]
     return pytest.mark.parametrize("host", cases)
 
@@ -36,5 +36,5 @@ def test_blocks_compiled_one_by_one_give_the_same(host: Host) -> None:
 
 
 def test_the_page_is_made_from_what_was_found() -> None:
-    assert list(FOUND) == [host.name for host in (*DIFFUSERS, *MORE)]
+    assert list(FOUND) == [host.name for host in DRAWING]
     assert all(part in PAGE.read_text() for part in tables(FOUND).values()), "run python -m tests.hosts.ways"

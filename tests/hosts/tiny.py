@@ -206,10 +206,13 @@ DIFFUSERS = tuple(
 TEXTS = tuple(Host(make.__name__, make, window=Near(3), open=Near(1000)) for make in texts.MAKERS)
 TRANSFORMERS = (*TEXTS, *(Host(make.__name__, make) for make in pictured.MAKERS))
 TIMM = tuple(Host(make.__name__, make) for make in vits.MAKERS)
-MODELS = tuple(
-    import_module(f"tests.hosts.models.{m.name}") for m in iter_modules([str(Path(__file__).parent / "models")])
-)
-MORE = tuple(host for module in MODELS for host in module.HOSTS)  # of diffusers too, a file for each kind
+MODELS = {
+    name: import_module(f"tests.hosts.models.{name}").HOSTS
+    for _, name, _ in iter_modules([str(Path(__file__).parent / "models")])
+}
+MORE = tuple(host for hosts in MODELS.values() for host in hosts)  # a file for each kind
+READING = ("canvas", "decoders", "encoders", "pictured", "windowed")  # those of transformers and timm
+DRAWING = (*DIFFUSERS, *(host for name, hosts in MODELS.items() if name not in READING for host in hosts))
 HOSTS = (*DIFFUSERS, *TIMM, *TRANSFORMERS, Host("plain", plain))
 BY_NAME = {host.name: host for host in HOSTS}
 

@@ -128,9 +128,9 @@ def family_of(model: nn.Module, reading: LayoutOverride | None = None) -> Family
         raise ValueError(f"{name} is a wrapper around a {found}, which is '{inner}' in it; attach that")
     raise ValueError(
         f"no host family knows {name}; `saccade hosts` lists those that are known{_alike(name)}. Say what its tokens "
-        "are: layout=Layout(...) where all its attention sees the same ones; family=FLUX (of saccade.families.flux) for "
-        f"a model of FLUX's make, replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family(...) of "
-        "your own: saccade.families.probe(model, inputs) writes one, docs/hosts.md"
+        "are: layout=Layout(...) where all its attention sees the same ones; family=FLUX (of saccade.families.flux) "
+        f"for a model of FLUX's make, replace(FLUX, classes=('{name}',), ...) where a little differs; else a Family "
+        "of your own: saccade.families.probe(model, inputs) writes one, docs/hosts.md"
     )
 
 
