@@ -18,10 +18,10 @@ from tests.hosts.host import Host, output
 from tests.hosts.stand_ins import Masked, Same
 from tests.hosts.test_contract import traces
 from tests.hosts.test_every_host import EVERY_KIND
-from tests.hosts.tiny import BY_NAME, DIFFUSERS, MORE
+from tests.hosts.tiny import BY_NAME, DRAWING
 
 pytestmark = pytest.mark.host
-EVERY = (*DIFFUSERS, *MORE)
+EVERY = DRAWING
 SHARE = 0.8  # of the classes, whose proposed family must pass
 
 
