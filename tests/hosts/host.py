@@ -83,7 +83,13 @@ def _kind(block: nn.Module) -> tuple[object, ...]:
 
 
 def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """What a forward gives: its one tensor, or all in one, as of two streams, rows in a list, or a control net."""
+    """What a forward gives: its one tensor, or all in one, as of two streams, rows in a list, or a control net.
+
+    Of models of transformers the first, without caches.
+    """
     with torch.no_grad():
-        found = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
+        result = model(**inputs)
+    if type(model).__module__.startswith("transformers"):
+        return result[0]
+    found = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

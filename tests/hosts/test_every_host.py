@@ -175,12 +175,6 @@ def padded(host: Host, text: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     return real, torch.where(real.reshape(spread), text, text + 1)
 
 
-@torch.no_grad()
-def said(model: Any, inputs: dict[str, Any]) -> Tensor:
-    """What a forward is asked for, without the caches a text model gives too."""
-    return model(**inputs)[0] if "input_ids" in inputs else output(model, inputs)
-
-
 @more_hosts
 def test_padded_text_weighs_nothing(host: Host) -> None:
     """Under a plan too: what is said in padded places does not reach the image, nor the rest of a text."""
@@ -192,7 +186,7 @@ def test_padded_text_weighs_nothing(host: Host) -> None:
     real, other = padded(host, inputs[name], inputs[family.padding])
     assert not real.all() and real.any(1).all() and not torch.equal(other, inputs[name])
     with attach(model, Masked(host.window)):
-        one, two = (said(model, {**inputs, name: text})[host.image] for text in (inputs[name], other))
+        one, two = (output(model, {**inputs, name: text})[host.image] for text in (inputs[name], other))
     seen = real if written and one.shape[:2] == real.shape else slice(None)
     torch.testing.assert_close(one[seen], two[seen], rtol=1e-4, atol=1e-5)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
@@ -17,7 +18,7 @@ from saccade.core.rows import Rows
 from saccade.core.site import Site, Where, at
 from saccade.core.state import Memory
 from saccade.families.unet_video import ANIMATEDIFF, temporal
-from tests.hosts.host import Host, output
+from tests.hosts.host import Host
 from tests.hosts.models.unets_video import HOSTS
 from tests.hosts.stand_ins import Looking, Masked, Same, looking, rows_differ
 
@@ -55,6 +56,12 @@ def built(name: str) -> tuple[Any, dict[str, Any], Tensor]:
     """A host with what it gives by itself."""
     model, inputs = BY_NAME[name].build()
     return model, inputs, output(model, inputs)
+
+
+@torch.no_grad()
+def output(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """The last tensor of a forward: the only one, or what a control net gives of its middle."""
+    return tree_leaves(model(**inputs))[-1]
 
 
 def of_batch(out: Tensor) -> Tensor:

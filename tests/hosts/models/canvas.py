@@ -29,4 +29,4 @@ def diffusion_gemma() -> Made:
 
 
 LAST = "model.encoder.language_model.layers.1.self_attn"  # of which only the keys are read, which come before it
-HOSTS = (Host("diffusion_gemma", diffusion_gemma, "text 10", Near(3), Near(1000), LAST),)
+HOSTS = (Host("diffusion_gemma", diffusion_gemma, "text 10", Near(3), Near(1000), idle=LAST),)
