@@ -1,6 +1,7 @@
 """The loop on a task small enough to know its answer."""
 
 import json
+import signal
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,6 +47,29 @@ class LineTask:
 
 
 FIT = Fit(steps=60, precision="no", log_every=5, save_every=1000, sheet_every=30, decay=0.9, optim=Optim(lr=1e-2))
+
+
+class StoppedTask(LineTask):
+    """Ctrl-C is pressed while its seventh batch is made."""
+
+    made = 0
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        self.made += 1
+        if self.made == 7:
+            signal.raise_signal(signal.SIGINT)
+        return super().batch(rng)
+
+
+def test_ctrl_c_saves_the_step_and_the_same_command_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    whole = fit(LineTask(), FIT, tmp_path / "whole", cpu=True)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(StoppedTask(), FIT, tmp_path / "stopped", cpu=True)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(tmp_path / "stopped" / "checkpoint.pt")["step"] == 7
+    again = fit(LineTask(), FIT, tmp_path / "stopped", cpu=True)
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 def test_the_loss_falls_and_the_records_are_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from saccade.train.records import Records, bar
 from saccade.train.settings import SETTINGS, check_run, write_settings
 from saccade.train.shards import FSDPModule, gathered, shard_, spread, spread_optimiser, whole
 from saccade.train.split_batch import split_batch
+from saccade.train.stopping import stopping
 from saccade.train.task import Batch
 from saccade.train.task import Task as Task
 
@@ -96,6 +97,7 @@ def fit(
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
     `settings`: all that decides the result, `config` included; None: `config` and what the task says in its own
     attribute `settings`. They are kept in `settings.json`.
+    Ctrl-C ends it when its step is done, which is saved first.
     Raises ValueError for a folder with a run of other settings or of another model, or with files that are not whole.
     """
     decides = {"fit": config, **getattr(task, "settings", {})} if settings is None else settings
@@ -146,14 +148,21 @@ class _Run:
     def train(self) -> dict[str, Tensor]:
         if self.config.progress(self.step, self.seconds) < 1 and self.accelerator.is_main_process:
             (self.folder / RESULT).unlink(missing_ok=True)  # of a shorter run, all of which is in the checkpoint
-        with bar(self.folder.name) as show:
+        with bar(self.folder.name) as show, stopping() as asked:
             while (progress := self.config.progress(self.step, self.seconds)) < 1:
                 started = time.perf_counter()
                 self._advance(rate_at(progress, self.config.optim))
                 self.seconds = self._agreed(self.seconds + time.perf_counter() - started)
                 self._keep_records()
                 show(progress, self.records.shown)
+                if asked():
+                    self._stop()
         return self._finish()
+
+    def _stop(self) -> NoReturn:
+        self._save()
+        log.info("%s: stopped at step %d, which is saved; the same command goes on", self.folder.name, self.step)
+        raise KeyboardInterrupt
 
     def _advance(self, rate: float) -> None:
         rng = np.random.default_rng([self.config.seed, self.step, 0])

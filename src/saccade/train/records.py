@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _writer(folder: Path, step: int) -> Any:
 def bar(name: str) -> Iterator[Any]:
     """A progress bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
-    columns = TextColumn(name), BarColumn(), TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn()
+    columns = TextColumn(name), BarColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        shown = progress.add_task(name, total=1.0, loss=float("nan"))
-        yield lambda done, loss: progress.update(shown, completed=done, loss=loss)
+        shown = progress.add_task(name, total=1.0, loss="")
+        yield lambda done, loss: progress.update(shown, completed=done, loss="" if isnan(loss) else f"loss {loss:.4f}")
