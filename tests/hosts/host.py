@@ -89,7 +89,7 @@ def output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """
     with torch.no_grad():
         result = model(**inputs)
-    if type(model).__module__.startswith("transformers"):
+    if type(inside(model)).__module__.startswith("transformers"):
         return result[0]
     found = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     return found[0] if len(found) == 1 else torch.cat([tensor.flatten() for tensor in found])

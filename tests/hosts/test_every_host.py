@@ -193,6 +193,7 @@ def test_padded_text_weighs_nothing(host: Host) -> None:
 
 @pytest.mark.compile
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch, of torch's own code
 @more_hosts
 def test_compiled_agrees_with_eager(host: Host) -> None:
     """Once for each family: a graph takes long, and what is read alike compiles alike."""

@@ -42,13 +42,13 @@ class Demo:
 
 
 DEMOS = {
-    # At a size where sparsity pays: blocks found from the model's own attention, and a round window with and without
-    # distillation. There is no second exact kernel, which takes longer than all arms together.
+    # At a size where sparsity pays: a band mended by what dense steps left, blocks found from the model's own attention,
+    # and a round window with its distilled adapter. There is no second exact kernel, which takes longer than all arms.
     "scenes-flux": Demo(
         arms=(
+            ("re_ttention", {"keep": 0.4, "dense": 0.125}),
             ("sparsed", {"keep": 0.2, "block": 32, "skip": 0.125, "queries": 4}),
             ("clear", {"radius": 8, "distilled": True}),
-            ("clear", {"radius": 8}),
         ),
         call={"steps": 20, "height": 256, "width": 256, "batch": 2},  # 1,024 image tokens
         options={"max_sequence_length": 32},  # captions have at most 24 words
