@@ -42,8 +42,8 @@ class Demo:
 
 
 DEMOS = {
-    # At a size where sparsity pays: a band mended by what dense steps left, blocks found from the model's own attention,
-    # and a round window with its distilled adapter. There is no second exact kernel, which takes longer than all arms.
+    # At a size where sparsity pays: a band mended by what dense steps left, blocks found from the model's own
+    # attention, a round window with its distilled adapter. A second exact kernel takes longer than all arms together.
     "scenes-flux": Demo(
         arms=(
             ("re_ttention", {"keep": 0.4, "dense": 0.125}),
