@@ -7,7 +7,7 @@ from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.families.sd3 import NO_ROTARY
 from saccade.families.unet_video import temporal
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 
@@ -20,9 +20,7 @@ def _grid(model: Any, inputs: Inputs) -> tuple[int, int, int]:
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     frames, height, width = _grid(model, inputs)
     image = Layout.image_only((frames, 1, 1) if temporal(site) else (1, height, width))
-    if site.kind == "cross":
-        return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
-    return joint_layouts(image)
+    return apart_layouts(image, inputs["encoder_hidden_states"].shape[1], site)
 
 
 def _fold(model: Any, inputs: Inputs, site: Site) -> int:

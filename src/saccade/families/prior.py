@@ -7,7 +7,7 @@ from saccade.core.site import Site
 from saccade.families.pixart import NO_BLOCK
 from saccade.families.sd3 import NO_ROTARY
 from saccade.families.unet import OFFERED, kind_of
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 
@@ -42,9 +42,7 @@ def _plane(model: Any, inputs: Inputs, site: Site) -> Layouts:
     patch = model.config.patch_size if model.is_input_patches else 1
     sides = (model.height, model.width) if model.is_input_vectorized else inputs["hidden_states"].shape[-2:]
     image = Layout.image_only((1, sides[0] // patch, sides[1] // patch))
-    if site.kind == "cross":
-        return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
-    return joint_layouts(image)
+    return apart_layouts(image, inputs["encoder_hidden_states"].shape[1], site)
 
 
 TRANSFORMER_2D = Family(

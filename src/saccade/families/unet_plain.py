@@ -5,7 +5,7 @@ from typing import Any
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site, SiteKind
 from saccade.families.unet import OFFERED, grid, halvings, kind_of
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 WHOLE = "a norm over all tokens comes before its k and v; use call.k and call.v"
@@ -17,9 +17,7 @@ def _image(model: Any, inputs: Inputs, site: Site) -> Layout:
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     image = _image(model, inputs, site)
-    if site.kind == "cross":
-        return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
-    return joint_layouts(image)
+    return apart_layouts(image, inputs["encoder_hidden_states"].shape[1], site)
 
 
 DDPM = Family(

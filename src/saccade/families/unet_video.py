@@ -9,7 +9,7 @@ from typing import Any
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site
 from saccade.families.unet import OFFERED, grid, kind_of
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 TEMPORAL = ("motion_modules", "temp_attentions", "temporal_transformer_blocks", "transformer_in", "temporal_encoder")
@@ -34,9 +34,7 @@ def _image(model: Any, inputs: Inputs, site: Site) -> Layout:
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     image = _image(model, inputs, site)
-    if site.kind == "cross":
-        return image, Layout.plain(inputs["encoder_hidden_states"].shape[1])
-    return joint_layouts(image)
+    return apart_layouts(image, inputs["encoder_hidden_states"].shape[1], site)
 
 
 UNET_3D = Family(
