@@ -22,7 +22,7 @@ from tests.hosts.tiny import BY_NAME, DRAWING
 
 pytestmark = pytest.mark.host
 EVERY = DRAWING
-SHARE = 0.8  # of the classes, whose proposed family must pass
+SHARE = 0.8  # of the hosts that draw, variants of a class each for itself, whose proposed family must pass
 
 
 def tokens(layout: Layout) -> list[Any]:
