@@ -5,7 +5,7 @@ from typing import Any
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site, SiteKind
 from saccade.families.unet import OFFERED, grid, halvings, kind_of
-from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, project_heads
+from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, joint_layouts, project_heads
 from saccade.seam.routes import diffusers_routes
 
 WHOLE = "a norm over all tokens comes before its k and v; use call.k and call.v"
@@ -13,6 +13,10 @@ WHOLE = "a norm over all tokens comes before its k and v; use call.k and call.v"
 
 def _image(model: Any, inputs: Inputs, site: Site) -> Layout:
     return Layout.image_only((1, *grid(model, inputs, site.name)))
+
+
+def _alone(model: Any, inputs: Inputs, site: Site) -> Layouts:
+    return joint_layouts(_image(model, inputs, site))
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
@@ -25,7 +29,7 @@ DDPM = Family(
     classes=("UNet2DModel",),
     sites={"*.attentions.[0-9]": "self"},
     kind_of=kind_of,
-    layout=_layout,
+    layout=_alone,
     by_site=True,
     routes=diffusers_routes,
     main_input="sample",
