@@ -1,7 +1,10 @@
-"""Command groups that import a command only when it is called or listed."""
+"""Command groups that import a command only when it is called: a list of commands reads what each says of itself."""
 
+import ast
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
@@ -18,11 +21,20 @@ class Lazy(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, imported now; None for a name that is not in the table."""
+        """The command as a list shows it, not to be called; None for a name that is not in the table."""
         if cmd_name not in self.table:
             return None
-        module, _, name = self.table[cmd_name].partition(":")
-        return _command(getattr(import_module(module), name), cmd_name)
+        about = _docstring(*self.table[cmd_name].split(":"))
+        return self._loaded(cmd_name) if about is None else _command(_nothing(about), cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called, imported now, and its arguments."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and self._loaded(name), rest
+
+    def _loaded(self, name: str) -> Any:
+        module, _, attribute = self.table[name].partition(":")
+        return _command(getattr(import_module(module), attribute), name)
 
 
 def group(cls: type[Lazy], about: str) -> typer.Typer:
@@ -30,6 +42,15 @@ def group(cls: type[Lazy], about: str) -> typer.Typer:
     app = typer.Typer(cls=cls, help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_nothing(about))
     return app
+
+
+def _docstring(module: str, name: str) -> str | None:
+    """Of a function, from the source of its module; None for what is no function there."""
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = (each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == name)
+    return next(map(ast.get_docstring, found), None)
 
 
 def _nothing(about: str) -> Callable[[], None]:
