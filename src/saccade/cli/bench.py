@@ -6,6 +6,7 @@ from saccade.cli.lazy import Lazy, group
 class _Benches(Lazy):
     table = {
         "architectures": "saccade.cli.bench_architectures:architectures",
+        "control": "saccade.cli.bench_control:control",
         "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "overhead": "saccade.cli.bench_overhead:overhead",
@@ -14,4 +15,4 @@ class _Benches(Lazy):
     }
 
 
-app = group(_Benches, "Measure kernels, block patterns, interception and architectures on this machine.")
+app = group(_Benches, "Measure kernels, block patterns, interception, control and architectures on this machine.")
