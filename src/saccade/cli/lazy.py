@@ -15,26 +15,25 @@ class Lazy(TyperGroup):
     """Subclasses name each command's `module:object`, a function with typer's annotations or a `typer.Typer`."""
 
     table: ClassVar[Mapping[str, str]] = {}
+    listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of the table."""
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command as a list shows it, not to be called; None for a name that is not in the table."""
+        """The command, imported now, or in a list what it says of itself; None for a name that is not in the table."""
         if cmd_name not in self.table:
             return None
-        about = _docstring(*self.table[cmd_name].split(":"))
-        return self._loaded(cmd_name) if about is None else _command(_nothing(about), cmd_name)
+        module, _, name = self.table[cmd_name].partition(":")
+        about = _docstring(module, name) if self.listing else None
+        return _command(getattr(import_module(module), name) if about is None else _nothing(about), cmd_name)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported now, and its arguments."""
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, name and self._loaded(name), rest
-
-    def _loaded(self, name: str) -> Any:
-        module, _, attribute = self.table[name].partition(":")
-        return _command(getattr(import_module(module), attribute), name)
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The list of the commands."""
+        self.listing = True
+        super().format_help(ctx, formatter)
+        self.listing = False
 
 
 def group(cls: type[Lazy], about: str) -> typer.Typer:
