@@ -2,18 +2,17 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.metrics.intervals import t_interval
-from saccade.metrics.machine import best_device
 from saccade.ui.progress import progress_bar
+
+if TYPE_CHECKING:
+    from saccade.experiments import BenchFile, Row
 
 TIMES = "times"
 
@@ -32,6 +31,8 @@ def architectures(
     seconds: Annotated[float | None, typer.Option(help="begin no run after so long; no limit without it")] = None,
 ) -> None:
     """Train every architecture at one budget and compare quality, speed and memory. Repeating the command goes on."""
+    import torch
+
     if threads is not None:
         torch.set_num_threads(threads)
     bench = run(out, arm or [], setting or [], rounds=rounds, file=json_file, seconds=seconds)
@@ -46,8 +47,10 @@ def run(
     rounds: int = 9,
     file: Path | None = None,
     seconds: float | None = None,
-) -> BenchFile:
+) -> "BenchFile":
     """A row for each run, one a seed and arm, and one for each arm's times (quartiles of ratios to the first arm)."""
+    from saccade.experiments import BenchFile
+    from saccade.metrics.machine import best_device
     from saccade.train.budget_comparison import BudgetComparison
     from saccade.train.config import override
 
@@ -78,7 +81,7 @@ def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: "list[Row]") -> Table:
     """A row an arm, its mean over seeds with the 95 % interval where there are three or more."""
     shown = Table(box=None, padding=(0, 2, 0, 0), caption="mean over seeds [95 %]; times are ratios to the first arm")
     for title in ("arm", "width", "parameters", "MMACs", "loss", "Frechet*", "accuracy", "kept KiB", "forward", "step"):
@@ -91,6 +94,8 @@ def table(rows: list[Row]) -> Table:
 
 def row(name: str, runs: list[dict[str, Any]], times: dict[str, Any] | None) -> tuple[str, ...]:
     """One arm's cells."""
+    from saccade.metrics.intervals import t_interval
+
     first = runs[0]
     means = (str(t_interval([run[key] for run in runs])) for key in ("loss", "frechet", "accuracy"))
     ratio = (f"{times[kind][1]:.2f}" if times else "" for kind in ("forward", "step"))
