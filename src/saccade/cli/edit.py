@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from saccade.edit import Edited
     from saccade.metrics import EditScores
 
-SIDE = 128  # pixels at which things span enough tokens for the bundled model to know where they are
+SIDE = 64  # pixels the bundled model draws well
 
 Targets = Annotated[list[str], typer.Option("--target", "-t", help="what to make of it; again for another round")]
 Words = Annotated[
