@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from saccade.attach import attach
-from saccade.compare.arms import Candidate, Setup, Stack, Systems, Visit, candidates, to_spec, turned, visits
+from saccade.compare.arms import Candidate, Setup, Systems, Visit, candidates, to_spec, turned, visits
 from saccade.compare.comparison import ArmResult, Comparison, Drawn, SiteUse
 from saccade.compare.judging import Asked, text_of, unjudgeable, verdict
 from saccade.core.errors import SaccadeError
-from saccade.core.mechanism import System
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.output import pictures
