@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from saccade.cli import app
 from saccade.core.catalogue import experiments
 from saccade.experiments.results import newest
-from saccade.studies.control import TASKS, ControlCases
+from saccade.studies.control_and_speed.tasks import TASKS, ControlCases
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 

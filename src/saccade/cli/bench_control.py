@@ -27,7 +27,7 @@ def control(
 ) -> None:
     """Every task of control without a system and with each: captions kept, places, surroundings, motion."""
     from saccade.experiments import BenchFile
-    from saccade.studies.control import TASKS, ControlCases
+    from saccade.studies.control_and_speed.tasks import TASKS, ControlCases
 
     cases = ControlCases(tasks=tuple(task or TASKS), count=count, quick=quick)
     settings = {name: value for name, value in asdict(cases).items() if name != "tasks"}
