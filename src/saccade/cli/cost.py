@@ -68,10 +68,7 @@ def _shapes(text: str) -> "dict[str, Shape]":
     path = Path(text)
     if not path.exists():
         raise ValueError(f"model='{text}' is neither a file, a folder, nor one of {', '.join(QWEN3)}")
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(path)
-    return {(path.parent if path.is_file() else path).name or text: shape_of(config)}
+    return {(path.parent if path.is_file() else path).name or text: shape_of(path)}
 
 
 def _use(prompt: int, generated: int, trials: int) -> Any:

@@ -1,6 +1,7 @@
 """What the cost of a language model's text hangs on: weights at work, layers, heads, and numbers kept of each token."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from saccade.core.checks import check_whole
@@ -63,10 +64,15 @@ QWEN3 = {  # the parameters as the released cost model has them
 
 
 def shape_of(config: Any) -> Shape:
-    """The shape of a decoder by its transformers config; weights are counted on the meta device, nothing is allocated.
+    """The shape of a decoder by its transformers config, or by the file or folder that holds one.
 
+    Weights are counted on the meta device, nothing is allocated.
     Raises ValueError for a config that does not say what layers, heads or experts it has.
     """
+    if isinstance(config, str | Path):
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(config)
     text = config.get_text_config()
     layers, heads = (_said(text, name) for name in ("num_hidden_layers", "num_attention_heads"))
     latent = getattr(text, "kv_lora_rank", None)
