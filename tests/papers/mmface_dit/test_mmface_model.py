@@ -20,7 +20,7 @@ from saccade.papers.mmface_dit.model import joint_rotation
 from tests.papers.mmface_dit.tiny_mmface import SIZES as SMALL
 from tests.papers.mmface_dit.tiny_mmface import given, made, plain
 
-FEW = settings(max_examples=10, deadline=None)
+FEW = settings(max_examples=6, deadline=None)
 
 
 @pytest.mark.parametrize("order", ["zero", "sequence"])
@@ -73,7 +73,7 @@ def macs_of(config: MMFaceDiTConfig) -> int:
 
 
 def test_macs_of_a_block_and_of_what_is_around() -> None:
-    assert macs_of(replace(SIZES["256px"], depth=1)) == 5_746_968_576
+    assert macs_of(replace(SIZES["256px"], depth=1)) == 5_727_432_960
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_the_last_block_updates_the_words_too() -> None:
 
 
 @FEW
-@cases(rows=st.integers(1, 5), columns=st.integers(1, 5), words=st.integers(0, 4), pairs=st.integers(1, 4))
+@cases(rows=st.integers(2, 5), columns=st.integers(2, 5), words=st.integers(0, 4), pairs=st.integers(1, 4))
 def test_rotations_are_orthonormal_and_products_depend_on_the_way_between(
     rows: int, columns: int, words: int, pairs: int
 ) -> None:
@@ -144,10 +144,8 @@ def test_rotations_are_orthonormal_and_products_depend_on_the_way_between(
     q, k = torch.randn(2, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
     turned = [rotate(each.expand(rows * columns, -1), table[:, : rows * columns]) for each in (q, k)]
     products = (turned[0] @ turned[1].T).unflatten(1, (rows, columns)).unflatten(0, (rows, columns))
-    steps = torch.arange(min(rows, columns))
-    if rows > 1 and columns > 1:
-        same = products[:-1, :-1, :-1, :-1] - products[1:, 1:, 1:, 1:]
-        assert same.abs().max() < 1e-5 and len(steps) > 1
+    moved = products[:-1, :-1, :-1, :-1] - products[1:, 1:, 1:, 1:]
+    assert moved.abs().max() < 1e-5
 
 
 def test_words_in_another_order_change_the_picture_only_where_their_order_is_known() -> None:
