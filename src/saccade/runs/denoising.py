@@ -106,8 +106,10 @@ def guided_in_turn(model: Callable[..., Any], conditions: Sequence[Condition], s
 
     def predict(z: Tensor, t: Tensor) -> Tensor:
         first, *more = model(torch.cat([z] * parts), torch.cat([t] * parts), every).out.chunk(parts)
-        steps = zip(scales, (first, *more), more, strict=False)
-        return sum((scale * (after - before) for scale, before, after in steps), first)
+        led = first
+        for scale, before, after in zip(scales, (first, *more), more, strict=False):
+            led = led + scale * (after - before)
+        return led
 
     return predict
 

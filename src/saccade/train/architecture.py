@@ -34,7 +34,7 @@ class ArchitectureRecipe:
     architecture  a class of saccade.models; `model` is its configuration, its side, channels and classes those of
                   the source
     size          a published size to set out from: replaces `model`, whose options may then be changed one by one
-    source        scenes, cifar10 or folder:PATH, at `side` pixels; `options` are those of `open_source`
+    source        scenes, controlled-scenes, cifar10 or folder:PATH, at `side` pixels, with `options` of `open_source`
     objective     which of `flow` and `ddpm` is taught
     seed          of the random start; that of the training is `train.fit.seed`
     Raises ValueError for options out of range.

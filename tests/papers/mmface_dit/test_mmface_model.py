@@ -165,7 +165,8 @@ def test_the_modality_acts_through_c_alone() -> None:
     assert not torch.equal(model(x, t, condition).out, model(x, t, other).out)
     tokens, seen = [], []
     model.blocks[0].register_forward_pre_hook(lambda _, i: (tokens.append(i[:2]), seen.append(i[2])) and None)
-    model(x, t, condition), model(x, t, other)
+    for each in (condition, other):
+        model(x, t, each)
     assert all(torch.equal(a, b) for a, b in zip(*tokens, strict=True))
     table = model.modality.weight
     torch.testing.assert_close(seen[1] - seen[0], table[other["modality"]] - table[condition["modality"]])

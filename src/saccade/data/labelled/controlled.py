@@ -75,7 +75,7 @@ class ControlledScenes:
 
     def shown(self, scenes: list[Scene], prompts: list[Prompt], kinds: np.ndarray) -> Controlled:
         """Pictures of the scenes, and the condition they are drawn under; `kinds` counts through those given."""
-        chosen = [self.kinds[int(kind) % len(self.kinds)] for kind in kinds]
+        chosen: list[Kind] = [self.kinds[int(kind) % len(self.kinds)] for kind in kinds]
         drawn = [control(scene, kind, self.side) for scene, kind in zip(scenes, chosen, strict=True)]
         condition = {
             "picture": as_pictures(np.stack(drawn)),
@@ -112,5 +112,5 @@ def open_controlled(
 ) -> ControlledScenes:
     """Scenes with captions, and of `kinds` both, mask or sketch."""
     check_word(("both", *KINDS), kinds=kinds)
-    chosen = tuple(kind for kind in KINDS if kinds in ("both", kind))
+    chosen: tuple[Kind, ...] = tuple(kind for kind in KINDS if kinds in ("both", kind))
     return ControlledScenes(side=side, things=things, kinds=chosen, dropped=dropped, seed=seed)

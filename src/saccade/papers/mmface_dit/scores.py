@@ -19,9 +19,14 @@ def foreground(picture: Bytes) -> Bool[np.ndarray, "n n"]:
     return explain(pixels, np.median(border, axis=0)) >= 0
 
 
+def covered(scene: Scene, side: int) -> Bool[np.ndarray, "n n"]:
+    """Pixels of the scene's things."""
+    return np.any(masks(scene, side), axis=0)
+
+
 def mean_iou(picture: Bytes, scene: Scene) -> float:
     """Mean over things and background of intersection over union with the scene's exact masks."""
-    seen, true = foreground(picture), masks(scene, len(picture)).any(0)
+    seen, true = foreground(picture), covered(scene, len(picture))
     return (iou(seen, true) + iou(~seen, ~true)) / 2
 
 
@@ -49,5 +54,5 @@ def other_shape(scene: Scene) -> Scene:
 def follows(picture: Bytes, control: Scene, said: Scene) -> bool:
     """Whether what is drawn overlaps the controlled scene's masks better than those of the scene in the caption."""
     seen = foreground(picture)
-    first, second = (iou(seen, masks(scene, len(picture)).any(0)) for scene in (control, said))
+    first, second = (iou(seen, covered(scene, len(picture))) for scene in (control, said))
     return first > second
