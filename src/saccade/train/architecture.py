@@ -103,9 +103,10 @@ class ArchitectureRecipe:
         return {path: value for path, value in flat(self).items() if not path.startswith(free)}
 
     def fresh(self, source: Source) -> Architecture:
-        """The untrained model, made to fit the source."""
+        """The untrained model, made to fit the source, and the objective where its configuration names one."""
         torch.manual_seed(self.seed)
         fitting = {"side": source.side, "channels": source.channels, "classes": source.classes}
+        fitting |= {"objective": self.objective}
         known = {each.name for each in fields(self.model)}
         config = replace(self.model, **{name: value for name, value in fitting.items() if name in known})
         return Architecture.kinds()[self.architecture](config)

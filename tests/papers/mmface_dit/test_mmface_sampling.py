@@ -83,10 +83,17 @@ def test_ddpm_is_drawn_by_the_chain_it_was_taught(predicts: Any) -> None:
     assert not torch.allclose(drawn, other)
 
 
+def test_its_recipe_teaches_the_objective_that_the_model_is_made_for() -> None:
+    recipe = preset("mmface-dit")
+    assert recipe.source == "controlled-scenes" and recipe.flow == FLOW and recipe.train.drop == 0.05
+    models = [replace(recipe, objective=name).fresh(ControlledScenes()) for name in ("flow", "ddpm")]
+    assert [model.config.objective for model in models] == ["flow", "ddpm"]
+    assert [model.time.scale for model in models] == [999.0, 1.0]
+
+
 @pytest.mark.slow
 def test_its_recipe_trains_stores_and_draws(tmp_path: Path) -> None:
     made_recipe = preset("mmface-dit")
-    assert made_recipe.source == "controlled-scenes" and made_recipe.flow == FLOW
     stage = replace(made_recipe.train, batch=4, fit=Fit(steps=3, precision="no"))
     tiny = replace(made_recipe, train=stage, evaluation=replace(made_recipe.evaluation, pictures=4, samples=2, steps=2))
     folder, source = tiny.run(tmp_path), ControlledScenes()
