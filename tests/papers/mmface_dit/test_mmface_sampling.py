@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from saccade.data.labelled import ControlledScenes
+from saccade.data.pixels import to_bytes
 from saccade.models import Architecture, ArchitecturePipeline
 from saccade.papers import MMFaceDiT
 from saccade.papers.mmface_dit.objectives import DDPM, FLOW
 from saccade.runs.gaussian import Chain, scaled_linear_betas
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
+from saccade.train.judging import Evaluation, sample_sheet
 from saccade.train.loop import Fit, fit
 from saccade.train.presets import preset
 from tests.papers.mmface_dit.tiny_mmface import given, made
@@ -89,6 +91,21 @@ def test_its_recipe_teaches_the_objective_that_the_model_is_made_for() -> None:
     models = [replace(recipe, objective=name).fresh(ControlledScenes()) for name in ("flow", "ddpm")]
     assert [model.config.objective for model in models] == ["flow", "ddpm"]
     assert [model.time.scale for model in models] == [999.0, 1.0]
+
+
+def test_a_sheet_shows_what_its_samples_were_given() -> None:
+    sizes: dict[str, Any] = {"depth": 1, "width": 16, "heads": 2, "patch": 8, "channels": 3, "picture_channels": 3}
+    source = ControlledScenes()
+    model = MMFaceDiT(**sizes, side=32, words_width=8, classes=source.classes)
+    sheet = sample_sheet(model, FLOW, source, Evaluation(samples=10, steps=1))
+    cells = [
+        sheet[2 + 34 * row : 34 + 34 * row, 2 + 34 * column : 34 + 34 * column]
+        for row in (0, 1, 2)
+        for column in range(8)
+    ]
+    pictures = to_bytes(source.held_out(10)[1]["picture"])
+    assert all((cell == picture).all() for cell, picture in zip([*cells[:8], *cells[16:18]], pictures, strict=True))
+    assert not any((cell == picture).all() for cell, picture in zip(cells[8:16], pictures, strict=False))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
     paper                              here
     z_t, z_c, concatenated             x, condition["picture"]; see condition
+    VAE, its scale                     latents.encode, latents.decoder
     m, E_mod                           condition["modality"], 0 a mask, 1 a sketch; modalities of config
     pooled text, learned null          condition["pooled"], condition.PooledCaption, pooled_drop
     c                                  pooled + time + modality, which modulates every block
