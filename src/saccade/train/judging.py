@@ -74,7 +74,7 @@ def sample_sheet(
     return tile([*found], columns=COLUMNS)
 
 
-def _in_turn(one: UInt8[np.ndarray, "n h w 3"], two: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "2n h w 3"]:
+def _in_turn(one: UInt8[np.ndarray, "n h w 3"], two: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "2*n h w 3"]:
     """A row of a sheet of each, then the next."""
     starts = range(0, len(one), COLUMNS)
     return np.concatenate([each[start : start + COLUMNS] for start in starts for each in (one, two)])

@@ -122,6 +122,7 @@ def test_its_recipe_trains_stores_and_draws(tmp_path: Path) -> None:
     assert isinstance(Architecture.from_pretrained(folder), MMFaceDiT)
 
 
+@pytest.mark.slow
 def test_it_learns_a_scene_under_its_mask(tmp_path: Path) -> None:
     source = ControlledScenes(dropped=0.0)
     sizes: dict[str, Any] = {"depth": 1, "width": 32, "heads": 2, "patch": 8, "channels": 3, "picture_channels": 3}
