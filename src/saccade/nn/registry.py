@@ -15,7 +15,7 @@ Parts = dict[str, type]
 
 MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
-OWN = ("attention", "feedforward", "linear_attention", "moe")  # modules of saccade.nn that register parts
+OWN = ("attention", "feedforward", "linear_attention", "moe", "token_mlp")  # modules of saccade.nn that register parts
 
 
 def mixer(name: str) -> Callable[[T], T]:
