@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from saccade.nn.block import as_made_
 from saccade.nn.part import MixerOutput, TokenPositions
 from saccade.nn.registry import mixer
 
@@ -66,13 +67,6 @@ def feed_forward(width: int, hidden: int, dropout: float = 0.0) -> nn.Sequential
     check_dropout(dropout)
     inner = nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)
     return nn.Sequential(*inner, nn.Linear(hidden, width), nn.Dropout(dropout))
-
-
-def as_made_(module: nn.Module) -> None:
-    """The weights that PyTorch's layers are made with, drawn anew; in place."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d):
-            layer.reset_parameters()
 
 
 def check_dropout(dropout: float) -> None:

@@ -52,5 +52,6 @@ OFFERS = Offers(
     ),
     models=("model",),
     parts=("gating_unit",),
+    comparison={"ninformer": 'DiT(mixer="ninformer")'},
 )
 __getattr__, __dir__ = lazily(__name__)

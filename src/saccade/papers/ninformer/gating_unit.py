@@ -17,10 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.core.checks import check_whole, check_word
+from saccade.nn.block import as_made_
 from saccade.nn.linear_attention import LocalTerm
 from saccade.nn.part import MixerOutput, TokenPositions
 from saccade.nn.registry import mixer
-from saccade.nn.token_mlp import FourierMixer, TokenMlp, as_made_, check_fixed, feed_forward
+from saccade.nn.token_mlp import FourierMixer, TokenMlp, check_fixed, feed_forward
 
 Gate = Literal["mixer", "fourier", "conv", "static"]
 Activation = Literal["none", "sigmoid", "tanh"]
@@ -56,7 +57,12 @@ class StaticGate(nn.Module):
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(tokens, width))
+        self.weight = nn.Parameter(torch.empty(tokens, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """All open."""
+        nn.init.ones_(self.weight)
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> Float[Tensor, "b n d"]:
         return self.weight.expand_as(x)
@@ -117,8 +123,6 @@ class MixerGatingUnit(nn.Module):
     def reset(self) -> None:
         """As PyTorch starts its layers, which is how the paper's code does; a static gate of ones."""
         as_made_(self)
-        if isinstance(self.inner, StaticGate):
-            nn.init.ones_(self.inner.weight)
 
 
 def _mix(gate: Gate, width: int, tokens: int, hidden: int, dropout: float) -> nn.Module:
