@@ -34,7 +34,9 @@ def _calls(replaced_attention: ReplacedAttention) -> list[tuple[torch.Tensor, To
     return found
 
 
-@pytest.mark.parametrize("mixer", ["dico", "dico(gate='none', kernel=5)", "attention(rotary=True)"])
+@pytest.mark.parametrize(
+    "mixer", ["dico", "dico(gate='none', kernel=5)", "attention(rotary=True)", "ninformer(tokens=16)"]
+)
 def test_mixers_stand_on_the_grid_of_patches(host: tuple[nn.Module, dict[str, Any]], mixer: str) -> None:
     model, inputs = host
     dense = output(model, inputs)
@@ -99,16 +101,16 @@ def transformers_vit() -> tuple[nn.Module, str]:
 
 
 @pytest.mark.parametrize("make", [timm_vit, transformers_vit])
-def test_a_vision_transformer_takes_mixers_beside_its_class_token(make: Any) -> None:
-    (model, sites), x = make(), torch.randn(2, 3, 32, 32)
-    before, dense = repr(model), output(model, {"pixel_values": x} if make is transformers_vit else {"x": x})
-    with replace_attention(model, "ninformer(tokens=65)", sites=sites) as replaced_attention:
+@pytest.mark.parametrize("mixer", ["ninformer(tokens=65)", "minimal(kind='symmetric/shared')"])
+def test_a_vision_transformer_takes_mixers_beside_its_class_token(make: Any, mixer: str) -> None:
+    model, sites = make()
+    inputs = {"x" if make is timm_vit else "pixel_values": torch.randn(2, 3, 32, 32)}
+    before, dense = repr(model), output(model, inputs)
+    with replace_attention(model, mixer, sites=sites) as replaced_attention:
         calls = _calls(replaced_attention)
-        assert not torch.allclose(model(x)[0], dense[0])
+        assert not torch.allclose(output(model, inputs), dense)
     assert [(tuple(x.shape), place.grid) for x, place, _ in calls] == [((2, 65, 32), ())] * 2
-    assert repr(model) == before and torch.equal(
-        output(model, {"pixel_values" if make is transformers_vit else "x": x}), dense
-    )
+    assert repr(model) == before and torch.equal(output(model, inputs), dense)
 
 
 def test_without_a_class_token_a_vision_transformer_has_a_grid() -> None:

@@ -10,6 +10,7 @@ Source: Bermeitinger et al., "Reducing the transformer architecture to a minimum
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,7 +79,7 @@ def collapse_stack(attentions: Iterable[nn.Module]) -> PlainStack:
         layer = MinimalAttention(len(matrix), 1, kind="wqk_novo", bias=False).to(matrix)
         _set(layer.similarity.query, reached @ matrix.mT @ reached.mT)
         layers.append(layer)
-        reached = reached @ folded.out.weight.mT
+        reached = reached @ _linear(folded.out, matrix)[0].mT
     if reached is None:
         raise ValueError("attentions=() is an empty stack; give at least one")
     last = nn.Linear(len(reached), len(reached), bias=False).to(reached)
@@ -127,8 +128,7 @@ def _linear(layer: nn.Module, like: Tensor) -> Linear:
     return layer.weight, like.new_zeros(width) if layer.bias is None else layer.bias
 
 
-def _set(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
-    assert isinstance(layer, nn.Linear)
+def _set(layer: Any, weight: Tensor, bias: Tensor | None = None) -> None:
     layer.weight.copy_(weight)
     if layer.bias is not None:
         assert bias is not None
