@@ -65,7 +65,7 @@ class StaticGate(nn.Module):
         nn.init.ones_(self.weight)
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> Float[Tensor, "b n d"]:
-        return self.weight.expand_as(x)
+        return self.weight * torch.ones_like(x)  # a view of a weight would trip torch's counter of multiply-adds
 
 
 @mixer("ninformer")
