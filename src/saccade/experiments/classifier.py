@@ -34,7 +34,7 @@ def scores(model: nn.Module, source: Source, pictures: int) -> Row:
 
 def open_pictures(name: str, side: int, cache: Path) -> Pictures:
     """A source whose pictures lie in memory: "cifar10", kept decoded in `cache`, or "scenes", labelled by kind."""
-    options = {"cache": cache} if name == "cifar10" else {"count": 2048, "held": 512}
+    options = {"cache": cache} if name == "cifar10" else {"count": 512, "held": 256}
     found = open_source(name, side, **options)
     assert isinstance(found, Pictures)
     return found

@@ -79,7 +79,8 @@ def rank_correlation(results: Results) -> Interval:
     found = []
     for seed in results.distinct("arms.seed"):
         rows = results.rows("arms", seed=seed)
-        found.append(float(spearmanr([row["q"] for row in rows], [row["gap"] for row in rows]).statistic))
+        correlation: Any = spearmanr([row["q"] for row in rows], [row["gap"] for row in rows])
+        found.append(float(correlation.statistic))
     return t_interval(found)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from saccade.data.labelled import Pictures
@@ -102,6 +103,20 @@ def model(arm: str, settings: Settings, source: Pictures) -> nn.Module:
     return build(ARMS[arm], **base)
 
 
+def accuracy_plot(results: Results, figures: Figures) -> str:
+    """A row for each model, a point for each seed."""
+    names = results.distinct("arms.arm")
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for row, arm in enumerate(names):
+        values = results.values("arms.accuracy", arm=arm)
+        axes.plot(values, [row] * len(values), "o", markersize=4, color="C0" if arm == OURS else "C7")
+        axes.plot([statistics.fmean(values)], [row], "|", markersize=16, color="C0" if arm == OURS else "C7")
+    axes.set(xlabel="accuracy on held-out pictures", yticks=range(len(names)), yticklabels=names)
+    axes.invert_yaxis()
+    return figures.save("accuracy", figure, "Accuracy of every model, a point for each seed and a line at their mean")
+
+
 def speed_table(results: Results, figures: Figures) -> str:
     """A line for each model that is timed."""
     rows = (
@@ -118,6 +133,7 @@ EXPERIMENT = Experiment(
     hours=0.15,
     sections={
         "arms": (
+            accuracy_plot,
             ArmTable(columns=COLUMNS, of="arms.arm", title="model"),
             Verdicts(BASELINES + PARTS, True),
             Note(
