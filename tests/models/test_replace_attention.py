@@ -34,9 +34,13 @@ def _calls(replaced_attention: ReplacedAttention) -> list[tuple[torch.Tensor, To
     return found
 
 
-@pytest.mark.parametrize(
-    "mixer", ["dico", "dico(gate='none', kernel=5)", "attention(rotary=True)", "ninformer(tokens=16)"]
-)
+MIXERS = (
+    "dico", "dico(gate='none', kernel=5)", "attention(rotary=True)", "ninformer(tokens=16)",
+    "minimal(kind='wqk_novo', heads=1)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_mixers_stand_on_the_grid_of_patches(host: tuple[nn.Module, dict[str, Any]], mixer: str) -> None:
     model, inputs = host
     dense = output(model, inputs)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from saccade.models import DiT, ViT
+from saccade.models import CausalLM, DiT, ViT
 from saccade.nn.attention import SelfAttention
 from saccade.nn.part import TokenPositions
 from saccade.papers import MinimalAttention
@@ -186,6 +186,15 @@ def test_causal_padded_and_packed_sequences(kind: str) -> None:
     torch.testing.assert_close(attention(X, TokenPositions(keep=keep)).out[:, :3], attention(X[:, :3], PLACE).out)
     packed = attention(X[:1], TokenPositions(lengths=(2, 3))).out
     torch.testing.assert_close(packed, torch.cat([attention(x, PLACE).out for x in X[:1].split((2, 3), 1)], 1))
+
+
+@pytest.mark.parametrize("kind", ["symmetric/shared", "symmetric/mirror", "wqk_novo"])
+def test_a_language_model_goes_on_from_what_it_kept(kind: str) -> None:
+    parts = {"mixer": f"minimal(kind='{kind}')", "ffn": "none"}
+    model = CausalLM(vocabulary=7, depth=2, width=8, heads=1, **parts).double().eval()  # type: ignore[arg-type]
+    text, memories = torch.arange(6)[None] % 7, model.fresh_memories()
+    pieces = [model(piece, memories).out for piece in text.split((3, 1, 2), dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), model(text).out)
 
 
 def test_triangles_start_with_scores_of_order_one() -> None:

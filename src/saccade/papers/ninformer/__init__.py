@@ -39,6 +39,7 @@ PAPER = Paper(
     ),
     deviations=(
         "the number of tokens is derived from side and patch; the official constructor takes it apart and never checks",
+        "held-out pictures are not augmented; the official test loader shifts and mirrors them as in training",
         "another number of tokens, padding, packed and causal sequences are refused",
         "gates 'fourier' (unitary) and 'conv', a bounded or a static gate, and no projection are ours, for comparison",
         "shared_norm=False gives each half of a block its own LayerNorm; no official weights fit that",

@@ -30,7 +30,9 @@ class NiNformerConfig:
     classes      of the labels
     dropout      in every feed-forward; 0.5 in the official preset, which is much for a small model
     shared_norm  one LayerNorm before both halves of a block
-    gate, activation, projection   as `MixerGatingUnit` takes them
+    gate         how the inner network mixes tokens: "mixer", "fourier", "conv"; or "static", learned numbers
+    activation   of the gate: "none", "sigmoid", "tanh"
+    projection   False gates the tokens themselves
     Raises ValueError for options out of range.
     """
 
