@@ -43,6 +43,7 @@ KINDS: dict[str, type[Similarity]] = {
     "symmetric/cholesky": similarities.Cholesky,
     "symmetric/cholesky_slice": similarities.CholeskySlice,
 }
+TOKENS_AS_VALUES = ("wqk_vo", "wqk_novo")
 
 
 @mixer("minimal")
@@ -69,7 +70,7 @@ class MinimalAttention(SelfAttention):
         del self.qkv  # in its place stand `similarity` and `value`
         self.kind = kind
         self.similarity: Similarity = KINDS[kind](width, heads, bias=bias)  # type: ignore[call-arg]
-        self.value: nn.Module = nn.Linear(width, width, bias=bias) if kind[-2:] != "vo" else nn.Identity()
+        self.value: nn.Module = nn.Identity() if kind in TOKENS_AS_VALUES else nn.Linear(width, width, bias=bias)
         if kind == "wqk_novo":
             self.out: nn.Module = nn.Identity()
 
@@ -88,9 +89,9 @@ class MinimalAttention(SelfAttention):
 
 
 def _check_heads(kind: Kind, heads: int, allow_multihead: bool) -> None:
-    if heads == 1 or not kind.startswith("wqk"):
+    if heads == 1 or KINDS[kind] is not similarities.Collapsed:
         return
-    if kind != "wqk":
+    if kind in TOKENS_AS_VALUES:
         raise ValueError(f"kind='{kind}' with heads={heads}: without W_V the outputs of heads are not joined; heads=1")
     if not allow_multihead:
         raise ValueError(

@@ -112,6 +112,8 @@ class Collapsed(Similarity):
 class Triangle(nn.Module):
     """Lower triangular matrices, of which size (size + 1) / 2 numbers each are stored; of spread 1 / sqrt(size)."""
 
+    steering: bool = True  # AdamW trains them: packed, they are no matrices
+
     def __init__(self, count: int, size: int) -> None:
         super().__init__()
         self.size = size

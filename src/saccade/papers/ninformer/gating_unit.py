@@ -55,6 +55,8 @@ class NeighbourMixer(nn.Module):
 class StaticGate(nn.Module):
     """One learned number for each token and channel, ones at first, whatever the picture holds."""
 
+    steering: bool = True  # AdamW trains it
+
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(tokens, width))
