@@ -1,6 +1,7 @@
 """Collapsing matrices and stacks leaves outputs as they are, or is refused."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from saccade.nn.attention import SelfAttention
 from saccade.nn.feedforward import Mlp
 from saccade.nn.part import TokenPositions
 from saccade.nn.residual import ResidualBlock
-from saccade.papers import MinimalAttention, PlainStack, collapse, collapse_stack
+from saccade.papers import MinimalAttention, MinimalTransformer, PlainStack, collapse, collapse_model, collapse_stack
 from saccade.papers.minimal_transformer.model import MinimalBlock, MinimalTransformerConfig
 
 WIDTH, PLACE = 6, TokenPositions()
@@ -77,6 +78,31 @@ def test_a_stack_of_any_single_head_kinds() -> None:
     layers = [stirred(MinimalAttention(WIDTH, 1, kind=kind, bias=False), i) for i, kind in enumerate(kinds)]  # type: ignore[arg-type]
     layers.append(stirred(SelfAttention(WIDTH, 1, bias=False)))
     torch.testing.assert_close(collapse_stack(layers)(X), PlainStack(layers)(X), atol=1e-11, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["unchanged", "symmetric/cholesky"])
+@pytest.mark.parametrize("values", [True, False])
+def test_a_whole_model_collapses_block_by_block(kind: str, values: bool, tmp_path: Path) -> None:
+    model = stirred(MinimalTransformer(depth=2, width=8, side=8, patch=4, kind=kind)).eval()  # type: ignore[arg-type]
+    before, x = model.config, torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    folded = collapse_model(model, values=values, with_bias=True)
+    torch.testing.assert_close(folded(x), model(x))
+    assert model.config == before and model.blocks[0].attention.kind == kind and not folded.blocks[0].attention.training
+    assert kind != "unchanged" or numbers(model) - numbers(folded) == 2 * (1 + values) * (8**2 + 8)
+    folded.float().save_pretrained(tmp_path)
+    again = MinimalTransformer.from_pretrained(tmp_path).eval()
+    assert again.config == folded.config and torch.equal(again(x.float()), folded(x.float()))
+
+
+def test_several_heads_of_a_model_collapse_and_are_stored(tmp_path: Path) -> None:
+    model = stirred(MinimalTransformer(depth=1, width=8, heads=2, side=8, patch=4)).eval()
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="heads=2 stores 2"):
+        folded = collapse_model(model, with_bias=True)
+        folded.save_pretrained(tmp_path)
+        again = MinimalTransformer.from_pretrained(tmp_path)
+    torch.testing.assert_close(folded(x), model(x))
+    assert again.config == folded.config
 
 
 def test_residuals_break_the_identity() -> None:

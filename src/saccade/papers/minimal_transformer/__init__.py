@@ -4,7 +4,7 @@
     W_Q W_K^T -> W_QK, W_V W_O dropped  minimal_attention.MinimalAttention, mixer "minimal(kind=...)": "wqk", "wqk_novo"
     symmetric similarity               kinds "symmetric/shared", "symmetric/mirror", "symmetric/cholesky"
     T of W_QK = T T^T                  similarities.Triangle, packed: N (N + 1) / 2 numbers
-    collapsing matrices, layers        collapsing.collapse, collapsing.collapse_stack
+    collapsing matrices, layers        collapsing.collapse, collapse_model, collapse_stack
     N, d, h                            width, width / heads, ratio of the feed-forward; none: use_mlp=False, ffn "none"
     Q = K M / P                        model.overdetermination(samples, outputs, parameters)
 
@@ -20,6 +20,7 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.papers.minimal_transformer.collapsing import PlainStack as PlainStack
     from saccade.papers.minimal_transformer.collapsing import collapse as collapse
+    from saccade.papers.minimal_transformer.collapsing import collapse_model as collapse_model
     from saccade.papers.minimal_transformer.collapsing import collapse_stack as collapse_stack
     from saccade.papers.minimal_transformer.minimal_attention import MinimalAttention as MinimalAttention
     from saccade.papers.minimal_transformer.model import MinimalTransformer as MinimalTransformer

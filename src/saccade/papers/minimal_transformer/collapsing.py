@@ -1,15 +1,18 @@
 """Fold the matrices of attention into one another: the same outputs from fewer numbers.
 
     collapse         W_QK = W_Q W_K^T of every head; with `values` also W_VO = W_V W_O
+    collapse_model   the same in every block of a model
     collapse_stack   attention after attention, nothing between: W_QK of layer s becomes M_s-1 W_QK M_s-1^T with
                      M_s = W_VO,1 ... W_VO,s, and M_S alone is applied, at the end
 
-The second holds for a plain stack only: a residual, a norm or a feed-forward between layers breaks it.
+The last holds for a plain stack only: a residual, a norm or a feed-forward between layers breaks it.
 
 Source: Bermeitinger et al., "Reducing the transformer architecture to a minimum" (2024).
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from saccade.nn.attention import SelfAttention
 from saccade.nn.part import TokenPositions
 from saccade.papers.minimal_transformer.minimal_attention import MinimalAttention
+from saccade.papers.minimal_transformer.model import MinimalBlock, MinimalTransformer
 
 Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]
 
@@ -61,6 +65,19 @@ def collapse(attention: nn.Module, *, values: bool = False, with_bias: bool = Fa
     else:
         _set(made.value, *value)
         _set(made.out, *out)
+    return made
+
+
+def collapse_model(model: MinimalTransformer, *, values: bool = False, with_bias: bool = False) -> MinimalTransformer:
+    """A copy with the attention of every block collapsed: the same logits up to rounding, options as of `collapse`.
+
+    Raises ValueError as `collapse` does.
+    """
+    made = deepcopy(model)
+    for block in made.blocks:
+        assert isinstance(block, MinimalBlock)
+        block.attention = collapse(block.attention, values=values, with_bias=with_bias).train(block.training)
+    made.config = replace(model.config, kind="wqk_vo" if values else "wqk", allow_multihead=model.config.heads > 1)
     return made
 
 

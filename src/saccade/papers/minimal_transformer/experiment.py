@@ -133,7 +133,7 @@ EXPERIMENT = Experiment(
     name="minimal_transformer",
     settings=Settings(),
     quick=Settings(seeds=(0,), source="scenes", steps=2, batch=4, depth=1, width=8, count=64, pictures=32),
-    hours=0.15,
+    hours=0.3,
     sections={
         "arms": (
             gap_plot,

@@ -130,7 +130,7 @@ EXPERIMENT = Experiment(
     name="ninformer",
     settings=Settings(),
     quick=Settings(seeds=(0,), source="scenes", steps=2, batch=4, depth=1, width=8, pictures=32, rounds=2, timed=4),
-    hours=0.15,
+    hours=0.3,
     sections={
         "arms": (
             accuracy_plot,
