@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from saccade.models import DiT, ViT
+from saccade.models import CausalLM, DiT, ViT
 from saccade.nn.part import TokenPositions
 from saccade.nn.registry import make_feedforward, make_mixer
 
@@ -19,7 +19,9 @@ PLACE = TokenPositions(grid=(2, 3))
 def test_models_say_how_many_tokens_there_are(mixer: str) -> None:
     assert ViT(**SIZES, mixer=mixer).blocks[0].mixer.tokens == 16
     assert ViT(**SIZES, mixer=mixer, pool="class").blocks[0].mixer.tokens == 17
-    assert DiT(**SIZES, mixer=mixer).blocks[0].mixer.tokens == 16
+    denoiser = DiT(**SIZES, mixer=mixer)
+    assert denoiser.blocks[0].mixer.tokens == 16
+    assert denoiser(torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([0, 1])).out.shape == (2, 8, 8, 8)
     for pool in ("mean", "class"):
         assert ViT(**SIZES, mixer=mixer, pool=pool)(torch.randn(2, 3, 8, 8)).out.shape == (2, 10)
 
@@ -30,6 +32,8 @@ def test_a_number_that_is_named_goes_first_and_none_is_an_error() -> None:
         ValueError, match="mixer 'token_mlp' is made for one number of tokens; give it, as in tokens=64"
     ):
         make_mixer("token_mlp", 8, 2)
+    with pytest.raises(ValueError, match="mixer 'ninformer' is made for one number of tokens"):
+        CausalLM(vocabulary=5, depth=1, width=8, heads=2, mixer="ninformer")
 
 
 def test_token_mixing_is_static_and_fourier_is_unitary() -> None:

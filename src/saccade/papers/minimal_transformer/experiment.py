@@ -124,7 +124,7 @@ def gap_plot(results: Results, figures: Figures) -> str:
         rows = results.rows("arms", arm=arm)
         marker = "s" if "MLP" in arm else "o"
         axes.plot([row["q"] for row in rows], [row["gap"] for row in rows], marker, markersize=4, label=arm)
-    axes.set(xlabel="Q, targets for each parameter", ylabel="held-out loss less trained loss", xscale="log")
+    axes.set(xlabel="Q, targets for each parameter", ylabel="held-out loss less trained loss")
     axes.legend(fontsize=7)
     return figures.save("gap", figure, "Gap between losses over the number of targets for each parameter, by variant")
 
