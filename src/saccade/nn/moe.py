@@ -152,6 +152,12 @@ class MoE(nn.Module):
         self.shared = Expert(width, round(shared * width), kind) if shared else None
         self.reset()
 
+    @property
+    def idle(self) -> int:
+        """How many weights of the routed experts do nothing for a token."""
+        each = sum(weight.numel() for weight in self.experts.parameters()) // self.experts.count
+        return each * (self.experts.count - self.router.top)
+
     def reset(self) -> None:
         """Xavier-uniform experts, and a router that starts as any linear layer does."""
         self.experts.reset()
