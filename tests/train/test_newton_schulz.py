@@ -1,4 +1,4 @@
-"""What Newton-Schulz and the exact polar factor do to singular values and vectors, and that torch's own does the same."""
+"""What Newton-Schulz and the exact polar factor do to singular values and vectors; agreement with torch's own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_singular_values_after_five_steps(seed: int, rows: int, columns: int) ->
     left, s, right = torch.linalg.svd(u, full_matrices=False)
     ends = torch.linalg.svdvals(newton_schulz(u.float()).double())
     assert float(ends.max()) <= 1.2024 + 1e-5
-    by_vector = ((left.mT @ newton_schulz(u) @ right.mT)).diagonal()
+    by_vector = (left.mT @ newton_schulz(u) @ right.mT).diagonal()
     share = s / u.norm()
     assert ((by_vector >= 0.6818 - 1e-4) & (by_vector <= 1.1344 + 1e-4))[share >= 0.01].all()
     assert (by_vector >= 0.4705 - 1e-4)[share >= 0.001].all()

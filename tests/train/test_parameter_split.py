@@ -56,7 +56,9 @@ def test_a_fused_projection_is_split_unless_told() -> None:
 
 def test_the_house_rule_agrees_on_its_own_models() -> None:
     model = DiT(depth=2, width=8, heads=2, side=4, classes=3)
-    expected = [f"blocks.{i}.{part}.weight" for i in (0, 1) for part in ("mixer.qkv", "mixer.out", "ffn.up", "ffn.down")]
+    expected = [
+        f"blocks.{i}.{part}.weight" for i in (0, 1) for part in ("mixer.qkv", "mixer.out", "ffn.up", "ffn.down")
+    ]
     assert {each.name for each in split_params(model).muon} >= set(expected)
     assert not any("modulation" in each.name for each in split_params(model).muon)
 

@@ -166,7 +166,9 @@ def _check_options(group: dict[str, Any]) -> None:
 
 def _check_weight(name: str, weight: Tensor, split_rows: tuple[int, ...] | None) -> None:
     if weight.ndim < 2:
-        raise ValueError(f"{name} has {weight.ndim} axes, and Muon needs a matrix; give it to AdamW (`split_params` does)")
+        raise ValueError(
+            f"{name} has {weight.ndim} axes, and Muon needs a matrix; give it to AdamW (`split_params` does)"
+        )
     if weight.is_complex():
         raise ValueError(f"{name} is complex, and Muon takes real matrices only; give it to AdamW")
     rows = as_matrices(weight).shape[-2]

@@ -42,7 +42,7 @@ PAPER = Paper(
 }""",
     claims=(
         "Muon reaches AdamW's loss with 48 to 52 % of its training compute (30M to 200M parameters)",
-        "with latent attention and experts: 68 % less memory, 3.2 times faster inference, perplexity lower by 8 to 12 %",
+        "with latent attention and experts: 68 % less memory, 3.2 times the speed, perplexity lower by 8 to 12 %",
         "latent attention with r = d/2 and rotation: 45 % less cache, +0.3 % loss; 2 % better than attention of all "
         "heads, and 3 to 5 % worse without rotation (companion papers)",
         "62 routed experts and two shared: validation loss 6.9 % below a dense decoder with 42 % fewer active weights",

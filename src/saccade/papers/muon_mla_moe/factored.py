@@ -18,16 +18,14 @@ def latent_from(attention: SelfAttention, latent: int, **options: Any) -> Latent
     """
     if attention.rotary or attention.qkv.bias is not None or not isinstance(attention.norm_q, torch.nn.Identity):
         raise ValueError("attention must be 'attention(bias=False)', without rotary, qk_norm or biases, to be factored")
-    width = attention.qkv.in_features
-    made = LatentAttention(
-        width, attention.heads, latent=latent, head_dim=attention.head_dim, rope_dim=0, norm=False, **options
-    )
     query, key, value = attention.qkv.weight.chunk(3)
+    options |= {"head_dim": attention.head_dim, "rope_dim": 0, "norm": False}
+    made = LatentAttention(attention.qkv.in_features, attention.heads, latent=latent, **options).to(query)
     up, down = _factored(torch.cat((key, value)), latent)
     found = {"query": query, "down": down, "out": attention.out.weight}
     found |= dict(zip(("up_key", "up_value"), up.chunk(2), strict=True))
     made.load_state_dict({f"{name}.weight": weight for name, weight in found.items()})
-    return made.to(query)
+    return made
 
 
 def _factored(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,8 @@
     c = norm(h W_D),   k_i = [c W_UK,i | rotate(h W_KR)],   v_i = c W_UV,i,   q_i = [h W_Q,i | rotate(h W_QR,i)]
     out = concat_i softmax(q_i k_i^T / sqrt(d_h + d_R)) v_i W_O
 
-What is kept of a token is c and rotate(h W_KR): r + d_R numbers, not 2 n_h d_h. To write on, W_UK goes into the queries
-and W_UV behind the mean, q_i W_UK,i^T . c and (A_i c) W_UV,i, so that no key or value of an earlier token is made again.
+Kept of a token are c and rotate(h W_KR): r + d_R numbers, not 2 n_h d_h. To write on, W_UK goes into the queries and
+W_UV behind the mean, q_i W_UK,i^T . c and (A_i c) W_UV,i, so that no key or value of an earlier token is made again.
 
 Source: DeepSeek-AI, DeepSeek-V2 (2024); Mehta et al., "Latent multi-head attention for small language models" (2025).
 """

@@ -95,8 +95,9 @@ class LatentMoE(CausalLM):
 
 def cache_numbers(model: CausalLM) -> int:
     """Numbers that memories keep of each token in all blocks: of its latent, or its keys and values of all heads."""
-    return sum(_kept(block.mixer) for block in model.blocks)
+    return sum(kept_of(block.mixer) for block in model.blocks)
 
 
-def _kept(mixer: Any) -> int:
+def kept_of(mixer: Any) -> int:
+    """Of one mixer."""
     return getattr(mixer, "cache_numbers", None) or 2 * mixer.heads * mixer.head_dim
