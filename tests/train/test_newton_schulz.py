@@ -152,6 +152,8 @@ def test_cost(rows: int, columns: int) -> None:
         newton_schulz(torch.randn(rows, columns))
     m, n = sorted((rows, columns))
     assert counter.get_total_flops() == newton_schulz_flops(rows, columns) == 5 * (4 * m * m * n + 2 * m**3)
+    training = 6 * m * n  # multiplications and additions for each token
+    assert newton_schulz_flops(rows, columns) <= 5 * m * training
 
 
 def test_precision_of_the_result() -> None:

@@ -115,7 +115,8 @@ def scaled_update(direction: Tensor, group: dict[str, Any]) -> Tensor:
     options |= {"steps": group["ns_steps"], "dtype": group["ns_dtype"]}
     matrices = as_matrices(direction)
     pieces = matrices.split(group["split_rows"] or matrices.shape[-2], dim=-2)
-    done = [lr_scale(*each.shape[-2:], group["adjust_lr"]) * orthogonal(each, **options) for each in pieces]
+    scales = (lr_scale(each.shape[-2], each.shape[-1], group["adjust_lr"]) for each in pieces)
+    done = [scale * orthogonal(each, **options) for scale, each in zip(scales, pieces, strict=True)]
     return torch.cat(done, dim=-2).view_as(direction).to(direction.dtype)
 
 

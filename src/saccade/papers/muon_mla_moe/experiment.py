@@ -1,6 +1,6 @@
 """Muon against AdamW, latents against keys and values of all heads, balance without a loss: on tiny Shakespeare.
 
-Decoders of some ten thousand weights at work for a character, trained for 200 steps.
+Decoders with 140,000 weights at work for a character, trained for 200 steps.
 Expected: Muon reaches AdamW's loss with half to two thirds of the steps, fewer where batches are larger; latent
 attention with rotation is about as good as attention of all heads, without rotation worse; the offsets even out
 the load.

@@ -84,6 +84,9 @@ class LatentMoE(CausalLM):
         "512": LatentMoEConfig(depth=8, width=512, heads=8, latent=256, rope_dim=64),
     }
 
+    def __init__(self, config: Any = None, **changes: Any) -> None:
+        super().__init__(config, **changes)
+
     @classmethod
     def weights(cls, config: LatentMoEConfig) -> tuple[int, int]:
         """How many weights a model of `config` has, and how many of them work for one token; none is allocated."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -45,7 +45,7 @@ class Settings:
     steps: int = 200
     length: int = 64
     batches: tuple[int, ...] = (4, 16)
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     batch: int = 16
     windows: int = 256
     cached: int = 1024
@@ -53,7 +53,7 @@ class Settings:
     rounds: int = 20
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """Of a model."""
         return {"width": self.width, "depth": self.depth, "heads": self.heads}
 
