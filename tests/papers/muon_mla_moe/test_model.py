@@ -1,5 +1,6 @@
 """The decoder: what it keeps and counts, how it stores, writes and learns with either optimiser."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def config_of_dense(config: LatentMoEConfig) -> Any:
     return CausalLM.config_class(depth=config.depth, width=config.width, heads=4, mixer=config.mixer, ffn=dense)
 
 
-@pytest.mark.parametrize(("size", "weights", "macs"), [("tiny", (3433344, 1074048), 1209344), ("512", None, None)])
-def test_counts_of_the_sizes(size: str, weights: Any, macs: Any) -> None:
+@pytest.mark.parametrize("size", ["tiny", "512"])
+def test_counts_of_the_sizes(size: str) -> None:
     """By formula: attention, experts at work and idle, norms, the tied embedding; multiply-adds of one token."""
-    config: LatentMoEConfig = LatentMoE.sizes[size]
+    config: LatentMoEConfig = replace(LatentMoE.sizes[size], depth=2)
     d, expert, latent = config.width, config.expert, config.latent or config.width // 2
     rope, heads = config.rope_dim or d // config.heads // 2, config.heads
     attention = d * latent + 2 * latent * d + d * d + d * rope + d * heads * rope + d * d
@@ -64,14 +65,13 @@ def test_counts_of_the_sizes(size: str, weights: Any, macs: Any) -> None:
     block = attention + latent + 2 * d + d * config.experts
     every = config.depth * (block + each * (config.experts + config.shared)) + d + config.vocabulary * d
     at_work = every - config.depth * each * (config.experts - config.top)
-    assert LatentMoE.weights(config) == (every, at_work) and weights in (None, (every, at_work))
+    assert LatentMoE.weights(config) == (every, at_work)
     with torch.device("meta"):
         made = LatentMoE(config)
         found = made.macs(torch.zeros(1, 1, dtype=torch.long))
     pairs = heads * (2 * d // heads + rope)
     products = config.depth * (attention + d * config.experts + each * work + pairs) + config.vocabulary * d
-    assert abs(found - products) <= config.depth * each  # without data, experts share rows out evenly
-    assert macs is None or found == pytest.approx(macs, rel=0.2)
+    assert found == products
 
 
 def test_six_of_sixty_two_and_gates_that_sum_to_one() -> None:
