@@ -54,6 +54,16 @@ def test_a_fused_projection_is_split_unless_told() -> None:
     assert {group["split_rows"] for group in split_params(Small(), fused={}).muon_groups()} == {None}
 
 
+def test_routers_of_other_libraries_are_known_by_name_and_fused_stacks_split() -> None:
+    experts, gate = nn.ParameterDict({"gate_up": torch.randn(3, 8, 4)}), nn.Linear(4, 3, bias=False)
+    block = nn.ModuleDict({"mlp": nn.ModuleDict({"experts": experts, "gate": gate})})
+    split = split_params(block, fused={"*gate_up": 2})
+    assert [each.split_rows for each in split.muon] == [(4, 4)]
+    assert [(each.name, each.why) for each in split.adamw] == [("mlp.gate.weight", "router, by its name")]
+    assert {each.name for each in split_params(block, routers=True).muon} == {"mlp.experts.gate_up", "mlp.gate.weight"}
+    assert Muon(split.muon_groups()).param_groups[0]["split_rows"] == (4, 4)
+
+
 def test_the_house_rule_agrees_on_its_own_models() -> None:
     model = DiT(depth=2, width=8, heads=2, side=4, classes=3)
     expected = [

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from saccade.nn.routing import Router
-from saccade.train.muon import Muon
+from saccade.train.muon import Muon, as_matrices
 
 EMBEDDINGS = ("*embed*", "*wte.*", "*wpe.*", "*pos_table*")
 HEADS = ("head.*", "*.head.*", "*lm_head.*", "*classifier.*", "*decoder.weight", "*unembed*")
+ROUTERS = ("*router*", "*mlp.gate.weight", "*moe.gate.weight")
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 FUSED = {"*qkv.weight": 3, "*in_proj_weight": 3}  # projections of queries, keys and values in one matrix
 
 
@@ -107,14 +109,13 @@ def split_params(
     parts = FUSED if fused is None else fused
     found: dict[bool, list[Assigned]] = {True: [], False: []}
     for name, weight in weights.items():
-        to_muon, why = _choice(name, weight, reasons.get(id(weight)), muon, adamw)
-        found[to_muon].append(Assigned(name, weight, why, _thirds(name, weight, parts) if to_muon else None))
+        reason = reasons.get(id(weight)) or _named_reason(name, routers)
+        to_muon, why = _choice(name, weight, reason, muon, adamw)
+        found[to_muon].append(Assigned(name, weight, why, _parts(name, weight, parts) if to_muon else None))
     return ParameterSplit(muon=tuple(found[True]), adamw=tuple(found[False]))
 
 
-def _choice(
-    name: str, weight: Tensor, reason: str | None, muon: Sequence[str], adamw: Sequence[str]
-) -> tuple[bool, str]:
+def _choice(name: str, weight: Tensor, reason: str, muon: Sequence[str], adamw: Sequence[str]) -> tuple[bool, str]:
     """Whether Muon takes it, and why."""
     if _matches(name, adamw):
         return False, "named"
@@ -122,25 +123,18 @@ def _choice(
         return True, "named"
     if weight.ndim < 2:
         return False, "not a matrix"
-    if reason is None and _matches(name, HEADS):
-        reason = "head, by its name"
-    if reason is None and _matches(name, EMBEDDINGS):
-        reason = "embedding, by its name"
     return (False, reason) if reason else (True, {2: "matrix", 3: "stack of matrices"}.get(weight.ndim, "filters"))
 
 
 def _reasons(model: nn.Module, routers: bool) -> Iterator[tuple[int, str]]:
     """Why weights, by identity since they may be tied, are AdamW's whatever their shape."""
-    first = next((each for each in model.modules() if isinstance(each, _CONVOLUTIONS)), None)
+    first = next((each for each in model.modules() if isinstance(each, CONVOLUTIONS)), None)
     inside: set[int] = set()
     for module in model.modules():
         why = "first convolution" if module is first else _reason(module, routers)
         if why and id(module) not in inside:
             inside |= {id(each) for each in module.modules()}
             yield from ((id(weight), why) for weight in module.parameters())
-
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def _reason(module: nn.Module, routers: bool) -> str:
@@ -153,9 +147,16 @@ def _reason(module: nn.Module, routers: bool) -> str:
     return "steers" if getattr(module, "steering", False) else ""
 
 
-def _thirds(name: str, weight: Tensor, parts: Mapping[str, int]) -> tuple[int, ...] | None:
-    count = next((count for pattern, count in parts.items() if fnmatchcase(name, pattern)), 1)
-    return (len(weight) // count,) * count if count > 1 and len(weight) % count == 0 else None
+def _named_reason(name: str, routers: bool) -> str:
+    """What a weight's name says of it, where no type does."""
+    kinds = {"head": HEADS, "embedding": EMBEDDINGS, "router": () if routers else ROUTERS}
+    return next((f"{kind}, by its name" for kind, patterns in kinds.items() if _matches(name, patterns)), "")
+
+
+def _parts(name: str, weight: Tensor, parts: Mapping[str, int]) -> tuple[int, ...] | None:
+    count = next((each for pattern, each in parts.items() if fnmatchcase(name, pattern)), 1)
+    rows = as_matrices(weight).shape[-2] if weight.ndim > 1 else 0
+    return (rows // count,) * count if count > 1 and rows % count == 0 else None
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
