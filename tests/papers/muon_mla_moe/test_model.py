@@ -39,6 +39,16 @@ def test_text_is_the_same_with_a_memory_and_without() -> None:
     assert cache_numbers(tiny) == 2 * (8 + 4) and cache_numbers(CausalLM(depth=2, width=16, heads=2)) == 2 * 2 * 16
 
 
+def test_padding_on_the_left_is_not_seen_with_a_memory_or_without() -> None:
+    tiny, text = model().double().eval(), ids(1, 6)
+    padded, keep = torch.cat((ids(1, 3), text), 1), torch.arange(9)[None] >= 3
+    wanted, memories = tiny(text).out, tiny.fresh_memories()
+    torch.testing.assert_close(tiny(padded, keep=keep).out[:, 3:], wanted, rtol=0, atol=1e-6)
+    tiny(padded[:, :7], memories, keep=keep[:, :7])
+    found = tiny(padded[:, 7:], memories, keep=keep[:, 7:]).out
+    torch.testing.assert_close(found, wanted[:, 4:], rtol=0, atol=1e-6)
+
+
 def test_eight_experts_at_work_multiply_as_much_as_the_dense_layer() -> None:
     config = LatentMoEConfig(width=64, depth=1)
     every, at_work = LatentMoE.weights(config)

@@ -41,7 +41,7 @@ from saccade.papers.muon_mla_moe.small_runs import (
     variation_of_load,
 )
 from saccade.train.optimisers import OptimiserKind
-from saccade.ui.markdown import markdown_table, signed
+from saccade.ui.markdown import markdown_table
 
 ADAMW, MUON = "AdamW", "Muon"
 KINDS: dict[str, OptimiserKind] = {ADAMW: "adamw", MUON: "muon"}
@@ -123,7 +123,7 @@ def optimiser_table(results: Results, figures: Figures) -> str:
         for arm in KINDS:
             first = [fmean(results.values("optimisers.loss", arm=arm, batch=batch, rate=r, first=True)) for r in rates]
             best = results.values("optimisers.loss", arm=arm, batch=batch, chosen=True)
-            share = signed(t_interval(list(shares(results, batch).values())), 2).lstrip("+") if arm == MUON else ""
+            share = str(t_interval(list(shares(results, batch).values()))) if arm == MUON else ""
             lines.append([batch, arm, *(f"{each:.3f}" for each in first), f"{fmean(best):.3f}", share])
     heads = ["batch", "optimiser", *(f"rate {each:g}" for each in rates), "best rate, all seeds", "share of steps"]
     return markdown_table(heads, lines)

@@ -9,6 +9,8 @@ W_UV behind the mean, q_i W_UK,i^T . c and (A_i c) W_UV,i, so that no key or val
 Source: DeepSeek-AI, DeepSeek-V2 (2024); Mehta et al., "Latent multi-head attention for small language models" (2025).
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -82,6 +84,11 @@ class LatentAttention(nn.Module):
         self.out = _plain(inner, width)
 
     @property
+    def scale(self) -> float:
+        """Of products of queries and keys."""
+        return (self.head_dim + self.rope_dim) ** -0.5
+
+    @property
     def cache_numbers(self) -> int:
         """Numbers kept of each token."""
         return self.latent + self.rope_dim
@@ -92,7 +99,7 @@ class LatentAttention(nn.Module):
         if place.memory is not None:
             kept = Latents(*(place.memory.append(name, each) for name, each in kept._asdict().items()))
         absorbs = self.form == "absorbed" or (self.form == "auto" and place.before > 0)
-        heads = (self.absorbed if absorbs else self.expanded)(queries, kept, place)
+        heads = _by_sequence(self.absorbed if absorbs else self.expanded, queries, kept, place)
         return MixerOutput(self.out(heads.transpose(1, 2).flatten(2)), {})
 
     def latents(self, x: Float[Tensor, "b n d"], table: Float[Tensor, "2 n e"] | None) -> Latents:
@@ -115,27 +122,41 @@ class LatentAttention(nn.Module):
         """Every token's keys and values are made from its latent."""
         turned = kept.turned[:, None].expand(-1, self.heads, -1, -1)
         k = torch.cat((self._by_head(self.up_key(kept.content)), turned), dim=-1)
-        return self._attend(torch.cat(q, dim=-1), k, self._by_head(self.up_value(kept.content)), place)
+        tokens = q.content.shape[2]
+        mask = mask_of(place, tokens, turned.device)
+        whole = place.causal and mask is None and tokens > 1
+        v, options = self._by_head(self.up_value(kept.content)), {"is_causal": whole, "scale": self.scale}
+        return F.scaled_dot_product_attention(torch.cat(q, dim=-1), k, v, attn_mask=mask, **options)
 
     def absorbed(self, q: Queries, kept: Latents, place: TokenPositions) -> Float[Tensor, "b h n d"]:
-        """The latents are key and value of all heads; the same result."""
+        """The latents are key and value of all heads, whose queries are taken for so many tokens; the same result."""
         up_key, up_value = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (self.up_key, self.up_value))
-        to_latents = torch.cat((q.content @ up_key, q.turned), dim=-1)
-        k, v = (each[:, None].expand(-1, self.heads, -1, -1) for each in (torch.cat(kept, dim=-1), kept.content))
-        return self._attend(to_latents, k, v, place) @ up_value.mT
+        to_latents = torch.cat((q.content @ up_key, q.turned), dim=-1).flatten(1, 2)
+        operands = (each[:, None] for each in (to_latents, torch.cat(kept, dim=-1), kept.content))
+        mask = self._mask_for_all(place, q.content.shape[2], to_latents.device)
+        out = F.scaled_dot_product_attention(*operands, attn_mask=mask, scale=self.scale)
+        return out[:, 0].unflatten(1, (self.heads, -1)) @ up_value.mT
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, place: TokenPositions) -> Tensor:
-        scale = (self.head_dim + self.rope_dim) ** -0.5
-        if place.lengths is not None:
-            packed = zip(*(each.split(place.lengths, dim=2) for each in (q, k, v)), strict=True)
-            rows = [F.scaled_dot_product_attention(*row, is_causal=place.causal, scale=scale) for row in packed]
-            return torch.cat(rows, dim=2)
-        mask = mask_of(place, q.shape[2], q.device)
-        whole = place.causal and mask is None and q.shape[2] > 1
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole, scale=scale)
+    def _mask_for_all(self, place: TokenPositions, tokens: int, device: torch.device) -> Tensor | None:
+        """The mask of one head, repeated for the tokens of all."""
+        mask = mask_of(place, tokens, device)
+        if mask is None and place.causal and tokens > 1:
+            mask = torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device).tril()
+        return mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, self.heads, 1)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _by_sequence(
+    attend: Callable[[Queries, Latents, TokenPositions], Tensor], q: Queries, kept: Latents, place: TokenPositions
+) -> Tensor:
+    """Within each row, or each of the packed sequences."""
+    if place.lengths is None:
+        return attend(q, kept, place)
+    alone = replace(place, lengths=None)
+    parts = zip(*(each.split(place.lengths, dim=-2) for each in (*q, *kept)), strict=True)
+    return torch.cat([attend(Queries(*part[:2]), Latents(*part[2:]), alone) for part in parts], dim=2)
 
 
 def _plain(into: int, out: int) -> nn.Linear:
