@@ -60,7 +60,7 @@ PAPER = Paper(
         "each matrix of a stack of experts, and each of fused queries, keys and values, is orthogonalised by itself; "
         "fused={} keeps the fused ones whole",
         "routers are AdamW's unless routers=True; Moonlight's rule gives Muon every matrix but embedding and head",
-        "shared experts are one feed-forward as wide as all of them, which is the same sum",
+        "shared experts are one feed-forward as wide as all of them: the same sum, but one matrix for Muon",
     ),
 )
 OFFERS = Offers(
