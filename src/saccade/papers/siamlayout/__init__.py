@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from saccade.papers.siamlayout.boxes import CaptionedBox as CaptionedBox
     from saccade.papers.siamlayout.boxes import LayoutBatch as LayoutBatch
     from saccade.papers.siamlayout.boxes import captioned as captioned
+    from saccade.papers.siamlayout.encoding import encode_layout as encode_layout
     from saccade.papers.siamlayout.position_net import box_code as box_code
     from saccade.papers.siamlayout.stream import LayoutStream as LayoutStream
+    from saccade.papers.siamlayout.system import SiamLayout as SiamLayout
 
 PAPER = Paper(
     title="CreatiLayout: Siamese Multimodal Diffusion Transformer for Creative Layout-to-Image Generation",

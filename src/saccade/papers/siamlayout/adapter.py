@@ -158,7 +158,7 @@ class LayoutAdapter(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """What `save` stored.
+        """What `save` stored, in the precision in which it is stored.
 
         Raises ValueError for a file of another kind, LoadError for one that lacks weights or has others.
         """
@@ -166,8 +166,9 @@ class LayoutAdapter(nn.Module):
         said = read_metadata(file)
         if "siamlayout" not in said:
             raise ValueError(f"path='{file}' says of no layout adapter in its metadata; use load_official for released")
-        made = cls(make_config(AdapterConfig, json.loads(said["siamlayout"]), file))
-        load(made, read_weights(file), [SAME])
+        made, stored = cls(make_config(AdapterConfig, json.loads(said["siamlayout"]), file)), read_weights(file)
+        made.to(next(iter(stored.values())).dtype)
+        load(made, stored, [SAME])
         return made
 
     def load_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

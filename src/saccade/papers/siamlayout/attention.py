@@ -37,9 +37,9 @@ class TwoStreamAttention(nn.Module):
         keep: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The outputs of both streams, None for a layout without one."""
-        return two_streams(self._apply, image, layout, self.heads, rotary=rotary, keep=keep, updates=self.updates)
+        return two_streams(self._projected, image, layout, self.heads, rotary=rotary, keep=keep, updates=self.updates)
 
-    def _apply(self, name: str, x: Tensor) -> Tensor:
+    def _projected(self, name: str, x: Tensor) -> Tensor:
         return self.get_submodule(name)(x)
 
 
