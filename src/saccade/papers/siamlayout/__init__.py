@@ -38,5 +38,17 @@ PAPER = Paper(
   year      = {2025}
 }""",
 )
-OFFERS = Offers()
+OFFERS = Offers(
+    entries=(
+        Entry(
+            name="siamlayout",
+            paper=PAPER,
+            kind="layout adapter beside the attention",
+            seam="block",
+            hosts=("sd3", "flux"),
+            make="system:SiamLayout",
+        ),
+    ),
+    recipes={"siamlayout": Recipe(make="recipe:SiamLayoutRecipe")},
+)
 __getattr__, __dir__ = lazily(__name__)
