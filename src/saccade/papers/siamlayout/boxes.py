@@ -69,6 +69,15 @@ def box_fault(box: Sequence[float]) -> str:
     return ""
 
 
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes, x0, y0, x1, y1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    total = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
+    return shared / total if total > 0 else 0.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayoutBatch:
     """Boxes of several pictures as the adapter takes them, unused slots padded.

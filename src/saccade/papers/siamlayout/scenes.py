@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from saccade.data import scenes
-from saccade.metrics.fidelity import Picture
-from saccade.papers.siamlayout.boxes import CaptionedBox, captioned
+from saccade.papers.siamlayout.boxes import CaptionedBox, captioned, overlap
 from saccade.papers.siamlayout.examples import Examples
 
 SIDE, TEXT = 64, 32  # pixels; tokens of a caption
@@ -82,7 +81,7 @@ class LayoutReading:
     colour: float
 
 
-def read_layout(picture: Picture | scenes.Parsed, wanted: scenes.Scene) -> LayoutReading:
+def read_layout(picture: np.ndarray | scenes.Parsed, wanted: scenes.Scene) -> LayoutReading:
     """How well a picture of a scene's captions shows its things where they should be, by the exact parser."""
     seen = picture if isinstance(picture, scenes.Parsed) else scenes.parse(picture)
     rows = [_one(seen, thing) for thing in wanted.things]
@@ -97,17 +96,8 @@ def _one(seen: scenes.Parsed, wanted: scenes.Thing) -> tuple[float, float, float
     colour = float(nearest is not None and nearest.colour == wanted.colour)
     if not alike:
         return 0.0, 1.0, 0.0, 0.0, colour
-    best = max(alike, key=lambda thing: (overlap(thing.box, wanted.box), -np.hypot(thing.x - wanted.x, thing.y - wanted.y)))
+    best = max(alike, key=lambda seen: (overlap(seen.box, wanted.box), -np.hypot(seen.x - wanted.x, seen.y - wanted.y)))
     centre = float(np.hypot(best.x - wanted.x, best.y - wanted.y))
     x0, y0, x1, y1 = wanted.box
     placed = float(x0 <= best.x <= x1 and y0 <= best.y <= y1)
     return overlap(best.box, wanted.box), min(centre, 1.0), 1.0, placed, colour
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes, x0, y0, x1, y1."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    total = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
-    return shared / total if total > 0 else 0.0

@@ -15,10 +15,10 @@ from saccade.papers.siamlayout.adapter import LayoutAdapter, Variant
 from saccade.papers.siamlayout.encoding import encode_layout
 from saccade.papers.siamlayout.scenes import ENCODING, SIDE, TEXT, BoxedScenes, boxed_scenes, read_layout
 from saccade.papers.siamlayout.system import SiamLayout
-from saccade.papers.siamlayout.training import LayoutLoss, LayoutStage, LayoutTask
+from saccade.papers.siamlayout.training import LayoutStage, train_adapter
 from saccade.pipelines.loading import load_pipeline
 from saccade.pipelines.no_progress_bar import no_progress_bar
-from saccade.train.loop import Fit, fit
+from saccade.train.loop import Fit
 
 BASE = "no layout"
 ARMS: dict[str, Variant] = {"siamese": "siamese", "m3": "m3", "adapter": "adapter"}
@@ -49,7 +49,8 @@ class SmallRun:
         yield from self._told(pipe, asked, BASE, None)
         data = boxed_scenes(self.pool, seed=seed, things=(2,), places=False).examples(pipe)
         for arm, variant in ARMS.items():
-            adapter = trained(pipe, data, variant, self.stage(seed), work / f"{arm}-{seed}")
+            folder = work / f"{arm}-{seed}"
+            adapter = train_adapter(pipe, data, self.stage(seed), folder, variant=variant, cpu=True)
             system = self.system(pipe, adapter, asked)
             yield from self._told(pipe, asked, arm, system)
             for until in self.fractions if variant == "siamese" else ():
@@ -76,18 +77,6 @@ class SmallRun:
             seen = scenes.parse(picture)
             shown = {"seen": _things(seen.things), "asked": _things(scene.things)} if number < SHOWN else {}
             yield {"table": "arms", "arm": arm, "picture": number, **asdict(read_layout(seen, scene)), **shown}
-
-
-def trained(pipe: Any, data: Any, variant: Variant, stage: LayoutStage, folder: Path) -> LayoutAdapter:
-    """An adapter for the pipeline, trained or taken from the folder."""
-    torch.manual_seed(stage.fit.seed)
-    adapter = LayoutAdapter.of(pipe.transformer, variant=variant)
-    loss = LayoutLoss(pipe.transformer, adapter, inside=stage.inside)
-    try:
-        fit(LayoutTask(loss, data, stage), stage.fit, folder, cpu=True)
-    finally:
-        loss.undo()
-    return adapter.eval().requires_grad_(False)
 
 
 def draw(pipe: Any, captions: Sequence[str], system: SiamLayout | None, *, steps: int, seed: int = ASKED) -> np.ndarray:

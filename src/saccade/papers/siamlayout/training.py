@@ -8,6 +8,7 @@ Text and layout are each dropped now and then, for guidance. The model itself st
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.papers.siamlayout.adapter import LayoutAdapter
+from saccade.papers.siamlayout.adapter import LayoutAdapter, Variant
 from saccade.papers.siamlayout.boxes import LayoutBatch
 from saccade.papers.siamlayout.examples import SHARED, Examples
 from saccade.papers.siamlayout.stream import LayoutStream
 from saccade.pipelines.flow import TRAINED_STEPS
 from saccade.train.checks import check_share
-from saccade.train.loop import Fit
+from saccade.train.loop import Fit, fit
 from saccade.train.optimisers import Optim
 from saccade.train.settings import flat
 
@@ -129,6 +130,31 @@ class LayoutTask:
     def sheet(self) -> None:
         """None is drawn."""
         return None
+
+
+def train_adapter(
+    pipe: Any,
+    examples: Examples,
+    stage: LayoutStage,
+    folder: Path,
+    *,
+    variant: Variant = "siamese",
+    rank: int | None = None,
+    cpu: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> LayoutAdapter:
+    """An adapter for a pipeline, trained, gone on with, or taken from the folder.
+
+    Raises ValueError as `LayoutAdapter.of` and `saccade.train.loop.fit` do.
+    """
+    torch.manual_seed(stage.fit.seed)
+    adapter = LayoutAdapter.of(pipe.transformer, variant=variant, rank=rank)
+    loss = LayoutLoss(pipe.transformer, adapter, inside=stage.inside)
+    try:
+        fit(LayoutTask(loss, examples, stage), stage.fit, folder, cpu=cpu, settings=settings)
+    finally:
+        loss.undo()
+    return adapter.eval().requires_grad_(False)
 
 
 def sample_times(stage: LayoutStage, rng: np.random.Generator) -> Float[Tensor, " b"]:
