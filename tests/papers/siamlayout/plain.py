@@ -189,7 +189,9 @@ def low_rank(block: Any, branch: Any, normed: Tensor, layout: Tensor, temb: Tens
     if updates:
         seen = linear(block.attn.to_add_out, s_e) + more("to_add_out", s_e)
         both = [a + b for a, b in zip(gates, added[2:], strict=True)]
-        layout = after(block.ff_context, layout, seen, both, lambda x: terms(branch.ff[1], gelu(terms(branch.ff[0], x))))
+        layout = after(
+            block.ff_context, layout, seen, both, lambda x: terms(branch.ff[1], gelu(terms(branch.ff[0], x)))
+        )
     return terms(branch.out, linear(block.attn.to_out[0], s_x) + more("to_out.0", s_x)), layout
 
 
@@ -210,9 +212,7 @@ def single(
         streams.append(Stream(x=own, project=lambda n, x: linear(branch.linear[f"to_{n}"], x), norms=streams[0].norms,
                               table=tables.layout))  # fmt: skip
         seen, s_e = joint(attn.heads, *streams)
-        layout = layout + e_gate * linear(
-            branch.proj_out, torch.cat((s_e, gelu(linear(branch.proj_mlp, own))), dim=2)
-        )
+        layout = layout + e_gate * linear(branch.proj_out, torch.cat((s_e, gelu(linear(branch.proj_mlp, own))), dim=2))
     else:
         (seen,) = joint(attn.heads, *streams)
         if variant == "adapter":

@@ -109,7 +109,10 @@ def test_a_stream_refuses_what_does_not_fit() -> None:
             LayoutStream(model, made)
         from tests.papers.siamlayout.tiny import inputs
 
-        with stream.holding(layout("sd3", (1, 1, 1))), pytest.raises(ValueError, match="has 3 rows and hidden_states 2"):
+        with (
+            stream.holding(layout("sd3", (1, 1, 1))),
+            pytest.raises(ValueError, match="has 3 rows and hidden_states 2"),
+        ):
             model(**inputs("sd3"))
         with stream.holding(layout("flux")), pytest.raises(ValueError, match=r"text of shape .* one pooled vector"):
             model(**inputs("sd3"))

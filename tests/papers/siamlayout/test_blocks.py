@@ -90,7 +90,9 @@ def close(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7 * float(other.abs().max()))
 
 
-@pytest.mark.parametrize(("kind", "variant"), [("sd3", "siamese"), ("sd3", "lora"), ("flux", "siamese"), ("flux", "m3")])
+@pytest.mark.parametrize(
+    ("kind", "variant"), [("sd3", "siamese"), ("sd3", "lora"), ("flux", "siamese"), ("flux", "m3")]
+)
 def test_gradients_are_those_of_finite_differences(kind: str, variant: str) -> None:
     model = host(kind)
     made = adapter(model, **VARIANTS[variant])

@@ -20,7 +20,7 @@ from saccade.papers.siamlayout import (
     serialise,
 )
 from saccade.papers.siamlayout.boxes import overlap
-from saccade.papers.siamlayout.planner import ALIKE, SMALLEST, Proposed
+from saccade.papers.siamlayout.proposals import ALIKE, SMALLEST, Proposed
 
 BOXES = captioned(["a red circle", "a [blue] square"], [(0.1, 0.1, 0.4, 0.4), (0.5, 0.5, 0.9, 0.9)])
 ANY = st.floats(-2, 3, allow_nan=False)

@@ -83,5 +83,7 @@ def test_overlap_of_boxes() -> None:
 
 def test_captions_of_scenes() -> None:
     (scene,) = boxed_scenes(1, seed=1, things=(2,), places=False).scenes
-    assert bare_caption(scene).count(" and ") == 1 and bare_caption(scene).endswith(f"on a {scene.background} background")
+    assert bare_caption(scene).count(" and ") == 1 and bare_caption(scene).endswith(
+        f"on a {scene.background} background"
+    )
     assert [each.caption.split()[1] for each in layout_of(scene)] == [thing.size for thing in scene.things]

@@ -41,7 +41,9 @@ def drawn(pipe: Any, *systems: Any, prompts: int = 1, steps: int = 4, **more: An
 def test_the_step_rule() -> None:
     system = SiamLayout(adapter="none")
     for steps, active in ((50, 15), (20, 6), (10, 3), (4, 1), (3, 0), (1, 0)):
-        assert [system.active(Clock(step=i, num_steps=steps)) for i in range(steps)] == [i < active for i in range(steps)]
+        assert [system.active(Clock(step=i, num_steps=steps)) for i in range(steps)] == [
+            i < active for i in range(steps)
+        ]
 
 
 @pytest.mark.parametrize("make", [tiny_sd3, tiny_flux])

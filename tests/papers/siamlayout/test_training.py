@@ -31,10 +31,8 @@ SHORT = {"words": 3, "padded": 8, "slots": 2}
 
 
 def examples(pipe: Any) -> Examples:
-    rng = np.random.default_rng(0)
-    return Examples.of(
-        pipe, rng.random((2, 32, 32, 3), dtype=np.float32), ["a red circle", "a blue square"], BOXES, text_tokens=8, **SHORT
-    )  # fmt: skip
+    pictures = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
+    return Examples.of(pipe, pictures, ["a red circle", "a blue square"], BOXES, text_tokens=8, **SHORT)
 
 
 def stage(**options: Any) -> LayoutStage:

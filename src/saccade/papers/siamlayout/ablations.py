@@ -31,9 +31,7 @@ class CrossBranch(nn.Module):
         """From modulated image tokens, or those that enter a block with one stream."""
         block, keep = around.block, around.keep
         normed = block.norm(image, emb=around.temb)[0] if self.single else image
-        q, k, v = (
-            x.unflatten(-1, (block.attn.heads, -1)) for x in (block.attn.to_q(normed), *self._pair(layout))
-        )
+        q, k, v = (x.unflatten(-1, (block.attn.heads, -1)) for x in (block.attn.to_q(normed), *self._pair(layout)))
         for name in ("norm_q", "norm_k"):
             if (norm := getattr(block.attn, name, None)) is not None:
                 q, k = (norm(q), k) if name == "norm_q" else (q, norm(k))

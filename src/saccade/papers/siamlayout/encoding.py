@@ -18,7 +18,12 @@ WORDS, PADDED = 30, 77  # T5 tokens of a caption that are kept, of those it is p
 
 @torch.no_grad()
 def encode_layout(
-    pipe: Any, layouts: Sequence[Sequence[CaptionedBox]], *, slots: int = SLOTS, words: int = WORDS, padded: int = PADDED
+    pipe: Any,
+    layouts: Sequence[Sequence[CaptionedBox]],
+    *,
+    slots: int = SLOTS,
+    words: int = WORDS,
+    padded: int = PADDED,
 ) -> LayoutBatch:
     """The boxes of each picture, encoded as the adapter takes them.
 

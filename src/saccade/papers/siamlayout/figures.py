@@ -1,4 +1,4 @@
-"""Pictures of SiamLayout's page, drawn from results: boxes asked for beside things that were read, and shares of steps."""
+"""Pictures of SiamLayout's page, drawn from results: boxes asked for and things read, and shares of steps."""
 
 from statistics import mean
 from typing import Any

@@ -9,7 +9,6 @@ layout enters doubled, as released; nothing comes of it, since `Z` is zero then.
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

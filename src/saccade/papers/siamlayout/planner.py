@@ -6,7 +6,6 @@
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -14,12 +13,11 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from saccade.core.checks import check_whole, check_word
-from saccade.papers.siamlayout.boxes import DIGITS, SLOTS, CaptionedBox, Corners, box_fault, overlap
+from saccade.papers.siamlayout.boxes import DIGITS, SLOTS, CaptionedBox, Corners, box_fault
+from saccade.papers.siamlayout.proposals import SMALLEST, Proposed, parse_layout, repair
 
 Task = Literal["generate", "complete", "optimise"]
 TextModel = Callable[[str], str]
-SMALLEST = 0.001  # area of a box, as a share of the picture
-ALIKE = 0.9  # overlap from which two boxes are one
 RULES = (
     'Answer with a JSON list and nothing else. Each entry is {{"caption": text, "box": [x0, y0, x1, y1]}}: what is '
     "there, described in a phrase, and its place as shares of the picture between 0 and 1, x from left to right and y "
@@ -66,14 +64,6 @@ class Hint:
         (height, width), ends = drawn.shape, (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         x0, y0, x1, y1 = (round(float(end) / side, DIGITS) for end, side in zip(ends, (width, height) * 2, strict=True))
         return cls(caption=caption, box=(x0, y0, x1, y1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposed:
-    """An entry of an answer, right or wrong."""
-
-    caption: str
-    box: Corners
 
 
 def plan_layout(
@@ -124,45 +114,6 @@ def serialise(boxes: Sequence[CaptionedBox]) -> str:
     return json.dumps([{"caption": each.caption, "box": [round(x, DIGITS) for x in each.box]} for each in boxes])
 
 
-def parse_layout(text: str) -> list[Proposed]:
-    """The entries of an answer, whatever stands around its list.
-
-    Raises ValueError where there is no list, or an entry has no caption or not four numbers.
-    """
-    return [_read(entry, number) for number, entry in enumerate(_list_in(text))]
-
-
-def layout_faults(
-    proposed: Sequence[Proposed | CaptionedBox], *, most: int = SLOTS, smallest: float = SMALLEST
-) -> list[str]:
-    """What is wrong with a layout, by entry; empty for one that can be used as it is."""
-    found = [f"{len(proposed)} entries are more than {most}"] if len(proposed) > most else []
-    for number, each in enumerate(proposed):
-        fault = box_fault(each.box) or ("" if _area(each.box) >= smallest else f"has an area below {smallest}")
-        if fault:
-            found.append(f"entry {number}, '{each.caption}', box={each.box} {fault}")
-    for number, each in enumerate(proposed):
-        if (twin := _twin(each.box, [other.box for other in proposed[:number]])) is not None:
-            found.append(f"entry {number}, '{each.caption}', has the box of entry {twin}")
-    return found
-
-
-def repair(
-    proposed: Sequence[Proposed | CaptionedBox], *, most: int = SLOTS, smallest: float = SMALLEST, sure: int = 0
-) -> list[CaptionedBox]:
-    """A layout without faults: corners in order and clipped, small boxes and those of an earlier entry left out.
-
-    sure  entries at the beginning that are kept as they are
-    """
-    found: list[CaptionedBox] = []
-    for number, each in enumerate(proposed):
-        box = each.box if number < sure else _clipped(each.box)
-        new = _area(box) >= smallest and _twin(box, [other.box for other in found]) is None
-        if number < sure or (new and each.caption.strip()):
-            found.append(CaptionedBox(caption=each.caption, box=box))
-    return found[:most]
-
-
 def _entry(hint: Hint) -> dict[str, Any]:
     place = {"point": hint.point} if hint.box is None else {"box": hint.box}
     return {"caption": hint.caption, **place}
@@ -170,44 +121,3 @@ def _entry(hint: Hint) -> dict[str, Any]:
 
 def _proposed(box: CaptionedBox) -> Proposed:
     return Proposed(caption=box.caption, box=box.box)
-
-
-def _list_in(text: str) -> list[Any]:
-    """The first JSON list of objects in a text."""
-    decoder = json.JSONDecoder()
-    for start in (found.start() for found in re.finditer(r"\[", text)):
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-            return value
-    raise ValueError(f"answer={text[:80]!r} holds no JSON list of entries")
-
-
-def _read(entry: dict[str, Any], number: int) -> Proposed:
-    caption, box = entry.get("caption"), entry.get("box")
-    if not isinstance(caption, str):
-        raise ValueError(f"entry {number}, {entry}, has no caption; give it as text")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(x) for x in box):
-        raise ValueError(f"entry {number}, '{caption}', has box={box}; give four numbers, x0, y0, x1, y1")
-    x0, y0, x1, y1 = map(float, box)
-    return Proposed(caption=caption, box=(x0, y0, x1, y1))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _clipped(box: Corners) -> Corners:
-    x0, y0, x1, y1 = (min(max(x, 0.0), 1.0) for x in box)
-    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-
-
-def _area(box: Corners) -> float:
-    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
-
-
-def _twin(box: Corners, others: Sequence[Corners]) -> int | None:
-    """The first of the others that is all but the same."""
-    return next((i for i, other in enumerate(others) if overlap(box, other) > ALIKE), None)

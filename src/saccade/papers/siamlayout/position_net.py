@@ -1,7 +1,7 @@
 """Boxes and their texts as layout tokens.
 
-    code = (sin(f_k c), cos(f_k c)),  f_k = 100^(k / 8),  frequencies outermost, coordinates innermost
-    token = W2 silu(W1 [text', code'])      where ' puts a learned null in the place of what is not used
+code = (sin(f_k c), cos(f_k c)),  f_k = 100^(k / 8),  frequencies outermost, coordinates innermost
+token = W2 silu(W1 [text', code'])      where ' puts a learned null in the place of what is not used
 """
 
 import torch
@@ -16,7 +16,7 @@ CODE = 4 * 2 * FREQUENCIES  # numbers that stand for a box
 def box_code(boxes: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n 64"]:
     """Fourier features of the corners, without a factor of 2 pi; in [-1, 1]."""
     powers = torch.arange(FREQUENCIES, device=boxes.device, dtype=boxes.dtype) / FREQUENCIES
-    angles = 100**powers[:, None] * boxes[..., None, :]
+    angles = 100 ** powers[:, None] * boxes[..., None, :]
     return torch.stack((angles.sin(), angles.cos()), dim=-2).flatten(-3)
 
 

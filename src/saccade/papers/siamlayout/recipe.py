@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from saccade.core.checks import check_whole, check_word
-from saccade.papers.siamlayout.adapter import FILE, Variant
+from saccade.papers.siamlayout.adapter import FILE
+from saccade.papers.siamlayout.config import Variant
 from saccade.papers.siamlayout.scenes import SIDE, boxed_scenes
 from saccade.papers.siamlayout.training import LayoutStage, train_adapter
 from saccade.pipelines.loading import load_pipeline

@@ -1,6 +1,6 @@
 """LayoutSAM-Eval: crops of boxes put before a judge, who says what is there and whether it is as described.
 
-    spatial: is it there?     if so, colour, texture, shape: as described?     each score = yes / boxes, over all pictures
+spatial: is it there?     if so, colour, texture, shape: as described?     each score = yes / boxes, over all pictures
 """
 
 from collections.abc import Callable, Sequence

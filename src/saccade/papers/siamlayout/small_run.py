@@ -11,7 +11,8 @@ import torch
 from saccade.attach import attach
 from saccade.data import scenes
 from saccade.experiments import Row
-from saccade.papers.siamlayout.adapter import LayoutAdapter, Variant
+from saccade.papers.siamlayout.adapter import LayoutAdapter
+from saccade.papers.siamlayout.config import Variant
 from saccade.papers.siamlayout.encoding import encode_layout
 from saccade.papers.siamlayout.scenes import ENCODING, SIDE, TEXT, BoxedScenes, boxed_scenes, read_layout
 from saccade.papers.siamlayout.system import SiamLayout

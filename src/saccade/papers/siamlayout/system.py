@@ -12,7 +12,8 @@ from saccade.core.rows import Rows
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.papers.siamlayout.adapter import LayoutAdapter
 from saccade.papers.siamlayout.boxes import LayoutBatch
-from saccade.papers.siamlayout.stream import LayoutStream, check_scale
+from saccade.papers.siamlayout.carried import check_scale
+from saccade.papers.siamlayout.stream import LayoutStream
 
 Compat = Literal["official"]
 

@@ -2,7 +2,7 @@
 
     x_t = (1 - t) x_0 + t e,     loss = mean (1 + lambda [inside a box]) |v(x_t, t | text, layout) - (e - x_0)|^2
 
-Times are logit-normal; where `noisy` has it, they are the largest of the draws instead, since layouts are decided early.
+Times are logit-normal, or for a share of the pictures of the noisiest part of that, since layouts are decided early.
 Text and layout are each dropped now and then, for guidance. The model itself stays as it is.
 """
 
@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.papers.siamlayout.adapter import LayoutAdapter, Variant
+from saccade.papers.siamlayout.adapter import LayoutAdapter
 from saccade.papers.siamlayout.boxes import LayoutBatch
+from saccade.papers.siamlayout.config import Variant
 from saccade.papers.siamlayout.examples import SHARED, Examples
 from saccade.papers.siamlayout.stream import LayoutStream
 from saccade.pipelines.flow import TRAINED_STEPS
