@@ -1,6 +1,7 @@
 """Attention between the image and the layout: both streams ask, and both are asked, in one softmax."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -75,10 +76,15 @@ def attended(
 ) -> Float[Tensor, "b n d"]:
     """Of all tokens to one another; `keep` says which of those behind the first `image` are keys."""
     if rotary is not None:
-        q, k = (apply_rotary_emb(x, rotary, sequence_dim=1) for x in (q, k))
+        q, k = (_turned(x, rotary) for x in (q, k))
     mask = None if keep is None else F.pad(keep, (image, 0), value=True)[:, None, None]
     out = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask)
     return out.transpose(1, 2).flatten(2).to(v.dtype)
+
+
+def _turned(x: Float[Tensor, "b n h c"], table: Any) -> Float[Tensor, "b n h c"]:
+    found: Any = apply_rotary_emb(x, table, sequence_dim=1)
+    return found
 
 
 def _heads(apply: Apply, letter: str, image: Tensor, layout: Tensor, heads: int) -> Float[Tensor, "b n h c"]:

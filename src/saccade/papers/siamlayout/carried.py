@@ -1,5 +1,6 @@
 """What is handed on to the blocks of one forward that carries a layout, and what must fit before it does."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,11 @@ def taken(given: dict[str, Any]) -> Carried | None:
         return None
     given[HOST_ARGUMENTS] = {name: value for name, value in more.items() if name != KEY}
     return more[KEY]
+
+
+def argument_names(module: Any) -> tuple[str, ...]:
+    """The arguments of a module's forward as its class has it, in order."""
+    return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def check_scale(scale: float) -> None:

@@ -95,7 +95,7 @@ def _key(name: str) -> str:
 
 def _part(module: Any, name: str) -> Any:
     """A part by its path, None for a norm that is not there."""
-    found = module
+    found: Any = module
     for each in name.split("."):
         found = found[int(each)] if each.isdigit() else getattr(found, each, None)
     return found

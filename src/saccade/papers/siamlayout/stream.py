@@ -10,7 +10,6 @@ made of the image without it. Nothing is held, or scale 0: bitwise the host.
 ...     velocity = pipe.transformer(hidden_states=..., ...)
 """
 
-import inspect
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -23,7 +22,16 @@ from saccade.papers.siamlayout.adapter import LayoutAdapter
 from saccade.papers.siamlayout.attention import Rotary
 from saccade.papers.siamlayout.boxes import LayoutBatch
 from saccade.papers.siamlayout.branches import Around
-from saccade.papers.siamlayout.carried import HOST_ARGUMENTS, KEY, Carried, check_fit, check_rows, check_scale, taken
+from saccade.papers.siamlayout.carried import (
+    HOST_ARGUMENTS,
+    KEY,
+    Carried,
+    argument_names,
+    check_fit,
+    check_rows,
+    check_scale,
+    taken,
+)
 from saccade.papers.siamlayout.shared_attention import SharedAttention
 from saccade.seam.around import Altered, Forward
 
@@ -91,7 +99,7 @@ class LayoutStream(Altered):
         self._entered = None
         if self.held is None or self.scale == 0:
             return None
-        given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+        given = dict(zip(argument_names(model), args, strict=False)) | kwargs
         check_rows(self.held, given["hidden_states"], self.adapter, model)
         rows = len(given["hidden_states"])
         held = (self.held if self.held.rows == rows else self.held.chosen([0] * rows)).to(model.device)
@@ -117,14 +125,14 @@ class LayoutStream(Altered):
         return torch.cat((words, tokens.to(words)), dim=1)
 
     def _block(self, block: Any, branch: nn.Module | None, *, single: bool) -> None:
-        handed: list[Any] = []
+        handed, names = list[Any](), argument_names(block)
         shared = SharedAttention(branch) if branch is not None and self.adapter.config.variant == "m3" else None
 
         def norm(own: Forward, x: Tensor, *args: Any, **kwargs: Any) -> Any:
             return handed.pop() if handed else own(x, *args, **kwargs)
 
         def act(own: Forward, *args: Any, **kwargs: Any) -> tuple[Tensor | None, Tensor]:
-            given = inspect.signature(own).bind(*args, **kwargs).arguments
+            given = dict(zip(names, args, strict=False)) | kwargs
             live = taken(given)
             if live is None:
                 return own(*args, **kwargs)
