@@ -22,6 +22,7 @@ from saccade.papers.siamlayout import (
 )
 from saccade.papers.siamlayout.training import sample_times
 from saccade.train.loop import Fit
+from saccade.train.optimisers import Optim
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
 
@@ -159,3 +160,32 @@ def test_the_recipe_stores_an_adapter_and_is_not_run_again(tmp_path: Path, monke
     assert made.run(tmp_path) == file
     with pytest.raises(ValueError, match="holds a training of other settings|other settings"):
         replace(made, variant="m3").run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "share"),
+    [("siamese", 0.8), pytest.param("m3", 0.98, marks=pytest.mark.slow),
+     pytest.param("adapter", 0.95, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_an_adapter_learns_what_a_layout_says_and_the_text_does_not(variant: Any, share: float, tmp_path: Path) -> None:
+    pipe = tiny_flux()
+    pictures = np.zeros((2, 32, 32, 3), dtype=np.float32)
+    pictures[0, :16, :16], pictures[1, 8:, 16:] = 1, 1
+    known = Examples.of(pipe, pictures, ["a square"] * 2, BOXES, text_tokens=8, **SHORT)
+    known = replace(known, latents=known.latents / known.latents.std())
+    optim = Optim(kind="adamw", lr=1e-2, weight_decay=0)
+    length = Fit(steps=60, precision="no", decay=0.5, save_every=100, sheet_every=10**6, optim=optim)
+    options = LayoutStage(fit=length, batch=4, drop_text=0.0, drop_layout=0.0)
+    adapter = train_adapter(pipe, known, options, tmp_path, variant=variant, cpu=True)
+    module = LayoutLoss(pipe.transformer, adapter)
+    drawn = batch(LayoutTask(module, known, replace(options, batch=32)))
+    other = {name: drawn[name].flip(0) for name in ("boxes", "mask", "region_text")}
+    swapped = (drawn["boxes"] != other["boxes"]).any((1, 2))
+    assert swapped.any()
+    rows = {name: value[swapped] for name, value in drawn.items() if name not in ("img_ids", "txt_ids")}
+    shared = {name: drawn[name] for name in ("img_ids", "txt_ids")}
+    wrong = {name: value[swapped] for name, value in other.items()}
+    with torch.no_grad():
+        right, mistaken = (float(module({**rows, **more, **shared})["plain"]) for more in ({}, wrong))
+    module.undo()
+    assert right < share * mistaken
