@@ -24,9 +24,13 @@ def results() -> Results:
         {**row, "arm": f"{until:g}", "until": until, "iou": row["iou"] * until}
         for row in arms if row["arm"] == "siamese" for until in (0.3, 1.0)
     ]  # fmt: skip
+    shares = [
+        {"arm": arm, "picture": picture, "text": text + picture / 1000, "layout": 0.2}
+        for arm, text in (("siamese", 0.4), ("m3", 0.3)) for picture in range(4)
+    ]  # fmt: skip
     small = {"steps": 7, "batch": 3, "pictures": 4, "sampling": 5}
     return Results(device="any", date="2026-01-01", versions={"torch": "2"}, settings={"seeds": [0], "small": small},
-                   tables={"arms": arms, "fractions": fractions})  # fmt: skip
+                   tables={"arms": arms, "fractions": fractions, "shares": shares})  # fmt: skip
 
 
 def test_the_page_holds_every_figure(tmp_path: Path) -> None:
@@ -37,7 +41,7 @@ def test_the_page_holds_every_figure(tmp_path: Path) -> None:
 
 
 def test_claims_are_decided_picture_by_picture() -> None:
-    assert [claim.verdict(results()) for claim in CLAIMS] == ["confirmed"] * 5 + ["refuted"]
+    assert [claim.verdict(results()) for claim in CLAIMS] == ["confirmed"] * 6 + ["refuted"]
 
 
 @pytest.mark.slow
@@ -47,3 +51,6 @@ def test_it_runs_in_its_quick_form(tmp_path: Path) -> None:
     count = {(row["table"], row["arm"]) for row in rows}
     assert count == {("arms", arm) for arm in (BASE, *ARMS)} | {("fractions", "0.3"), ("fractions", "1")}
     assert len(rows) == 2 * 6 and all(0 <= row["iou"] <= 1 for row in rows)
+    paid = list(QUICK.shares(0, tmp_path))
+    assert [row["layout"] > 0 for row in paid] == [False, False, True, True]
+    assert all(0 < row["text"] + row["layout"] < 1 for row in paid)

@@ -2,6 +2,7 @@
 
 arms       held-out scenes of two things by captions that say no places: the model alone, and with each adapter
 fractions  the siamese adapter, acting in the first steps alone
+shares     what the image's tokens pay to text and layout, early, under one softmax and apart
 Expected: boxes are kept better with a layout than without, by the siamese adapter best; most of it by 0.3 of the steps;
 the caption suffers least under the siamese adapter.
 Undecided here: what long trainings of large models come to, and LayoutSAM-Eval, which asks a vision-language model.
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Note, Results, Row, Verdicts, higher
+from saccade.experiments.claims import difference
 from saccade.metrics.intervals import Interval, t_interval
 from saccade.papers.siamlayout.figures import plot_boxes, plot_fractions
 from saccade.papers.siamlayout.small_run import BASE, QUICK, SmallRun
@@ -42,6 +44,11 @@ CLAIMS = (
     better("and better than cross-attention to the layout does", "iou", "adapter"),
     better("it draws more of the caption's things than one softmax of all three", "there", "m3"),
     better("and more than cross-attention", "there", "adapter"),
+    Claim(
+        text="in one softmax the layout takes attention from the text",
+        measure=lambda found: difference(found, "shares.text", "siamese", "m3", "picture"),
+        digits=3,
+    ),
     Claim(text="more than half of the gain is there when it acts in 0.3 of the steps", measure=most_gain, digits=3),
 )
 SHARES = (
@@ -70,6 +77,15 @@ EXPERIMENT = Experiment(
             ),
         ),
         "fractions": (plot_fractions, ArmTable(columns=columns("fractions"), of="fractions.arm", title="share")),
+        "shares": (
+            ArmTable(
+                columns=(
+                    Column(source="shares.text", title="to the text", show=".3f"),
+                    Column(source="shares.layout", title="to the layout", show=".3f"),
+                ),
+                of="shares.arm",
+            ),
+        ),
         "claims": (Verdicts(CLAIMS, differences=True),),
     },
     claims=CLAIMS,
@@ -80,3 +96,9 @@ EXPERIMENT = Experiment(
 def trained(bench: Bench[Settings]) -> Iterable[Row]:
     """Rows of `arms` and `fractions`, one a picture."""
     yield from bench.settings.small.rows(bench.seed, bench.work)
+
+
+@EXPERIMENT.part(per_seed=True)
+def shares(bench: Bench[Settings]) -> Iterable[Row]:
+    """A row for each picture under two of the adapters that `trained` made."""
+    yield from bench.settings.small.shares(bench.seed, bench.work.parent / "trained")

@@ -1,7 +1,7 @@
 """One attention for image, text and layout ("m3"): a block's own, widened by the layout's tokens.
 
-In a block with two streams they go behind the text, in one with one stream behind everything. Of the widened tokens the
-last ones pass through projections of the layout's own.
+They stand behind the text, in blocks with two streams and with one; so the widened call has the tokens of a longer
+text. Those of the layout pass through projections of their own.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,15 +23,16 @@ class SharedAttention:
     def __init__(self, branch: Any) -> None:
         self.branch = branch
         self.normed: Tensor | None = None  # of the layout, while it is held
+        self.text = 0  # tokens before it
         self.rotary: Rotary | None = None
         self.seen: list[Tensor] = []
         self._before: tuple[Tensor, list[Tensor]] | None = None
 
     @contextmanager
-    def holding(self, layout: Tensor, temb: Tensor, rotary: Rotary | None) -> Iterator[None]:
-        """Widen the block's attention by a layout within; `rotary` are tables of text, image and layout."""
+    def holding(self, layout: Tensor, temb: Tensor, text: int, rotary: Rotary | None) -> Iterator[None]:
+        """Widen the block's attention by a layout within; `rotary` are tables of `text` tokens, image and layout."""
         self.normed, gates = self.branch.enter(layout, temb)
-        self.rotary, self._before = rotary, (layout, gates)
+        self.text, self.rotary, self._before = text, rotary, (layout, gates)
         try:
             yield
         finally:
@@ -55,31 +56,38 @@ class SharedAttention:
     def _two_streams(self, own: Forward, **given: Any) -> Any:
         if self.normed is None:
             return own(**given)
-        text, n = given["encoder_hidden_states"], self.normed.shape[1]
-        given["encoder_hidden_states"] = torch.cat((text, self.normed), dim=1)
-        if self.rotary is not None:  # text, image, layout -> text, layout, image
-            t = text.shape[1]
-            given["image_rotary_emb"] = tuple(torch.cat((x[:t], x[-n:], x[t:-n])) for x in self.rotary)
-        image, words, *more = own(**given)
-        self.seen.append(words[:, -n:])
-        return image, words[:, :-n], *more
+        image, words, *more = own(**self._widened(given, "encoder_hidden_states"))
+        self.seen.append(words[:, self.text :])
+        return image, words[:, : self.text], *more
 
     def _one_stream(self, own: Forward, **given: Any) -> Any:
         if self.normed is None:
             return own(**given)
-        n = self.normed.shape[1]
-        given["hidden_states"] = torch.cat((given["hidden_states"], self.normed), dim=1)
+        text, layout, image = self._parted(own(**self._widened(given, "hidden_states")))
+        self.seen.append(layout)
+        return torch.cat((text, image), dim=1)
+
+    def _widened(self, given: dict[str, Any], name: str) -> dict[str, Any]:
+        """The arguments of the attention, the layout behind the text, its places too."""
+        assert self.normed is not None
+        x, t, n = given[name], self.text, self.normed.shape[1]
+        wider = {**given, name: torch.cat((x[:, :t], self.normed, x[:, t:]), dim=1)}
         if self.rotary is not None:
-            given["image_rotary_emb"] = self.rotary
-        out = own(**given)
-        self.seen.append(out[:, -n:])
-        return out[:, :-n]
+            wider["image_rotary_emb"] = tuple(torch.cat((y[:t], y[-n:], y[t:-n])) for y in self.rotary)
+        return wider
+
+    def _parted(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Text, layout, and what stands behind."""
+        assert self.normed is not None
+        end = self.text + self.normed.shape[1]
+        return x[:, : self.text], x[:, self.text : end], x[:, end:]
 
     def _projected(self, linear: nn.Module) -> Callable[..., Tensor]:
         def act(own: Forward, x: Tensor) -> Tensor:
             if self.normed is None:
                 return own(x)
-            n = self.normed.shape[1]
-            return torch.cat((own(x[:, :-n]), linear(x[:, -n:])), dim=1)
+            text, layout, image = self._parted(x)
+            behind = (own(image),) if image.shape[1] else ()
+            return torch.cat((own(text), linear(layout), *behind), dim=1)
 
         return act

@@ -142,7 +142,7 @@ class LayoutStream(Altered):
                 return _behind(own(**given), layout)
             if shared is not None:
                 tables = live.rotary(given.get("image_rotary_emb"), 0, image=False)
-                with shared.holding(layout, given["temb"], tables):
+                with shared.holding(layout, given["temb"], text.shape[1], tables):
                     return _behind(own(**given), shared.left)
             around = Around(
                 block=block, temb=given["temb"], keep=live.keep,
