@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from saccade.models.checkpoint_names import LoadError
+from saccade.models.macs import macs
 from saccade.papers.siamlayout import SIZES, AdapterConfig, LayoutAdapter, LayoutStream
+from saccade.papers.siamlayout.branches import Around, DoubleBranch
 from tests.papers.siamlayout.tiny import adapter, host, layout
 
 pytestmark = pytest.mark.host
@@ -27,6 +29,16 @@ def test_parameters_of_the_published_sizes() -> None:
     assert count(low.double_blocks[0]) == 13_762_560 and round(count(low) / 1e9, 2) == 0.33
     assert len(flux.double_blocks) == 19 and len(flux.single_blocks) == 38
     assert flux.position_net.null_text.shape == (3072,) and flux.position_net.text_embedder is None
+
+
+def test_multiply_adds_of_a_block_at_1024_pixels() -> None:
+    n, m, d = 4096, 10, 1536
+    with torch.device("meta"):
+        branch = DoubleBranch(d, 24, qk_norm=False)
+        tokens = torch.zeros(1, n, d), torch.zeros(1, m, d), Around(block=None, temb=torch.zeros(1, d))
+    linears = 5 * n * d**2 + 12 * m * d**2 + 6 * d**2
+    assert macs(branch, *tokens) == linears + 2 * (n + m) ** 2 * d
+    assert round(macs(branch, *tokens) / 1e9) == 100
 
 
 @pytest.mark.parametrize("options", [{}, {"rank": 2}, {"variant": "m3"}, {"variant": "adapter"}])
