@@ -20,7 +20,6 @@ from saccade.papers.siamlayout import (
     SiamLayoutRecipe,
     captioned,
     encode_layout,
-    read_layout,
 )
 from saccade.papers.siamlayout.scenes import ENCODING, bare_caption, boxed_scenes
 
@@ -43,7 +42,4 @@ for systems in ((), (SiamLayout(adapter=adapter, layout=layout, until=1.0),)):
         ).images[0]  # fmt: skip
     pictures.append((np.asarray(made) * 255).round().astype(np.uint8))
 Image.fromarray(np.concatenate(pictures, axis=1)).resize((768, 256)).save("siamlayout.png")
-plain, placed = (read_layout(picture, scene).iou for picture in pictures[1:])
-print(
-    f"siamlayout.png: asked, alone, with boxes; overlap with the boxes {plain:.2f} and {placed:.2f} after {steps} steps"
-)
+print(f"siamlayout.png: asked, drawn alone, drawn with boxes by an adapter of {steps} steps; it takes some thousand")
