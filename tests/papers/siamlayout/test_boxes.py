@@ -1,5 +1,6 @@
 """Boxes as values: what is refused, with the entry's number, and how they are padded."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,17 @@ def test_tensors_are_checked_where_slots_are_used() -> None:
         LayoutBatch(boxes=boxes, mask=~mask, text=torch.zeros(1, 2, 3))
     with pytest.raises(ValueError, match="give one of each for every slot"):
         LayoutBatch(boxes=boxes, mask=mask, text=torch.zeros(1, 3, 3))
+
+
+def test_of_more_boxes_than_slots_a_random_subset_is_taken() -> None:
+    asked = [
+        captioned([str(i) for i in range(k)], [(0, 0, (i + 1) / 20, 1) for i in range(k)], most=14) for k in (12, 2)
+    ]
+    held = LayoutBatch.of(asked, [torch.arange(k)[:, None].float() for k in (12, 2)], slots=14)
+    assert held.sampled(14, np.random.default_rng(0)) is held
+    found = [held.sampled(5, np.random.default_rng(seed)) for seed in range(20)]
+    for each in found:
+        assert each.mask.sum(1).tolist() == [5, 2]
+        kept = each.text[0, :, 0].long()
+        assert len(kept.unique()) == 5 and torch.equal(each.boxes[0], held.boxes[0, kept])
+    assert {int(i) for each in found for i in each.text[0, :, 0]} == {*range(12)}

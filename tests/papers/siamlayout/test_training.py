@@ -81,6 +81,7 @@ def test_the_adapter_alone_is_trained_and_the_model_as_it_was(tmp_path: Path) ->
         train_adapter(pipe, known, stage(inside=2.0), tmp_path / "a", cpu=True)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe, own, drawn = tiny_sd3(), LayoutTask.batch, []
     known, whole = examples(pipe), replace(stage(), fit=replace(stage().fit, steps=4))
@@ -142,7 +143,7 @@ def test_times_are_logit_normal_and_biased_to_noise() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LayoutStage(**options)
-    with pytest.raises(ValueError, match="batch=0 must be at least 1"):
+    with pytest.raises(ValueError, match="batch=0 pictures and slots=10 must be at least 1"):
         LayoutStage(batch=0)
     with pytest.raises(ValueError, match="variant='x' is unknown"):
         SiamLayoutRecipe(variant="x")  # type: ignore[arg-type]

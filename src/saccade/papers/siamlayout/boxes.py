@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -129,6 +130,15 @@ class LayoutBatch:
         index = torch.tensor([row or 0 for row in rows], device=self.mask.device)
         used = torch.tensor([row is not None for row in rows], device=self.mask.device)
         return replace(self, boxes=self.boxes[index], mask=self.mask[index] & used[:, None], text=self.text[index])
+
+    def sampled(self, slots: int, rng: np.random.Generator) -> Self:
+        """The same with at most so many slots; of more boxes than that a random subset."""
+        if self.mask.shape[1] <= slots:
+            return self
+        keys = torch.from_numpy(rng.random(tuple(self.mask.shape))).to(self.mask.device)
+        kept = (keys + ~self.mask).argsort(1)[:, :slots]  # used ones first
+        rows = torch.arange(self.rows, device=self.mask.device)[:, None]
+        return replace(self, boxes=self.boxes[rows, kept], mask=self.mask[rows, kept], text=self.text[rows, kept])
 
     def to(self, *args: Any) -> Self:
         """On another device; a type is taken by the text and the boxes alone."""

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.papers.siamlayout.adapter import LayoutAdapter
-from saccade.papers.siamlayout.boxes import LayoutBatch
+from saccade.papers.siamlayout.boxes import SLOTS, LayoutBatch
 from saccade.papers.siamlayout.config import Variant
 from saccade.papers.siamlayout.examples import SHARED, Examples
 from saccade.papers.siamlayout.stream import LayoutStream
@@ -39,6 +39,7 @@ class LayoutStage:
     noisy       share of the steps' pictures whose time is drawn from the noisiest `noisiest` of all times
     drop_text   share of captions replaced by the empty one
     drop_layout share of layouts of which no slot is used
+    slots       boxes of a picture at most; of more, encoded in as many slots, a random subset
     mean, std   of the times' logits
     Raises ValueError for options out of range.
     """
@@ -55,6 +56,7 @@ class LayoutStage:
     noisiest: float = 0.4
     drop_text: float = 0.1
     drop_layout: float = 0.1
+    slots: int = SLOTS
     mean: float = 0.0
     std: float = 1.0
 
@@ -62,8 +64,8 @@ class LayoutStage:
         check_share(
             noisy=self.noisy, noisiest=self.noisiest, drop_text=self.drop_text, drop_layout=self.drop_layout
         )  # fmt: skip
-        if self.batch < 1:
-            raise ValueError(f"batch={self.batch} must be at least 1 picture")
+        if min(self.batch, self.slots) < 1:
+            raise ValueError(f"batch={self.batch} pictures and slots={self.slots} must be at least 1")
         if not self.inside >= 0:
             raise ValueError(f"inside={self.inside} must be 0 or more; 0 weighs all latents alike")
 
@@ -114,7 +116,7 @@ class LayoutTask:
         said, known = self.stage, self.examples
         rows = rng.integers(len(known), size=said.batch)
         no_text, no_layout = (rng.random(said.batch) < share for share in (said.drop_text, said.drop_layout))
-        layout = known.layout.chosen(rows.tolist())
+        layout = known.layout.chosen(rows.tolist()).sampled(said.slots, rng)
         words = {name: value[np.where(no_text, 0, rows + 1)] for name, value in known.texts.items()}
         latents = known.latents[rows]
         return {
