@@ -102,7 +102,8 @@ class LayoutStream(Altered):
         given = dict(zip(argument_names(model), args, strict=False)) | kwargs
         check_rows(self.held, given["hidden_states"], self.adapter, model)
         rows = len(given["hidden_states"])
-        held = (self.held if self.held.rows == rows else self.held.chosen([0] * rows)).to(model.device)
+        held = self.held if self.held.rows == rows else self.held.chosen([0] * rows)
+        held = held if held.mask.device == model.device else held.to(model.device)
         self._entered = held
         words = held.text.shape[2] if held.text.ndim == 4 else 1
         keep = held.mask.repeat_interleave(words, dim=1) if self.mask_padding else None

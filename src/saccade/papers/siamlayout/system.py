@@ -86,6 +86,7 @@ class LayoutForwards:
 
     def __init__(self, system: SiamLayout, stream: LayoutStream) -> None:
         self.system, self.stream = system, stream
+        self._known: dict[tuple[int | None, ...], LayoutBatch] = {}
         self._zeros = no_layout(system.loaded) if system.layout is None and system.compat else None
 
     def begin(self, clock: Clock, rows: Rows | None, batch: int) -> None:
@@ -96,16 +97,23 @@ class LayoutForwards:
         elif layout is None:
             self.stream.held = self._zeros
         elif rows is None and clock.branch == "uncond":
-            self.stream.held = layout.null()
+            self.stream.held = self._chosen((None,) * batch)
         else:
-            self.stream.held = layout.chosen(_row_numbers(rows, batch, layout.rows))
+            self.stream.held = self._chosen(_row_numbers(rows, batch, layout.rows))
 
     def undo(self) -> None:
         """Leave the model as it was."""
         self.stream.undo()
 
+    def _chosen(self, rows: tuple[int | None, ...]) -> LayoutBatch:
+        """The layouts of batch rows, on the model's device: the same object in each step."""
+        if rows not in self._known:
+            assert self.system.layout is not None
+            self._known[rows] = self.system.layout.chosen(rows).to(self.stream.transformer.device)
+        return self._known[rows]
 
-def _row_numbers(rows: Rows | None, batch: int, layouts: int) -> list[int | None]:
+
+def _row_numbers(rows: Rows | None, batch: int, layouts: int) -> tuple[int | None, ...]:
     """The layout of each batch row; None where it is unconditional. Each prompt may be drawn several times."""
     samples = range(batch) if rows is None else rows.samples
     nulls = () if rows is None else rows.where("uncond")
@@ -113,7 +121,7 @@ def _row_numbers(rows: Rows | None, batch: int, layouts: int) -> list[int | None
     if count % layouts:
         raise ValueError(f"the layout has {layouts} rows for {count} pictures; give one row, or one for each prompt")
     times = count // layouts
-    return [None if i in nulls else sample // times for i, sample in enumerate(samples)]
+    return tuple(None if i in nulls else sample // times for i, sample in enumerate(samples))
 
 
 def no_layout(adapter: LayoutAdapter, slots: int = 10) -> LayoutBatch:
