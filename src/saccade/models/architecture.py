@@ -20,7 +20,7 @@ from saccade.models.unwrapping import State
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-OWN = ("classifier", "dit")  # modules of saccade.models that define architectures
+OWN = ("classifier", "dit", "pair_classifier", "text_classifier")  # modules of saccade.models that define architectures
 
 
 class Prediction(NamedTuple):
