@@ -1,4 +1,4 @@
-"""What a trained classifier of sentences is worth: held-out accuracy, and whether its attention says what it goes by."""
+"""What a trained classifier of sentences is worth: accuracy, and whether its attention says what it goes by."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +30,7 @@ def judged(model: nn.Module, sentences: Sentences) -> dict[str, float]:
     found, rows = [], []
     with eval_mode(model):
         for part in sentences.in_turn():
+            assert part.labels is not None
             found.append(torch.stack((predicted(model(part.ids)), part.labels)))
             rows.append(explained(model, part))
     means = {name: float(torch.cat([row[name] for row in rows]).nanmean()) for name in rows[0]}
@@ -71,3 +72,11 @@ def attacked(
             r = adversarial(seen, loss, eps, make_basis(seen, basis))
             with torch.no_grad():
                 yield part.labels, seen.clean.detach(), seen.run(r)
+
+
+@torch.no_grad()
+def score_spread(model: Any, sentences: Sentences) -> float:
+    """Standard deviation of attention scores over all words: the measure for the size of a perturbation."""
+    with eval_mode(model):
+        seen = [model.perturbable(part.ids) for part in sentences.in_turn()]
+    return float(torch.cat([each.values[each.keep] for each in seen]).std(correction=0))

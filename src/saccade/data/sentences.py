@@ -21,6 +21,7 @@ SentenceSplit = Literal["train", "dev", "test"]
 NOISE = 0.2  # of lengths, by which sentences of one batch are found
 FOLDER, REVIEWS = "sst2", "rt-polarity.all.txt"
 CLASSES = 2
+BEGINS = 20  # letters by which sentences are compared
 ORDINARY, PLANTED = 60, 8  # words of the synthetic language, and of those that decide, for each class
 
 
@@ -38,6 +39,13 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    def without(self, *others: "Texts") -> "Texts":
+        """Those that begin like no sentence of the others, by their first 20 letters and digits."""
+        known = {spelled(sentence) for other in others for sentence in other.sentences}
+        rows = [i for i, sentence in enumerate(self.sentences) if spelled(sentence) not in known]
+        pick = [None if x is None else tuple(x[i] for i in rows) for x in (self.labels, self.rationale)]
+        return Texts(sentences=tuple(self.sentences[i] for i in rows), labels=pick[0], rationale=pick[1])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +133,7 @@ def read_sst2(split: SentenceSplit = "train") -> Texts:
 
 
 def read_reviews() -> Texts:
-    """10,662 sentences of other reviews, without their labels.
+    """10,662 sentences of reviews, without labels: the pool that SST's own sentences were taken from.
 
     Raises FileNotFoundError where SACCADE_DATA has no such file.
     """
@@ -143,6 +151,11 @@ def planted_texts(count: int, *, seed: int = 0, longest: int = 16) -> Texts:
     made = [_planted(rng, longest) for _ in range(count)]
     sentences, labels, marks = zip(*made, strict=True)
     return Texts(sentences=sentences, labels=labels, rationale=marks)
+
+
+def spelled(sentence: Sequence[str]) -> str:
+    """How a sentence begins, in letters and digits, by which two ways of parting it into words are one."""
+    return "".join(c for c in "".join(sentence).lower() if c.isalnum())[:BEGINS]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "n t"]:

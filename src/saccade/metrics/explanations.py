@@ -1,4 +1,4 @@
-"""Whether attention says what a classifier goes by: against gradients, against words that people marked, and its entropy.
+"""Whether attention says what a classifier goes by: against gradients, against words people marked; its entropy.
 
 Every score is one number for each sentence, over its words; nan where there are too few words, or all are alike.
 
@@ -42,7 +42,7 @@ def kendall(a: Float[Tensor, "b t"], u: Float[Tensor, "b t"], keep: Bool[Tensor,
     from scipy.stats import kendalltau
 
     rows = ((x[k], y[k]) for x, y, k in zip(*(each.detach().cpu().numpy() for each in (a, u, keep)), strict=True))
-    taus = [kendalltau(x, y).statistic if min(np.ptp(x), np.ptp(y)) > 0 else np.nan for x, y in rows]
+    taus = [kendalltau(x, y)[0] if min(np.ptp(x), np.ptp(y)) > 0 else np.nan for x, y in rows]
     return torch.tensor(taus, dtype=a.dtype, device=a.device)
 
 
@@ -71,7 +71,7 @@ def top_words(
     a: Float[Tensor, "b t"], rationale: Bool[Tensor, "b t"], keep: Bool[Tensor, "b t"]
 ) -> Bool[Tensor, "b t"]:
     """As many words of most attention as a rationale has."""
-    ranks = a.masked_fill(~keep, -torch.inf).argsort(-1, descending=True, stable=True).argsort(-1)
+    ranks = a.masked_fill(~keep, -torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
     return (ranks < (rationale & keep).sum(-1, keepdim=True)) & keep
 
 

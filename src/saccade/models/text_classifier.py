@@ -1,8 +1,8 @@
-"""Classifiers of text that pool recurrent states by attention: of sentences, and of a paragraph with a question.
+"""A classifier of sentences that pools recurrent states by attention.
 
     words -> embedding -> BiLSTM h (b t 2d) -> scores s -> a = softmax(s) -> sum_t a_t h_t -> logits
 
-The base models of "Attention Meets Perturbations" (2020), after Jain and Wallace, "Attention is not explanation" (2019).
+The base model of "Attention Meets Perturbations" (2020), after Jain and Wallace, "Attention is not explanation" (2019).
 `perturbable` hands out a batch as it was read, to be repeated with something added to scores or embeddings.
 """
 
@@ -60,6 +60,8 @@ class TextClassifierConfig:
 
 class Words(nn.Module):
     """Embeddings, as they are or normed by how often words occur."""
+
+    share: Tensor
 
     def __init__(self, words: int, width: int, normed: bool) -> None:
         super().__init__()

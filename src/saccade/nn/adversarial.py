@@ -16,7 +16,7 @@ from saccade.nn.score_basis import Basis, BasisName, differences, free, nearest_
 Loss = Callable[[Tensor], Tensor]  # of logits: one number, or one for each row
 
 
-def unit(x: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
+def unit(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
     """Every row over its norm; a row of zeros stays one."""
     flat = x.flatten(1)
     top = flat.abs().amax(1, keepdim=True)
@@ -41,7 +41,7 @@ def make_basis(seen: Perturbable, name: BasisName, neighbours: int = 10) -> Basi
     return differences(seen.values, seen.keep, name)
 
 
-def gradient(seen: Perturbable, loss: Loss, at: Float[Tensor, "b *n"] | None = None) -> Float[Tensor, "b *n"]:
+def gradient(seen: Perturbable, loss: Loss, at: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
     """Of the loss with respect to what is added, at `at` or at nothing; 0 at what is not there."""
     r = (torch.zeros_like(seen.values) if at is None else at.detach()).requires_grad_()
     with torch.enable_grad():
@@ -49,7 +49,7 @@ def gradient(seen: Perturbable, loss: Loss, at: Float[Tensor, "b *n"] | None = N
     return found * seen.keep
 
 
-def adversarial(seen: Perturbable, loss: Loss, eps: float, basis: Basis) -> Float[Tensor, "b *n"]:
+def adversarial(seen: Perturbable, loss: Loss, eps: float, basis: Basis) -> Float[Tensor, "b ..."]:
     """r = eps D (D^T g / |D^T g|), without gradient."""
     return eps * basis.push(unit(basis.pull(gradient(seen, loss))))
 

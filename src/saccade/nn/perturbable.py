@@ -32,8 +32,8 @@ class Perturbable:
     Raises ValueError for a mask that does not fit, or leaves nothing of a row.
     """
 
-    values: Float[Tensor, "b *n"]
-    keep: Bool[Tensor, "b *n"]
+    values: Float[Tensor, "b ..."]
+    keep: Bool[Tensor, "b ..."]
     clean: Float[Tensor, " b"] | Float[Tensor, "b c"]
     run: Callable[[Tensor], Tensor]
     words: Float[Tensor, "w e"] | None = None

@@ -43,16 +43,16 @@ class Basis(Protocol):
 class Scaled:
     """r = s a: free where s is 1, and 0 at what is not there."""
 
-    lengths: Float[Tensor, "b *n"]
+    lengths: Float[Tensor, "b ..."]
 
     @property
-    def moves(self) -> Bool[Tensor, "b *n"]:
+    def moves(self) -> Bool[Tensor, "b ..."]:
         return self.lengths > 0
 
-    def push(self, a: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
+    def push(self, a: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         return a * self.lengths
 
-    def pull(self, g: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
+    def pull(self, g: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         return g * self.lengths
 
 
@@ -73,7 +73,7 @@ class Towards:
         return torch.einsum("bte,btke->btk", g, self.directions)
 
 
-def free(values: Float[Tensor, "b *n"], keep: Bool[Tensor, "b *n"]) -> Scaled:
+def free(values: Float[Tensor, "b ..."], keep: Bool[Tensor, "b ..."]) -> Scaled:
     """Everything that is there may move."""
     return Scaled(keep.to(values.dtype))
 

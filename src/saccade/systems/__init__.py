@@ -1,4 +1,4 @@
-"""Systems that are no paper's: dense, a recorder of operands, where a picture shows a word, moved keys, shifted scores."""
+"""Systems that are no paper's: dense, a recorder of operands, where a word shows, moved keys, shifted scores."""
 
 from typing import TYPE_CHECKING
 

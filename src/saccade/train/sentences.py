@@ -110,7 +110,7 @@ class SentenceTask:
             raise ValueError("sentences have no labels; give labelled ones, and the others as unlabelled=")
         if unlabelled is not None and unlabelled.words != sentences.words:
             raise ValueError(
-                f"unlabelled sentences are numbers of {unlabelled.words} words, the labelled ones of {sentences.words}; "
+                f"unlabelled sentences are of {unlabelled.words} words, the labelled ones of {sentences.words}; "
                 "encode both by one vocabulary"
             )
         weight = positive_weight(sentences.labels) if int(sentences.labels.max()) < 2 else 1.0

@@ -1,4 +1,4 @@
-"""Training against the worst small change of attention scores, so that attention says what a classifier goes by (AT, iAT).
+"""Training against the worst small change of attention scores, for attention that explains (Attention AT, iAT).
 
 a~, a -> scores, weights          before and after the masked softmax, one vector for each sentence
 r_AT = eps g / |g| -> AttentionAT, kind="at"      g: gradient of the loss with respect to what is added to the scores
@@ -46,7 +46,7 @@ PAPER = Paper(
         "AdamW without amsgrad at one rate, no early stopping; sentences of a batch are drawn by noisy length, with "
         "replacement between batches",
         "word_at and word_iat after Miyato et al. and Sato et al. need a model with normed=True to be theirs",
-        "in transformers each softmax row is a sentence of its own for differences; the norm is over all rows of a sample",
+        "in transformers each softmax row is a sentence of its own for differences; the norm is over all of a sample",
     ),
 )
 OFFERS = Offers(

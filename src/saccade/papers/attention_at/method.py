@@ -38,7 +38,7 @@ class AttentionAT:
 
     kind        "at"; "iat" along differences between scores; "rp" in a random direction; "word_at" and "word_iat" of
                 embeddings; "released_iat", the released step, which lowers the loss
-    eps         norm of the perturbation of a sentence, in units of scores (or embeddings); `losses` reports their spread
+    eps         norm of the perturbation of a sentence, in units of scores (or embeddings); `losses` reports theirs
     lam         weight of the adversarial loss
     basis_norm  of "iat": differences normed over a "word" (equals "at"), a "sentence", or by word of a "batch"
     renorm      of "iat": stretch the perturbation to norm eps

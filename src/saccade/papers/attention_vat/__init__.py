@@ -44,7 +44,7 @@ PAPER = Paper(
         "xi is 0.01: with 1e-6, as published for words, divergences vanish in single precision",
         "no entropy term unless entmin is above 0",
         "model, data and optimiser as of attention_at, whose deviations hold here",
-        "in transformers each softmax row is a sentence of its own for differences; the norm is over all rows of a sample",
+        "in transformers each softmax row is a sentence of its own for differences; the norm is over all of a sample",
     ),
 )
 OFFERS = Offers(

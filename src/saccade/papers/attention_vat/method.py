@@ -117,7 +117,7 @@ class AttentionVAT:
         """KL of every sentence's prediction from the one under its perturbation, with gradient through the latter."""
         return divergence(seen.clean.detach(), seen.run(self.perturbation(seen, generator)))
 
-    def perturbation(self, seen: Perturbable, generator: torch.Generator | None = None) -> Float[Tensor, "b *n"]:
+    def perturbation(self, seen: Perturbable, generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
         """r, of the shape of what is perturbed, without gradient.
 
         Raises ValueError for half precision with too small an xi, and for logits of another shape.
