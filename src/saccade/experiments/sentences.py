@@ -24,7 +24,7 @@ PLANTED = {"train": (2000, 1), "dev": (200, 2), "test": (500, 3), "other": (2000
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceRun:
-    """Sizes of the model and its training; learning rate 1e-3 throughout.
+    """Sizes of the model and its training; AdamW at one rate throughout.
 
     corpus   "sst2", or "planted", which needs no file
     width, hidden   of embeddings, and of the LSTM in each direction
@@ -33,8 +33,9 @@ class SentenceRun:
     corpus: CorpusName = "sst2"
     width: int = 100
     hidden: int = 64
-    steps: int = 650
-    batch: int = 32
+    steps: int = 216
+    batch: int = 64
+    rate: float = 2e-3
 
     def __post_init__(self) -> None:
         check_word(get_args(CorpusName), corpus=self.corpus)
@@ -80,7 +81,7 @@ def trained_classifier(
     """
     torch.manual_seed(seed)
     model = TextClassifier(words=sentences.words, width=run.width, hidden=run.hidden)
-    fitting = Fit(steps=run.steps, seed=seed, precision="no", decay=0.0, optim=Optim.constant(1e-3))
+    fitting = Fit(steps=run.steps, seed=seed, precision="no", decay=0.0, optim=Optim.constant(run.rate))
     made: Any = parse_stack(method)[0] if method else None
     task = SentenceTask(model, sentences, SentenceStage(fit=fitting, batch=run.batch), made, unlabelled)
     fit(task, fitting, folder, cpu=True)
