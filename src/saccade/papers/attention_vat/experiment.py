@@ -40,9 +40,9 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    run: SentenceRun = field(default_factory=lambda: SentenceRun(steps=220))
-    evidence: SentenceRun = field(default_factory=lambda: SentenceRun(corpus="planted", width=32, hidden=32))
-    lengths: tuple[int, ...] = (50, 100, 150)
+    run: SentenceRun = field(default_factory=lambda: SentenceRun(steps=150, batch=32))
+    evidence: SentenceRun = field(default_factory=lambda: SentenceRun(corpus="planted", width=32, hidden=32, batch=32))
+    lengths: tuple[int, ...] = (40, 80)
     labelled: float = 0.1
     attack: float = 5.0
 
