@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from saccade.nn.adversarial import gradient
 from saccade.nn.perturbable import Perturbable
 from saccade.papers import AttentionAT
 from saccade.papers.attention_at.method import KINDS
@@ -92,6 +93,14 @@ def test_padding_is_not_moved_and_its_length_changes_nothing(kind: Any) -> None:
         assert bool((more[:, r.shape[1] :] == 0).all())
         for name, value in method.losses(seen, loss).items():
             torch.testing.assert_close(value, method.losses(longer, loss)[name], **EXACT)
+
+
+def test_a_model_that_reads_padding_does_not_have_it_moved() -> None:
+    scores, keep = torch.randn(1, 4).double(), torch.tensor([[True, True, True, False]])
+    seen = Perturbable(values=scores, keep=keep, clean=scores.sum(1), run=lambda r: (scores + r).square().sum(1))
+    assert gradient(seen, torch.sum)[0, 3] == 0
+    for kind in SCORES:
+        assert AttentionAT(kind=kind).perturbation(seen, torch.sum)[0, 3] == 0
 
 
 def test_to_first_order_no_other_direction_of_that_norm_costs_as_much() -> None:

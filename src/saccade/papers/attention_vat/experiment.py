@@ -1,8 +1,8 @@
 """Attention VAT with a tenth of SST-2's labels, the other sentences without; and on sentences whose evidence is known.
 
-Unlabelled text is none, as much as is labelled, or nine times that, of the task's own or of the pool of reviews that
-its sentences came from; methods with labels alone, random, plain and adversarial, stand beside.
-Expected: unlabelled text helps, more of it more, that of the pool nearly as much; predictions move less under attack;
+Unlabelled text is none, nine times what is labelled, or the pool of reviews that the task's sentences came from; plain
+and adversarial training with labels alone stand beside.
+Expected: unlabelled text helps, that of the pool nearly as much; predictions move less under attack;
 attention finds planted words better.
 """
 
@@ -21,10 +21,8 @@ PLAIN, AT, VAT, MORE, IVAT, OTHER = "supervised", "AT", "VAT, none", "VAT, 9 x",
 VIRTUAL = "attention_vat(eps=5.0)"
 ARMS = {  # method, and unlabelled sentences as a multiple of the labelled; None: of another source
     PLAIN: ("", 0),
-    "random": ("attention_at(kind='rp', eps=5.0)", 0),
     AT: ("attention_at(eps=5.0)", 0),
     VAT: (VIRTUAL, 0),
-    "VAT, 1 x": (VIRTUAL, 1),
     MORE: (VIRTUAL, 9),
     IVAT: ("attention_vat(kind='ivat', eps=5.0)", 9),
     OTHER: (VIRTUAL, None),
