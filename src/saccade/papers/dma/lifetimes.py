@@ -26,12 +26,14 @@ class Lifetimes:
     alive   the keys kept just before each block of queries, ABSENT where there are fewer than w
     ahead   keys before the first query's own
     block   queries of a block
+    keep    keys that are not padded; None where none is
     """
 
     until: Int[Tensor, "b g m"]
     alive: Int[Tensor, "b g t w"]
     ahead: int
     block: int
+    keep: Bool[Tensor, "#b #g m"] | None = None
 
     def keeps(self, keys: Int[Tensor, "b g *k"], queries: Int[Tensor, "*#q"]) -> Bool[Tensor, "b g *#p"]:
         """Whether queries, by their places among the keys, keep keys; both broadcast after the first two dimensions."""
@@ -59,7 +61,7 @@ def lifetimes(
     window: int,
     *,
     queries: int | None = None,
-    keep: Bool[Tensor, "#b m"] | None = None,
+    keep: Bool[Tensor, "#b #g m"] | None = None,
     block: int = BLOCK,
 ) -> Lifetimes:
     """Lifetimes of all keys, of which the last `queries` ask themselves; None: all of them.
@@ -71,7 +73,7 @@ def lifetimes(
     ahead = m - (m if queries is None else queries)
     places = torch.arange(m, device=bias.device).expand(bias.shape)
     if keep is not None:
-        places = places.where(keep[:, None], ABSENT)
+        places = places.where(keep, ABSENT)
     scores = bias.masked_fill(places < 0, -torch.inf)
     best = _ranked(places[..., :ahead].flip(-1), scores[..., :ahead].flip(-1), window)
     until = scores.new_zeros(*bias.shape[:2], m + 1, dtype=torch.int64)  # one more, for the absent
@@ -83,7 +85,7 @@ def lifetimes(
         pool = _beside(own, best)
         until.scatter_(2, _or_last(pool[0], m), _ends(own, best, pool, start, m))
         best = _ranked(*pool, window)
-    return Lifetimes(until=until[..., :m], alive=torch.stack(alive, dim=2), ahead=ahead, block=block)
+    return Lifetimes(until=until[..., :m], alive=torch.stack(alive, dim=2), ahead=ahead, block=block, keep=keep)
 
 
 def _ranked(keys: Int[Tensor, "b g c"], scores: Float[Tensor, "b g c"], window: int) -> Keys:
