@@ -22,7 +22,7 @@ from saccade.core.errors import RefusedError
 from saccade.core.places import Causal
 from saccade.ops.dispatch import attend
 from saccade.papers.dma.gathered import attend_gathered
-from saccade.papers.dma.lifetimes import lifetimes
+from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.papers.dma.selection import Compat, Select, as_map, check_choice, choose_keys
 from saccade.papers.dma.tiles import attend_tiles
 
@@ -109,7 +109,7 @@ def dynamic_mask_attention(
             return _causal(q, k, v, added, scale)
         return attend_kept(q, k, v, added, choice.map(bias, q.shape[2], keep), scale)
     rows, added = (each[:, :, 0].expand(*k.shape[:3]) for each in (bias, added))
-    found = lifetimes(rows, choice.window, queries=q.shape[2], keep=None if keep is None else keep[:, :, 0])
+    found = key_lifetimes(rows, choice.window, queries=q.shape[2], keep=None if keep is None else keep[:, :, 0])
     return (attend_gathered if name == "gathered" else attend_tiles)(q, k, v, added, found, scale)
 
 

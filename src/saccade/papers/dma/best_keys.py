@@ -15,7 +15,7 @@ from saccade.core.state import Memory
 from saccade.ops.split_mask import conjuncts, key_padding, split_mask, token_map
 from saccade.papers.dma.attention import Choice
 from saccade.papers.dma.kept_keys import KeptKeys
-from saccade.papers.dma.lifetimes import lifetimes
+from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.seam.host_mask import HostMask
 
 
@@ -39,7 +39,7 @@ class BestKeys(Mechanism):
         if _plain(call):
             keep = key_padding(call.mask, m)
             n, keep = call.q.shape[2], None if keep is None else keep[:, None]
-            return Pairs(mask=KeptKeys(lifetimes(bias.detach(), self.window, queries=n, keep=keep), ratio), bias=added)
+            return Pairs(mask=KeptKeys(key_lifetimes(bias.detach(), self.window, queries=n, keep=keep), ratio), bias=added)
         kept = _map(call, bias, self.window)
         return Pairs(mask=HostMask(kept.repeat_interleave(ratio, dim=1).expand(-1, -1, call.q.shape[2], -1)), bias=added)
 

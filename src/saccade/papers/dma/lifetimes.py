@@ -56,7 +56,7 @@ class Lifetimes:
 
 
 @torch.no_grad()
-def lifetimes(
+def key_lifetimes(
     bias: Float[Tensor, "b g m"],
     window: int,
     *,

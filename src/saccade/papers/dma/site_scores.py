@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from saccade.core.site import Site
-from saccade.papers.dma.key_bias import Form, KeyBias
+from saccade.papers.dma.scores import Form, KeyBias
 
 
 class SiteScores(nn.Module):

@@ -11,7 +11,7 @@ from saccade.core.clock import Clock
 from saccade.core.mechanism import Mechanism, PlanItem
 from saccade.core.site import EVERYWHERE, Site, Where
 from saccade.papers.dma.best_keys import BestKeys
-from saccade.papers.dma.key_bias import Form
+from saccade.papers.dma.scores import Form
 from saccade.papers.dma.site_scores import SiteScores
 
 

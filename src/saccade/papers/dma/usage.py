@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saccade.papers.dma.attention import Choice
-from saccade.papers.dma.lifetimes import lifetimes
+from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.papers.dma.selection import as_map
 from saccade.papers.dma.tiles import TILE, active_tiles, active_tiles_of, touched
 
@@ -49,7 +49,7 @@ def key_usage(
     keep = None if mask is None else as_map(mask, n, m)
     if choice.ranked and (keep is None or keep.shape[2] == 1):
         real = bias.new_ones(b, g, m, dtype=torch.bool) if keep is None else keep[:, :, 0].expand(b, g, m)
-        found = lifetimes(bias, choice.window, queries=n, keep=real)
+        found = key_lifetimes(bias, choice.window, queries=n, keep=real)
         pairs = int(real.cumsum(-1)[..., m - n :].sum())
         return KeyUsage(touched=touched(found), active=active_tiles(found, tile), pairs=pairs)
     seen, kept = (each.map(bias[:, :, None], n, keep).expand(b, g, n, m) for each in (choice.of_all(m), choice))
