@@ -17,6 +17,7 @@ from saccade.nn.part import MixerOutput, TokenPositions
 from saccade.nn.positions import grid_places
 from saccade.nn.registry import mixer
 from saccade.nn.residual import small_normal_
+from saccade.nn.steering import steers
 from saccade.papers.dma.attention import Choice, Kernel, dynamic_mask_attention
 from saccade.papers.dma.half_rotation import half_angles, rotate_halves
 from saccade.papers.dma.scores import Form, key_bias
@@ -72,7 +73,7 @@ class DynamicMaskAttention(nn.Module):
         self.q_proj = nn.Linear(width, inner, bias=False)
         self.k_proj, self.v_proj = (nn.Linear(width, shared, bias=False) for _ in range(2))
         self.o_proj = nn.Linear(inner, width, bias=False)
-        self.dt_proj = nn.Linear(shared, self.kv_heads, bias=False)
+        self.dt_proj = steers(nn.Linear(shared, self.kv_heads, bias=False))
         self.A = nn.Parameter(torch.zeros(self.kv_heads))
         self.q_norm, self.k_norm = (
             nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2)

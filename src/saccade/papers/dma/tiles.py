@@ -26,7 +26,8 @@ def attend_tiles(
     mask: Mask = KeptKeys(found, q.shape[1] // k.shape[1])
     if found.keep is not None:
         mask = mask & KeyPadding(found.keep[:, 0])
-    out = attend(plain_call(q, k, v, scale=scale, mask=mask, bias=PerKey(bias)), kernel="gather").out
+    whole = q.shape[2] == 1 and bool((found.until == k.shape[2]).all())  # then there is no tile to skip
+    out = attend(plain_call(q, k, v, scale=scale, mask=mask, bias=PerKey(bias)), kernel=None if whole else "gather").out
     if found.keep is None:
         return out
     return torch.where((found.keep.cumsum(-1) > 0)[..., found.ahead :, None], out, 0.0)
