@@ -62,6 +62,12 @@ def test_a_run_crossing_the_diagonal_opens_later_keys_only_in_the_official_form(
     assert torch.equal(ours, theirs & visible)
 
 
+def test_the_last_run_of_a_text_that_grows_needs_as_many_as_a_whole_one() -> None:
+    bias = torch.arange(5.0).expand(1, 1, 1, 5)
+    found = [choose_keys(bias, window=2, block_size=4, grows=grows)[0, 0, 0].tolist() for grows in (False, True)]
+    assert found == [[False, False, False, False, True], [False] * 5]
+
+
 def test_padding_counts_from_the_end_where_flags_are_of_the_queries() -> None:
     flags = torch.tensor([[True, False]])
     assert as_map(flags, 2, 5)[0, 0, 0].tolist() == [True, True, True, True, False]

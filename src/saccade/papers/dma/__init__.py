@@ -54,6 +54,10 @@ PAPER = Paper(
         "equal scores go to the more recent key, so that A = 0 is a sliding window; the released code leaves the choice "
         "open",
         "runs kept by majority (block_size) are cut by causal order and padding again; compat='official' does not",
+        "in causal order the last run, if short, needs as many keys as a whole one, so that decoding keeps what the whole "
+        "text keeps; choose_keys by itself counts its own length, as the released code does",
+        "with block_size, as released, nothing is chosen up to w tokens and all rows of a longer text are: rows before "
+        "the w-th then differ from what they were when written",
         "a query that keeps no key gets 0 and passes no gradient; the released layer averages all values there",
         "scores are computed in float32 at least",
         "keys are known by the interval of queries that keep them, which the released code has no notion of: selection "

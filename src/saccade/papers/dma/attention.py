@@ -73,8 +73,10 @@ class Choice:
             seen = order if seen is None else seen & order
         if self.select == "topk" and m <= self.window:
             return bias.new_ones(1, 1, 1, m, dtype=torch.bool) if seen is None else seen
-        options = {"window": self.window, "select": self.select, "block_size": self.block_size, "compat": self.compat}
-        return choose_keys(bias, seen, **options)  # type: ignore[arg-type]
+        return choose_keys(
+            bias, seen, window=self.window, select=self.select, block_size=self.block_size,
+            grows=self.causal and self.compat is None, compat=self.compat,
+        )  # fmt: skip
 
 
 def dynamic_mask_attention(

@@ -1,8 +1,8 @@
 """Multi-query associative recall: pairs of a key and a value, then keys whose values are to be told.
 
-    k1 v1 k2 v2 .. kP vP, then filler, in which each key comes once more; what follows a key there is its value
+    k1 v1 k2 v2 .. kP vP, then keys again, in any order: what each is to be followed by is its value
 
-Only those answers count. Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models"
+Only those answers count, and none is shown, so that a value must be found among the stored pairs. Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models"
 (2023).
 """
 
@@ -23,7 +23,6 @@ from saccade.nn.steering import muon_names
 from saccade.papers.dma.mixer import DynamicMaskAttention
 
 Batch = dict[str, Tensor]
-FILLER = 0
 
 
 @mixer("latest_keys")
@@ -46,7 +45,7 @@ class LatestKeys(DynamicMaskAttention):
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """Texts of `length` tokens with `pairs` pairs; half of the `vocabulary` are keys, half values, one is filler."""
+    """Texts of `length` tokens that begin with `pairs` pairs; half of the `vocabulary` are keys, half values."""
 
     vocabulary: int
     length: int
@@ -54,17 +53,14 @@ class Recall:
 
     def texts(self, rng: np.random.Generator, count: int) -> Batch:
         """`ids` (count, length), and `answers`: the value where one is to be told next, -100 elsewhere."""
-        half = self.vocabulary // 2
-        keys = rng.permuted(np.tile(np.arange(1, half), (count, 1)), axis=1)[:, : self.pairs]
+        half, stored = self.vocabulary // 2, 2 * self.pairs
+        keys = rng.permuted(np.tile(np.arange(half), (count, 1)), axis=1)[:, : self.pairs]
         values = rng.integers(half, self.vocabulary, size=keys.shape)
-        ids = np.full((count, self.length), FILLER)
-        answers = np.full((count, self.length), -100)
-        stored = 2 * self.pairs
-        ids[:, 0:stored:2], ids[:, 1:stored:2] = keys, values
-        places = np.tile(np.arange(stored, self.length), (count, 1))
-        asked = rng.permuted(places, axis=1)[:, : self.pairs]
-        np.put_along_axis(ids, asked, keys, axis=1)
-        np.put_along_axis(answers, asked, values, axis=1)
+        asked = rng.integers(self.pairs, size=(count, self.length - stored))
+        shown = np.stack((keys, values), axis=2).reshape(count, stored)
+        ids = np.concatenate((shown, np.take_along_axis(keys, asked, axis=1)), axis=1)
+        told = np.take_along_axis(values, asked, axis=1)
+        answers = np.concatenate((np.full_like(shown, -100), told), axis=1)
         return {"ids": torch.from_numpy(ids), "answers": torch.from_numpy(answers)}
 
     @property

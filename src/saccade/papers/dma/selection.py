@@ -23,6 +23,7 @@ def choose_keys(
     window: int = 2048,
     select: Select = "topk",
     block_size: int = 1,
+    grows: bool = False,
     compat: Compat | None = None,
 ) -> Bool[Tensor, "#b #h #n m"]:
     """The keys kept of those visible; as many rows, heads and queries as bias and `visible` distinguish.
@@ -32,6 +33,8 @@ def choose_keys(
     window      w: a query keeps exactly w keys, or all where it sees no more
     select      "topk", or "relu": scores above zero, however many; it takes no window
     block_size  runs of this many keys, the last one shorter, are then kept whole where more than half is, else dropped
+    grows       whether keys will follow: the last run then needs as many as a whole one, so that a text written token
+                by token keeps what it keeps at once
     compat      "official": such a run is kept whole beyond causal order and padding too
     Raises ValueError for options out of range and for a map that does not fit.
     """
@@ -43,7 +46,7 @@ def choose_keys(
         kept = kept if seen is None else kept & seen
         if block_size == 1:
             return kept
-        smooth = by_majority(kept, block_size)
+        smooth = by_majority(kept, block_size, grows)
         return smooth if seen is None or compat == "official" else smooth & seen
 
 
@@ -57,12 +60,15 @@ def top_w(scores: Float[Tensor, "*r m"], window: int) -> Bool[Tensor, "*r m"]:
     return above | (level & (later <= window - above.sum(-1, keepdim=True)))
 
 
-def by_majority(kept: Bool[Tensor, "*r m"], size: int) -> Bool[Tensor, "*r m"]:
-    """Runs of `size` keys, all set where more than half of a run is, and cleared elsewhere."""
+def by_majority(kept: Bool[Tensor, "*r m"], size: int, grows: bool = False) -> Bool[Tensor, "*r m"]:
+    """Runs of `size` keys, all set where more than half of a run is, and cleared elsewhere.
+
+    grows   the last run, if shorter, needs more than half of `size` too
+    """
     m = kept.shape[-1]
     runs = torch.nn.functional.pad(kept, (0, -m % size)).unflatten(-1, (-1, size)).sum(-1)
     sizes = runs.new_full((runs.shape[-1],), size)
-    sizes[-1] -= -m % size
+    sizes[-1] -= 0 if grows else -m % size
     return (2 * runs > sizes).repeat_interleave(size, dim=-1)[..., :m]
 
 
