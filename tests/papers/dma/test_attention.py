@@ -113,7 +113,9 @@ def test_a_window_no_shorter_than_the_text_is_attention_with_a_bias(form: Any, k
     order = torch.ones(19, 19, dtype=torch.bool).tril()
     for scale in (0.0, 1.0):
         bias = key_bias(v, weight, scale * a, form)
-        added = (torch.zeros(19, 19).double().masked_fill(~order, -torch.inf) + bias[:, :, None]).repeat_interleave(2, 1)
+        added = (torch.zeros(19, 19).double().masked_fill(~order, -torch.inf) + bias[:, :, None]).repeat_interleave(
+            2, 1
+        )
         mask = order if scale == 0 else added
         wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
         found = dynamic_mask_attention(q, k, v, bias, Choice(window=19), kernel=kernel)

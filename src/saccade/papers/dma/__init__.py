@@ -17,11 +17,11 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.papers.dma.attention import Choice as Choice
     from saccade.papers.dma.attention import dynamic_mask_attention as dynamic_mask_attention
-    from saccade.papers.dma.scores import key_bias as key_bias
     from saccade.papers.dma.lifetimes import Lifetimes as Lifetimes
     from saccade.papers.dma.lifetimes import key_lifetimes as key_lifetimes
     from saccade.papers.dma.mixer import DynamicMaskAttention as DynamicMaskAttention
     from saccade.papers.dma.model import Doge as Doge
+    from saccade.papers.dma.scores import key_bias as key_bias
     from saccade.papers.dma.selection import choose_keys as choose_keys
     from saccade.papers.dma.site_scores import SiteScores as SiteScores
     from saccade.papers.dma.system import DMA as DMA

@@ -107,7 +107,8 @@ def dynamic_mask_attention(
     name = _kernel(kernel, _reasons(choice, bias, keep), k.shape[2], choice.window)
     added = bias if additive else torch.zeros_like(bias)
     if name == "dense":
-        if keep is None and choice.ranked and k.shape[2] <= choice.window and bias.shape[2] == 1:
+        by_key = bias.shape[2] == 1 and not q.is_meta  # masks are prepared, which meta tensors cannot be
+        if keep is None and by_key and choice.ranked and k.shape[2] <= choice.window:
             return _causal(q, k, v, added, scale)
         return attend_kept(q, k, v, added, choice.map(bias, q.shape[2], keep), scale)
     rows, added = (each[:, :, 0].expand(*k.shape[:3]) for each in (bias, added))
@@ -180,6 +181,12 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _as_map(bias: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "#b #g #n m"]:
     whole = bias[:, :, None] if bias.ndim == 3 else bias
     wanted = (q.shape[0], k.shape[1], q.shape[2], k.shape[2])
-    if whole.ndim != 4 or whole.shape[3] != wanted[3] or any(x not in (1, y) for x, y in zip(whole.shape, wanted, strict=True)):
-        raise ValueError(f"bias {tuple(bias.shape)} must be ({wanted[0]}, {wanted[1]}, {wanted[3]}) or broadcast to {wanted}")
+    if (
+        whole.ndim != 4
+        or whole.shape[3] != wanted[3]
+        or any(x not in (1, y) for x, y in zip(whole.shape, wanted, strict=True))
+    ):
+        raise ValueError(
+            f"bias {tuple(bias.shape)} must be ({wanted[0]}, {wanted[1]}, {wanted[3]}) or broadcast to {wanted}"
+        )
     return whole

@@ -39,9 +39,13 @@ class BestKeys(Mechanism):
         if _plain(call):
             keep = key_padding(call.mask, m)
             n, keep = call.q.shape[2], None if keep is None else keep[:, None]
-            return Pairs(mask=KeptKeys(key_lifetimes(bias.detach(), self.window, queries=n, keep=keep), ratio), bias=added)
+            return Pairs(
+                mask=KeptKeys(key_lifetimes(bias.detach(), self.window, queries=n, keep=keep), ratio), bias=added
+            )
         kept = _map(call, bias, self.window)
-        return Pairs(mask=HostMask(kept.repeat_interleave(ratio, dim=1).expand(-1, -1, call.q.shape[2], -1)), bias=added)
+        return Pairs(
+            mask=HostMask(kept.repeat_interleave(ratio, dim=1).expand(-1, -1, call.q.shape[2], -1)), bias=added
+        )
 
 
 def _plain(call: AttentionCall) -> bool:

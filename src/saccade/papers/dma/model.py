@@ -1,6 +1,6 @@
 """Doge: the paper's language model, in the published sizes and under the official names.
 
-    x = r1 x + attention(norm x),    x = r2 x + feed-forward(norm x),    r1, r2 learned for each channel, 1 at first
+x = r1 x + attention(norm x),    x = r2 x + feed-forward(norm x),    r1, r2 learned for each channel, 1 at first
 """
 
 from dataclasses import dataclass

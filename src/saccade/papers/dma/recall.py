@@ -2,8 +2,9 @@
 
     k1 v1 k2 v2 .. kP vP, then keys again, in any order: what each is to be followed by is its value
 
-Only those answers count, and none is shown, so that a value must be found among the stored pairs. Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models"
-(2023).
+Only those answers count, and none is shown, so that a value must be found among the stored pairs.
+
+Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models" (2023).
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from saccade.nn.eval_mode import eval_mode
 from saccade.nn.part import TokenPositions
 from saccade.nn.registry import mixer
 from saccade.nn.steering import muon_names
+from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.papers.dma.mixer import DynamicMaskAttention
 
 Batch = dict[str, Tensor]
@@ -110,19 +112,33 @@ def recalled(model: nn.Module, batch: Batch) -> float:
 
 @torch.no_grad()
 def keys_kept(model: Any, batch: Batch, values: Bool[Tensor, " n"]) -> list[tuple[float, float]]:
-    """Of each layer the mean number of keys that a query keeps, and the share of stored values kept where one is asked."""
+    """By layer the mean number of keys that a query keeps, and the share of stored values kept where one is asked."""
+    asked = batch["answers"] >= 0
+    kept = [
+        _kept(block.mixer, score) for block, score in zip(model.blocks, scores_of(model, batch["ids"]), strict=True)
+    ]
+    return [(float(each.float().sum(-1).mean()), float(_at(each, asked)[..., values].float().mean())) for each in kept]
+
+
+def lives(model: Any, ids: Int[Tensor, "1 n"]) -> list[int]:
+    """For each token of one text the first query by which the last layer's first head has dropped its key."""
+    window = model.blocks[-1].mixer.choice.window
+    return key_lifetimes(scores_of(model, ids)[-1], window).until[0, 0].tolist()
+
+
+@torch.no_grad()
+def scores_of(model: Any, ids: Int[Tensor, "b n"]) -> list[Float[Tensor, "b g n"]]:
+    """The scores of every layer's keys."""
     scores: list[Float[Tensor, "b g n"]] = []
     hooks = [
         block.mixer.register_forward_hook(lambda mixer, args, _: scores.append(_scores(mixer, *args)))
         for block in model.blocks
     ]
     with eval_mode(model):
-        model(batch["ids"])
+        model(ids)
     for hook in hooks:
         hook.remove()
-    kept = [_kept(block.mixer, score) for block, score in zip(model.blocks, scores, strict=True)]
-    asked = batch["answers"] >= 0
-    return [(float(each.float().sum(-1).mean()), float(_at(each, asked)[..., values].float().mean())) for each in kept]
+    return scores
 
 
 def _scores(mixer: DynamicMaskAttention, x: Tensor, place: TokenPositions) -> Float[Tensor, "b g n"]:
@@ -137,5 +153,3 @@ def _kept(mixer: DynamicMaskAttention, score: Tensor) -> Bool[Tensor, "b g n m"]
 def _at(kept: Tensor, asked: Bool[Tensor, "b n"]) -> Bool[Tensor, "q g m"]:
     """The rows of queries that are asked something."""
     return kept.transpose(1, 2)[asked]
-
-

@@ -1,4 +1,4 @@
-"""Only the tiles of the map in which some query keeps some key are computed, by `ops.gather`; and how many those are."""
+"""Only tiles of the map in which some query keeps some key are computed, by `ops.gather`; and how many those are."""
 
 import torch
 from jaxtyping import Bool, Float, Int

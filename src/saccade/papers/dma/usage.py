@@ -1,4 +1,4 @@
-"""What a choice of keys costs: keys that each query touches, tiles that hold any, without a map of pairs where it can."""
+"""What a choice of keys costs: keys that each query touches and tiles that hold any, without a map where it can."""
 
 from dataclasses import dataclass
 
