@@ -14,6 +14,9 @@ from saccade.runs import decode
 SMALL: dict[str, Any] = {"vocabulary": 50, "depth": 2, "width": 32, "heads": 4, "ffn": "swiglu(hidden=48)"}
 
 
+LARGER = [("100M", 116_044_320), ("260M", 268_478_280), ("320M", 335_750_272)]
+
+
 def theirs(config: DogeConfig, window: int, *, kv_heads: int = 2, hidden: int = 48, **more: Any) -> Any:
     from transformers import DogeConfig as TheirConfig
     from transformers import DogeForCausalLM
@@ -58,11 +61,11 @@ def test_logits_are_those_of_transformers(window: int, tied: bool) -> None:
 
 @pytest.mark.host
 def test_padded_texts_are_those_of_transformers() -> None:
-    (model, ours), ids = pair(7), different(15)
+    (model, ours), ids = (each.float() for each in pair(7)), different(15)  # in float64 theirs gives NaN
     keep = torch.arange(15) >= torch.tensor([[0], [4]])
     with torch.no_grad():
         wanted = model(ids, attention_mask=keep.long()).logits
-        torch.testing.assert_close(ours(ids, keep=keep).out[keep], wanted[keep], atol=2e-5, rtol=0)
+        torch.testing.assert_close(ours(ids, keep=keep).out[keep], wanted[keep], atol=1e-4, rtol=0)
 
 
 @pytest.mark.host
@@ -89,7 +92,8 @@ def test_official_names_go_both_ways_and_others_are_refused() -> None:
 
 @pytest.mark.host
 @pytest.mark.parametrize(
-    ("name", "count"), [("40M", 43_026_464), ("100M", 0), ("260M", 0), ("320M", 0)]
+    ("name", "count"),
+    [("40M", 40_709_384)] + [pytest.param(*each, marks=pytest.mark.slow) for each in LARGER],
 )  # fmt: skip
 def test_published_sizes_have_the_parameters_of_transformers(name: str, count: int) -> None:
     config: DogeConfig = Doge.sizes[name]
@@ -99,5 +103,10 @@ def test_published_sizes_have_the_parameters_of_transformers(name: str, count: i
     shapes = {key: tuple(value.shape) for key, value in wanted.state_dict().items() if key != "lm_head.weight"}
     with torch.device("meta"):
         ours = Doge.of(name)
+        macs = ours.macs(torch.zeros(1, 16, dtype=torch.int64))
     found = {key: tuple(value.shape) for key, value in ours.official_state().items()}
     assert found == shapes and Doge.parameters_of(config) == count
+    width, depth, inner = config.width, config.depth, config.width // 2  # of q and o as wide as the model, k and v half
+    layer = 2 * width**2 + 2 * width * inner + inner * config.heads // 2 + 3 * width * hidden
+    attention = config.heads * 16 * (128 + 128)  # as if no pair were spared
+    assert macs == 16 * (depth * (layer + attention) + width * config.vocabulary)

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from saccade.core.biases import Bias, DenseBias, PerKey
 from saccade.core.call import plain_call
@@ -102,13 +103,14 @@ def dynamic_mask_attention(
     """
     _check_operands(q, k, v)
     bias = _as_map(bias, q, k)
+    if q.is_meta:  # for counts of multiply-adds, as if no pair were spared
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     keep = None if mask is None else as_map(mask, q.shape[2], k.shape[2])
     name = _kernel(kernel, _reasons(choice, bias, keep), k.shape[2], choice.window)
     added = bias if additive else torch.zeros_like(bias)
     if name == "dense":
-        by_key = bias.shape[2] == 1 and not q.is_meta  # masks are prepared, which meta tensors cannot be
-        if keep is None and by_key and choice.ranked and k.shape[2] <= choice.window:
+        if keep is None and bias.shape[2] == 1 and choice.ranked and k.shape[2] <= choice.window:
             return _causal(q, k, v, added, scale)
         return attend_kept(q, k, v, added, choice.map(bias, q.shape[2], keep), scale)
     rows, added = (each[:, :, 0].expand(*k.shape[:3]) for each in (bias, added))
