@@ -132,6 +132,7 @@ def test_scores_are_trained_through_the_bias_alone() -> None:
         ({"block_size": 0}, "block_size=0 must be a whole number"),
         ({"select": "x"}, "select='x' is unknown"),
         ({"bias_form": "x"}, "bias_form='x' is unknown; choose one of exp, linear"),
+        ({"select": "relu"}, "select='relu' keeps every key of bias_form='exp'"),
         ({"head_dim": 3}, "channels=3 of a head must be even"),
     ],
 )

@@ -51,11 +51,11 @@ PAPER = Paper(
         "the score is exp(A delta), the paper's first version; bias_form='linear' is the later code's A delta",
         "keys are chosen after causal order and padding; the released quick start chooses before, so that a choice "
         "depends on later tokens",
-        "equal scores go to the more recent key, so that A = 0 is a sliding window; the released code leaves the choice "
-        "open",
+        "equal scores go to the more recent key, so that A = 0 is a sliding window; the released code leaves it "
+        "open, and in a first layer equal tokens always score alike",
         "runs kept by majority (block_size) are cut by causal order and padding again; compat='official' does not",
-        "in causal order the last run, if short, needs as many keys as a whole one, so that decoding keeps what the whole "
-        "text keeps; choose_keys by itself counts its own length, as the released code does",
+        "in causal order the last run, if short, needs as many keys as a whole one, so that decoding keeps what the "
+        "whole text keeps; choose_keys by itself counts its own length, as the released code does",
         "with block_size, as released, nothing is chosen up to w tokens and all rows of a longer text are: rows before "
         "the w-th then differ from what they were when written",
         "a query that keeps no key gets 0 and passes no gradient; the released layer averages all values there",

@@ -105,17 +105,17 @@ def dynamic_mask_attention(
     bias = _as_map(bias, q, k)
     if q.is_meta:  # for counts of multiply-adds, as if no pair were spared
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor: float = q.shape[-1] ** -0.5 if scale is None else scale
     keep = None if mask is None else as_map(mask, q.shape[2], k.shape[2])
     name = _kernel(kernel, _reasons(choice, bias, keep), k.shape[2], choice.window)
     added = bias if additive else torch.zeros_like(bias)
     if name == "dense":
         if keep is None and bias.shape[2] == 1 and choice.ranked and k.shape[2] <= choice.window:
-            return _causal(q, k, v, added, scale)
-        return attend_kept(q, k, v, added, choice.map(bias, q.shape[2], keep), scale)
+            return _causal(q, k, v, added, factor)
+        return attend_kept(q, k, v, added, choice.map(bias, q.shape[2], keep), factor)
     rows, added = (each[:, :, 0].expand(*k.shape[:3]) for each in (bias, added))
     found = key_lifetimes(rows, choice.window, queries=q.shape[2], keep=None if keep is None else keep[:, :, 0])
-    return (attend_gathered if name == "gathered" else attend_tiles)(q, k, v, added, found, scale)
+    return (attend_gathered if name == "gathered" else attend_tiles)(q, k, v, added, found, factor)
 
 
 def attend_kept(

@@ -59,7 +59,7 @@ def _plain(call: AttentionCall) -> bool:
 
 
 def _map(call: AttentionCall, bias: Float[Tensor, "b g m"], window: int) -> Bool[Tensor, "b g #n m"]:
-    """The keys kept of those the mask lets pass; all are open to a query that would have none, which the mask closes."""
+    """The keys kept of those the mask lets pass; all for a query that would have none, which the mask closes."""
     m, seen = call.k.shape[2], split_mask(call)
     visible, keep = token_map(call, seen), key_padding(call.mask, m)
     if keep is not None:

@@ -1,6 +1,6 @@
 """What a trained choice of keys brings at an equal number of keys, against the latest ones and against all.
 
-recall   pairs of keys and values, asked again later: what a small model of two layers tells right
+recall   pairs of keys and values, asked again later: the share that a small model of two layers answers rightly
 text     tiny Shakespeare by characters: nats of text held out
 kernels  seconds of attention by its kernels as texts grow, and what they read
 Expected: the choice recalls nearly as well as full attention and far better than a sliding window; on text it lies

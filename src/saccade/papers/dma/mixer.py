@@ -2,8 +2,8 @@
 
     q, k: RMSNorm over a head, then rotary;    b = key_bias(v);    every query keeps w keys of those it may see
 
-Weights bear the official names. A memory may forget: a key that was dropped is never kept again, so w keys and values of
-each key head are all that is needed, however long the text.
+Weights bear the official names. A memory may forget: a key that was dropped is never kept again, so w keys and values
+of each key head are all that is needed, however long the text.
 """
 
 import torch
@@ -63,12 +63,17 @@ class DynamicMaskAttention(nn.Module):
         super().__init__()
         check_word(("exp", "linear"), bias_form=bias_form)
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads or heads, head_dim or per_head(width, heads)
+        if select == "relu" and bias_form == "exp":
+            raise ValueError(
+                "select='relu' keeps every key of bias_form='exp', whose scores are all above 0; take 'linear'"
+            )
         if heads % self.kv_heads:
             raise ValueError(f"heads={heads} must be a multiple of kv_heads={kv_heads}")
         self.choice = Choice(window=window, select=select, block_size=block_size)
         self.bias_form: Form = bias_form
         self.additive, self.rotary, self.base = additive, rotary, base
-        self.forget, self.kernel = forget, kernel
+        self.forget = forget
+        self.kernel: Kernel | None = kernel
         inner, shared = heads * self.head_dim, self.kv_heads * self.head_dim
         self.q_proj = nn.Linear(width, inner, bias=False)
         self.k_proj, self.v_proj = (nn.Linear(width, shared, bias=False) for _ in range(2))
@@ -91,8 +96,9 @@ class DynamicMaskAttention(nn.Module):
         if place.lengths is None:
             out = self._attend(q, k, v, place)
         else:
-            packed = zip(*(each.split(place.lengths, dim=2) for each in (q, k, v)), strict=True)
-            out = torch.cat([self._attend(*part, TokenPositions(causal=place.causal)) for part in packed], dim=2)
+            parts = zip(*(each.split(place.lengths, dim=2) for each in (q, k, v)), strict=True)
+            alone = TokenPositions(causal=place.causal)
+            out = torch.cat([self._attend(*part, place=alone) for part in parts], dim=2)
         return MixerOutput(self.o_proj(out.transpose(1, 2).flatten(2)), {})
 
     def operands(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> tuple[Tensor, Tensor, Tensor]:

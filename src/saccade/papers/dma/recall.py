@@ -1,4 +1,4 @@
-"""Multi-query associative recall: pairs of a key and a value, then keys whose values are to be told.
+"""Multi-query associative recall: pairs of a key and a value, then keys whose values are asked for.
 
     k1 v1 k2 v2 .. kP vP, then keys again, in any order: what each is to be followed by is its value
 
@@ -54,15 +54,15 @@ class Recall:
     pairs: int
 
     def texts(self, rng: np.random.Generator, count: int) -> Batch:
-        """`ids` (count, length), and `answers`: the value where one is to be told next, -100 elsewhere."""
+        """`ids` (count, length), and `answers`: the value where one is asked for, -100 elsewhere."""
         half, stored = self.vocabulary // 2, 2 * self.pairs
         keys = rng.permuted(np.tile(np.arange(half), (count, 1)), axis=1)[:, : self.pairs]
         values = rng.integers(half, self.vocabulary, size=keys.shape)
         asked = rng.integers(self.pairs, size=(count, self.length - stored))
         shown = np.stack((keys, values), axis=2).reshape(count, stored)
         ids = np.concatenate((shown, np.take_along_axis(keys, asked, axis=1)), axis=1)
-        told = np.take_along_axis(values, asked, axis=1)
-        answers = np.concatenate((np.full_like(shown, -100), told), axis=1)
+        answered = np.take_along_axis(values, asked, axis=1)
+        answers = np.concatenate((np.full_like(shown, -100), answered), axis=1)
         return {"ids": torch.from_numpy(ids), "answers": torch.from_numpy(answers)}
 
     @property
@@ -105,9 +105,9 @@ class RecallTask:
 def recalled(model: nn.Module, batch: Batch) -> float:
     """Share of the answers that are right."""
     with eval_mode(model):
-        told = model(batch["ids"]).out.argmax(-1)
+        answered = model(batch["ids"]).out.argmax(-1)
     asked = batch["answers"] >= 0
-    return float((told == batch["answers"])[asked].float().mean())
+    return float((answered == batch["answers"])[asked].float().mean())
 
 
 @torch.no_grad()
