@@ -1,5 +1,7 @@
 """Attention to the keys that score highest: as an operator, in a model of one's own, and in a Llama."""
 
+from typing import Any
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -23,7 +25,7 @@ written = decode(model, torch.tensor([[1, 2, 3]]), tokens=60, memories=memories)
 print(f"model: {written.shape[1]} tokens written, keys remembered: {memories[0].kept['k'].shape[2]}")
 
 # A decoder that is there already: with A = 0 it is unchanged up to the window, and its scores are trained from there.
-sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 llama = LlamaForCausalLM(LlamaConfig(vocab_size=68, num_key_value_heads=2, **sizes)).eval()
 text = torch.randint(68, (1, 48))
 plain = llama(text).logits

@@ -37,6 +37,7 @@ class DynamicMaskAttention(nn.Module):
     qk_norm, rotary, base   norms of q and k, rotary positions and their base
     forget       whether a memory drops what is never kept again; only where a choice has lifetimes
     kernel       of `dynamic_mask_attention`; None: it chooses
+    Raises ValueError for options out of range.
     """
 
     remembers = True
