@@ -139,3 +139,12 @@ def test_scores_are_trained_through_the_bias_alone() -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         layer(**options)(tokens(4), CAUSAL)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("window", [4, 32])
+def test_compiled_agrees_with_eager_in_one_graph(window: int) -> None:
+    torch._dynamo.reset()
+    made, x = layer(window=window).float(), tokens(12).float()
+    compiled: Any = torch.compile(made, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, CAUSAL).out, made(x, CAUSAL).out, atol=1e-5, rtol=1e-4)
