@@ -1,7 +1,7 @@
 """Every operator against a plain float64 rewrite; recurrent forms against parallel ones; the laws of the paper."""
 
 import math
-from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.papers.deconstructing_attention.operators import (
-    MAPS,
+    OPERATORS,
     KeysValues,
     approx,
     borrowed_qk,
@@ -27,13 +27,6 @@ from saccade.papers.deconstructing_attention.taylor import (
     taylor_map,
 )
 
-OPERATORS = {
-    "taylor": approx,
-    "per_order": partial(approx, reading="per_order"),
-    "nonapprox": nonapprox,
-    "borrowed_qk": borrowed_qk,
-}
-
 
 def operands(n: int = 13, e: int = 4, rows: int = 2, heads: int = 3, seed: int = 0, size: float = 1.0) -> list[Tensor]:
     noise = torch.Generator().manual_seed(seed)
@@ -47,7 +40,13 @@ def positive(x: Tensor) -> Tensor:
 
 def inputs(name: str, **options: int) -> list[Tensor]:
     q, k, v = operands(**options)
+    if name == "borrowed_qk":
+        return [q[:1], k[:1], v]
     return [positive(q), positive(k), v] if name == "per_order" else [q, k, v]
+
+
+def run(name: str, *given: Any, **options: Any) -> tuple[Tensor, Any]:
+    return OPERATORS[name].run(*given, **options)
 
 
 def by_hand(name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -75,26 +74,27 @@ def by_hand(name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_equals_one_output_at_a_time(name: str) -> None:
     q, k, v = inputs(name)
-    out, _ = OPERATORS[name](q, k, v)
-    for row in range(len(q)):
-        for head in range(q.shape[1]):
-            torch.testing.assert_close(out[row, head], by_hand(name, q[row, head], k[row, head], v[row, head]))
+    out, _ = run(name, q, k, v)
+    for row in range(len(v)):
+        for head in range(v.shape[1]):
+            sides = (each[min(row, len(each) - 1), head] for each in (q, k))
+            torch.testing.assert_close(out[row, head], by_hand(name, *sides, v[row, head]))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_map_times_values_is_the_output(name: str) -> None:
     q, k, v = inputs(name)
-    torch.testing.assert_close(MAPS[name](q, k) @ v, OPERATORS[name](q, k, v)[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(OPERATORS[name].map(q, k) @ v, run(name, q, k, v)[0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 @given(cuts=st.lists(st.integers(1, 12), max_size=4, unique=True).map(sorted))
 def test_pieces_equal_the_whole(name: str, cuts: list[int]) -> None:
     q, k, v = inputs(name)
-    whole, _ = OPERATORS[name](q, k, v)
+    whole, _ = run(name, q, k, v)
     state, outs = None, []
     for a, b in zip([0, *cuts], [*cuts, q.shape[2]], strict=True):
-        out, state = OPERATORS[name](q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], state)
+        out, state = run(name, q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], state)
         outs.append(out)
     torch.testing.assert_close(torch.cat(outs, dim=2), whole, rtol=0, atol=1e-12)
 
@@ -102,11 +102,11 @@ def test_pieces_equal_the_whole(name: str, cuts: list[int]) -> None:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_token_by_token_equals_the_whole_with_gradients(name: str) -> None:
     q, k, v = (each.requires_grad_() for each in inputs(name, n=7))
-    whole, _ = OPERATORS[name](q, k, v)
+    whole, _ = run(name, q, k, v)
     wanted = torch.autograd.grad(whole.square().sum(), (q, k, v))
     state, outs = None, []
     for i in range(7):
-        out, state = OPERATORS[name](q[:, :, i : i + 1], k[:, :, i : i + 1], v[:, :, i : i + 1], state)
+        out, state = run(name, q[:, :, i : i + 1], k[:, :, i : i + 1], v[:, :, i : i + 1], state)
         outs.append(out)
     found = torch.autograd.grad(torch.cat(outs, dim=2).square().sum(), (q, k, v))
     for a, b in zip(found, wanted, strict=True):
@@ -116,18 +116,18 @@ def test_token_by_token_equals_the_whole_with_gradients(name: str) -> None:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_no_output_sees_what_is_ahead(name: str) -> None:
     q, k, v = inputs(name)
-    before, _ = OPERATORS[name](q, k, v)
+    before, _ = run(name, q, k, v)
     for each in (q, k, v):
         each[:, :, 8:] = each[:, :, 8:] * 1.7 + 0.3
-    after, _ = OPERATORS[name](q, k, v)
+    after, _ = run(name, q, k, v)
     torch.testing.assert_close(after[:, :, :8], before[:, :, :8], rtol=0, atol=1e-12)
     assert (after[:, :, 8:] - before[:, :, 8:]).abs().min(-1).values.max() > 1e-3
 
 
 def test_longer_than_the_features_goes_in_pieces() -> None:
     q, k, v = operands(n=21, e=3)  # pieces of nine
-    torch.testing.assert_close(approx(q, k, v, keep=False)[0], taylor_map(q, k) @ v, rtol=0, atol=1e-12)
-    assert approx(q[:, :, :9], k[:, :, :9], v[:, :, :9], keep=False)[1] is None
+    torch.testing.assert_close(approx(q, k, v, remember=False)[0], taylor_map(q, k) @ v, rtol=0, atol=1e-12)
+    assert approx(q[:, :, :9], k[:, :, :9], v[:, :, :9], remember=False)[1] is None
 
 
 @given(st.floats(-1e3, 1e3))
@@ -197,13 +197,12 @@ def test_huge_scores_stay_finite_in_single_precision() -> None:
 
 
 def test_states_are_as_wide_as_they_say() -> None:
-    q, k, v = inputs("per_order", e=5)
     heads = 2 * 3
-    sizes = {name: sum(each.numel() for each in op(q, k, v)[1]) for name, op in OPERATORS.items()}
+    sizes = {name: sum(each.numel() for each in run(name, *inputs(name, e=5))[1]) for name in OPERATORS}
     assert sizes["nonapprox"] == heads * (5 + 1)
     assert sizes["taylor"] == heads * (1 + 5 + 25) * (5 + 1)
-    assert sizes["per_order"] == heads * (3 * 5 + 2 * 25) + 1
-    assert sizes["borrowed_qk"] == heads * 13 * 5 * 2
+    assert sizes["per_order"] == heads * (3 * 5 + 2 * 25) + 1  # and how many there were
+    assert sizes["borrowed_qk"] == (1 + 2) * 3 * 13 * 5  # keys of one row, values of two
 
 
 def test_one_row_of_queries_serves_all_rows_of_values() -> None:
@@ -215,10 +214,9 @@ def test_one_row_of_queries_serves_all_rows_of_values() -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    q, k, v = (each.bfloat16() for each in inputs("per_order", n=300, rows=1))
-    for name, op in OPERATORS.items():
-        out, _ = op(q, k, v)
-        wanted = op(*(each.double() for each in (q, k, v)))[0]
+    for name in ("taylor", "per_order", "nonapprox"):
+        half = [each.bfloat16() for each in inputs(name, n=300, rows=1)]
+        out, wanted = run(name, *half)[0], run(name, *(each.double() for each in half))[0]
         assert out.dtype == torch.bfloat16 and float((out - wanted).abs().max()) < 0.06, name
 
 
@@ -227,3 +225,27 @@ def test_messages() -> None:
         check_reading("exact")
     with pytest.raises(ValueError, match="s holds no position; give at least one"):
         prefix_softmax(torch.zeros(1, 1, 0), torch.zeros(1, 1, 0, 2))
+    with pytest.raises(ValueError, match="reading='per_order' takes no padding"):
+        approx(*inputs("per_order"), reading="per_order", there=torch.ones(2, 13, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["taylor", "nonapprox"])
+def test_padding_on_the_left_is_not_seen(name: str) -> None:
+    q, k, v = inputs(name)
+    there = torch.arange(13).expand(2, -1) >= torch.tensor([[4], [0]])
+    v[0, :, :4] = torch.nan  # whatever stands there
+    out, state = run(name, q[:, :, :9], k[:, :, :9], v[:, :, :9], there=there[:, :9])
+    assert out.isfinite().all() and all(each.isfinite().all() for each in state)
+    more, _ = run(name, q[:, :, 9:], k[:, :, 9:], v[:, :, 9:], state, there=there[:, 9:])
+    wanted, _ = run(name, *(each[:1, :, 4:] for each in (q, k, v)))
+    torch.testing.assert_close(torch.cat((out, more), dim=2)[:1, :, 4:], wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_maps_without_a_past_see_all(name: str) -> None:
+    q, k, _ = inputs(name)
+    whole, causal = OPERATORS[name].map(q, k, causal=False), OPERATORS[name].map(q, k)
+    torch.testing.assert_close(whole[..., -1, :], causal[..., -1, :])
+    assert (whole[..., 0, 1:] > 0).all() and not causal[..., 0, 1:].any()
+    if name == "nonapprox":
+        assert bool((whole == whole[..., :1, :]).all())

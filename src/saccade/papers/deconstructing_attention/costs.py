@@ -28,7 +28,9 @@ class LayerCost:
 
 
 def _standard(B: int, L: int, d: int, h: int) -> LayerCost:
-    return LayerCost(prefill=4 * B * L**2 * d + 6 * B * L * d**2, decode=6 * B * d**2 + 4 * B * L * d, cache=4 * B * L * d)
+    return LayerCost(
+        prefill=4 * B * L**2 * d + 6 * B * L * d**2, decode=6 * B * d**2 + 4 * B * L * d, cache=4 * B * L * d
+    )
 
 
 def _mlp(B: int, L: int, d: int, h: int) -> LayerCost:
@@ -64,9 +66,7 @@ COSTS = {
 }
 
 
-def layer_cost(
-    variant: str, *, batch: int, tokens: int, width: int, heads: int, maps_known: bool = False
-) -> LayerCost:
+def layer_cost(variant: str, *, batch: int, tokens: int, width: int, heads: int, maps_known: bool = False) -> LayerCost:
     """Of one layer.
 
     maps_known   the fixed stream's maps are computed already; of `rnd_emb_qk` and `fixed_seq_qk` alone

@@ -2,57 +2,92 @@
 
 approx         `taylor` or `per_order`, see `taylor.py`
 nonapprox      a score a position, see `position_scores.py`
-borrowed_qk    softmax attention whose q and k may have one row for all rows of v: its map is made once
+borrowed_qk    softmax attention whose q and k have one row for all rows of v: its map is made once
 
 A state is a named tuple of tensors, None before the first token; decoding token by token equals one call on all.
+`there` is false at padding, which no token sees. `MAPS` are the maps of all pairs, and what they are without a past:
+of `nonapprox` one vector of weights for all tokens.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from saccade.papers.deconstructing_attention.position_scores import RunningAverage, prefix_map, prefix_softmax, scores
-from saccade.papers.deconstructing_attention.taylor import per_order, per_order_map, taylor, taylor_map
+from saccade.papers.deconstructing_attention.position_scores import (
+    NOWHERE,
+    RunningAverage,
+    prefix_map,
+    prefix_softmax,
+    scores,
+)
+from saccade.papers.deconstructing_attention.taylor import (
+    FeatureSums,
+    OrderSums,
+    per_order,
+    per_order_map,
+    taylor,
+    taylor_map,
+)
 
-Operator = Callable[..., tuple[Tensor, Any]]
 Reading = Literal["taylor", "per_order"]
 
 
 class KeysValues(NamedTuple):
-    """All so far; keys of one row may serve values of many."""
+    """All so far; the keys of one row serve the values of all."""
 
-    k: Float[Tensor, "a h m e"]
+    k: Float[Tensor, "1 h m e"]
     v: Float[Tensor, "b h m e"]
+
+
+class Operator(NamedTuple):
+    """A form: the function, the kind of its state, and its map."""
+
+    run: Callable[..., tuple[Tensor, Any]]
+    state: type[Any]
+    map: Callable[..., Tensor]
 
 
 def approx(
     q: Float[Tensor, "b h n e"],
     k: Float[Tensor, "b h n e"],
     v: Float[Tensor, "b h n e"],
-    state: Any = None,
+    state: FeatureSums | OrderSums | None = None,
     *,
     reading: Reading = "taylor",
-    keep: bool = True,
-) -> tuple[Float[Tensor, "b h n e"], Any]:
-    """Softmax of a second-order series, in single precision at least.
+    there: Bool[Tensor, "b n"] | None = None,
+    remember: bool = True,
+) -> tuple[Float[Tensor, "b h n e"], FeatureSums | OrderSums | None]:
+    """Softmax of a second-order series, in single precision at least; up to e^2 tokens are multiplied pair by pair.
 
-    keep   make a state; without one, a sequence no longer than e^2 is multiplied pair by pair
+    remember   make a state
+    Raises ValueError for padding where the reading is per_order, whose sums would come near zero there.
     """
     fine = torch.promote_types(v.dtype, torch.float32)
     operands = (q.to(fine), k.to(fine), v.to(fine))
-    if reading == "per_order":
+    if reading == "taylor":
+        out, state = _in_pieces(operands, state, there, remember)
+    elif there is None:
         out, state = per_order(*operands, state)
-        return out.to(v.dtype), state
+    else:
+        raise ValueError("reading='per_order' takes no padding; give texts of one length, or reading='taylor'")
+    return out.to(v.dtype), state
+
+
+def _in_pieces(
+    operands: tuple[Tensor, ...], state: Any, there: Tensor | None, remember: bool
+) -> tuple[Float[Tensor, "b h n e"], FeatureSums | None]:
+    piece, tokens = max(1, operands[0].shape[-1] ** 2), operands[0].shape[2]
     outs = []
-    parts = list(zip(*(each.split(max(1, q.shape[-1] ** 2), dim=2) for each in operands), strict=True))
-    for number, part in enumerate(parts):
-        out, state = taylor(*part, state, keep=keep or number + 1 < len(parts))
+    for start in range(0, tokens, piece):
+        part = (each[:, :, start : start + piece] for each in operands)
+        seen = None if there is None else there[:, start : start + piece]
+        out, state = taylor(*part, state, there=seen, remember=remember or start + piece < tokens)
         outs.append(out)
-    return torch.cat(outs, dim=2).to(v.dtype), state
+    return torch.cat(outs, dim=2), state
 
 
 def nonapprox(
@@ -61,53 +96,51 @@ def nonapprox(
     v: Float[Tensor, "b h n e"],
     state: RunningAverage | None = None,
     *,
-    keep: bool = True,
+    there: Bool[Tensor, "b n"] | None = None,
+    remember: bool = True,
 ) -> tuple[Float[Tensor, "b h n e"], RunningAverage]:
     """The running average weighed by each position's own score; q after its silu."""
-    return prefix_softmax(scores(q, k), v, state)
+    s = scores(q, k)
+    if there is not None:
+        s, v = s.masked_fill(~there[:, None], NOWHERE), v.masked_fill(~there[:, None, :, None], 0)
+    return prefix_softmax(s, v, state)
 
 
 def borrowed_qk(
-    q: Float[Tensor, "a h n e"],
-    k: Float[Tensor, "a h n e"],
+    q: Float[Tensor, "1 h n e"],
+    k: Float[Tensor, "1 h n e"],
     v: Float[Tensor, "b h n e"],
     state: KeysValues | None = None,
-    *,
-    keep: bool = True,
 ) -> tuple[Float[Tensor, "b h n e"], KeysValues]:
-    """Softmax attention; a is b or 1."""
+    """Softmax attention by one map for all rows."""
     if state is not None:
         k, v = torch.cat((state.k, k), dim=2), torch.cat((state.v, v), dim=2)
-    if len(q) == len(v):
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=past_of(q, k))
-    else:
-        weights = softmax_map(q, k)[0]
-        rows = torch.bmm(weights, v.permute(1, 2, 0, 3).flatten(2))
-        out = rows.unflatten(-1, (len(v), -1)).permute(2, 0, 1, 3)
-    return out, KeysValues(k, v)
+    rows = softmax_map(q, k)[0] @ v.permute(1, 2, 0, 3).flatten(2)  # (h n m) (h m be)
+    return rows.unflatten(-1, (len(v), -1)).permute(2, 0, 1, 3), KeysValues(k, v)
 
 
-def softmax_map(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n m"]:
+def softmax_map(
+    q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b m e"], *, causal: bool = True
+) -> Float[Tensor, "*b n m"]:
     """The map of all pairs; the n queries are the last of the m tokens."""
-    return (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~past_of(q, k), -torch.inf).softmax(-1)
+    logits = q @ k.mT * q.shape[-1] ** -0.5
+    n, m = logits.shape[-2:]
+    ahead = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
+    return (logits.masked_fill(ahead, -torch.inf) if causal else logits).softmax(-1)
 
 
-def past_of(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b m e"]) -> Bool[Tensor, "n m"]:
-    """True at keys that are not ahead of a query."""
-    n, m = q.shape[-2], k.shape[-2]
-    return torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
-
-
-def nonapprox_map(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b n n"]:
+def nonapprox_map(
+    q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"], *, causal: bool = True
+) -> Float[Tensor, "*b n n"]:
     """The map of all pairs; q after its silu."""
-    return prefix_map(scores(q, k))
+    return prefix_map(scores(q, k), causal=causal)
 
 
-MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "taylor": taylor_map,
-    "per_order": per_order_map,
-    "nonapprox": nonapprox_map,
-    "borrowed_qk": softmax_map,
+OPERATORS: dict[str, Operator] = {
+    "taylor": Operator(approx, FeatureSums, taylor_map),
+    "per_order": Operator(partial(approx, reading="per_order"), OrderSums, per_order_map),
+    "nonapprox": Operator(nonapprox, RunningAverage, nonapprox_map),
+    "borrowed_qk": Operator(borrowed_qk, KeysValues, softmax_map),
 }
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PIECE = 64  # positions whose pairs are multiplied at once
+NOWHERE = -1e30  # the score of padding: finite, so that a row of nothing else is no NaN
 
 
 class RunningAverage(NamedTuple):
@@ -32,8 +33,10 @@ def scores(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"]) -> Float[Tens
     return (q.to(fine) * k.to(fine)).sum(-1) * q.shape[-1] ** -0.5
 
 
-def prefix_map(s: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n n"]:
-    """The map of all pairs; rows sum to one."""
+def prefix_map(s: Float[Tensor, "*b n"], *, causal: bool = True) -> Float[Tensor, "*b n n"]:
+    """The map of all pairs; rows sum to one, and are all alike where tokens see what is ahead."""
+    if not causal:
+        return s.softmax(-1)[..., None, :].expand(*s.shape, -1)
     past = torch.ones(s.shape[-1], s.shape[-1], dtype=torch.bool, device=s.device).tril()
     return s[..., None, :].expand(*s.shape, -1).masked_fill(~past, -torch.inf).softmax(-1)
 

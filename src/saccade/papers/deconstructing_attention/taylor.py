@@ -15,7 +15,7 @@ from typing import NamedTuple
 from warnings import warn
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 LEAST = 1e-6
@@ -51,10 +51,17 @@ def features(z: Float[Tensor, "*n e"]) -> Float[Tensor, "*n f"]:
     return torch.cat((torch.ones_like(small[..., :1]), small, pairs), dim=-1)
 
 
-def taylor_map(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b n n"]:
+def taylor_map(
+    q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"], *, causal: bool = True
+) -> Float[Tensor, "*b n n"]:
     """The map of all pairs; rows sum to one."""
-    weights = series(q @ k.mT * q.shape[-1] ** -0.5).tril()
+    weights = _series_of(q, k, causal)
     return weights / weights.sum(-1, keepdim=True)
+
+
+def _series_of(q: Tensor, k: Tensor, causal: bool = True) -> Float[Tensor, "*b n n"]:
+    weights = series(q @ k.mT * q.shape[-1] ** -0.5)
+    return weights.tril() if causal else weights
 
 
 def taylor(
@@ -63,30 +70,39 @@ def taylor(
     v: Float[Tensor, "b h n e"],
     state: FeatureSums | None = None,
     *,
-    keep: bool = True,
+    there: Bool[Tensor, "b n"] | None = None,
+    remember: bool = True,
 ) -> tuple[Float[Tensor, "b h n e"], FeatureSums | None]:
     """Pairs within the piece, and features for what went before it.
 
-    `keep=False` makes no state, which is wide: (e^2 + e + 1) e numbers a head.
+    there      false at padding, which no token sees
+    remember   make a state, which is wide: (e^2 + e + 1) (e + 1) numbers a head
     """
-    weights = series(q @ k.mT * q.shape[-1] ** -0.5).tril()
+    weights = _series_of(q, k)
+    if there is not None:
+        weights, v = weights * there[:, None, None], v.masked_fill(~there[:, None, :, None], 0)
     above, below = weights @ v, weights.sum(-1, keepdim=True)
     if state is not None:
         sides = features(q)
         above, below = above + sides @ state.kv, below + sides @ state.k[..., None]
-    return above / below, _summed(k, v, state) if keep else None
+    below = below.masked_fill(below == 0, 1)  # of padding that nothing stands before
+    return above / below, _summed(k, v, state, there) if remember else None
 
 
-def _summed(k: Tensor, v: Tensor, state: FeatureSums | None) -> FeatureSums:
-    sides = features(k)
+def _summed(k: Tensor, v: Tensor, state: FeatureSums | None, there: Tensor | None) -> FeatureSums:
+    sides = features(k) if there is None else features(k) * there[:, None, :, None]
     found = FeatureSums(sides.mT @ v, sides.sum(2))
     return found if state is None else FeatureSums(*(a + b for a, b in zip(state, found, strict=True)))
 
 
-def per_order_map(q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b n n"]:
+def per_order_map(
+    q: Float[Tensor, "*b n e"], k: Float[Tensor, "*b n e"], *, causal: bool = True
+) -> Float[Tensor, "*b n n"]:
     """The sum of the three maps; rows sum to three."""
-    even = torch.ones(q.shape[-2:-1] * 2, dtype=q.dtype, device=q.device).tril()
-    return sum((_even_rows(each.tril()) for each in (q @ k.mT, q.square() @ k.square().mT)), _even_rows(even))
+    products = q @ k.mT
+    orders = torch.ones_like(products), products, q.square() @ k.square().mT
+    rows = [_even_rows(each.tril() if causal else each) for each in orders]
+    return rows[0] + rows[1] + rows[2]
 
 
 def per_order(
@@ -133,5 +149,7 @@ def away_from_zero(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """
     small = x.abs() < LEAST
     if x.device.type == "cpu" and not torch.compiler.is_compiling() and bool(small.any()):
-        warn(f"first-order sums came within {LEAST:g} of zero and were kept there; reading='taylor' cannot", stacklevel=4)
+        warn(
+            f"first-order sums came within {LEAST:g} of zero and were kept there; reading='taylor' cannot", stacklevel=4
+        )
     return torch.where(small, torch.where(x < 0, -LEAST, LEAST).to(x), x)
