@@ -1,8 +1,10 @@
 """What an attention map is like: how spread its rows are, how much heads differ, how much goes to the first key.
 
-All take probabilities (.. h n n), a map for each head, row i being what query i gives to keys 0 .. i; each indicator is a
-number for every map. Uniform causal attention, A_ij = 1 / i, has entropy sum ln i, concentration sqrt(H) and sink and
+All take probabilities (.. h n n), a map for each head, row i being what query i gives to keys 0 .. i; each indicator is
+a number for every map. Uniform causal attention, A_ij = 1 / i, has entropy sum ln i, concentration sqrt(H) and sink and
 locality(0) H / n, H being the sum of 1 / i.
+
+Source: Xue et al., "Deconstructing attention" (2025).
 """
 
 from dataclasses import dataclass

@@ -232,7 +232,7 @@ def test_memories_hold_what_the_tables_say() -> None:
         held[variant] = [each.size // 8 for each in memories]
     width, heads, rows, tokens = 16, 2, 3, 10
     assert held["mlp"] == [0] and held["nonapprox"] == [rows * (width + heads)]
-    assert held["approx(reading='per_order')"] == [rows * (3 * width + 2 * width**2 // heads + 1)]
+    assert held["approx(reading='per_order')"] == [rows * (3 * width + 2 * width**2 // heads) + 1]
     assert held["static_emb_qk"] == [2 * rows * tokens * width]
     assert held["rnd_emb_qk"][0] == held["fixed_seq_qk"][0] == (rows + 1) * tokens * width
 

@@ -15,7 +15,6 @@ from saccade.papers.deconstructing_attention.operators import (
     approx,
     borrowed_qk,
     check_reading,
-    nonapprox,
     softmax_map,
 )
 from saccade.papers.deconstructing_attention.position_scores import prefix_map, prefix_softmax, scores

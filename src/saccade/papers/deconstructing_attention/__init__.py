@@ -11,7 +11,7 @@ Differs: see PAPER.deviations.
 
 from typing import TYPE_CHECKING
 
-from saccade.core.catalogue import Entry, Offers, Paper, Preset
+from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ PAPER = Paper(
   year    = {2025}
 }""",
     claims=(
-        "500M, in every layer, perplexity on WikiText: standard 38.1, approx 47.9, fixed_seq_qk 79.1, static_emb_qk 79.9, "
-        "rnd_emb_qk 84.8, mlp 993.5, nonapprox 9e4",
-        "in every other layer: approx 39.4, nonapprox 39.4, rnd_emb_qk 39.3, fixed_seq_qk 38.5, static_emb_qk 38.7, mlp 45.8",
+        "500M, in every layer, perplexity on WikiText: standard 38.1, approx 47.9, fixed_seq_qk 79.1, static_emb_qk "
+        "79.9, rnd_emb_qk 84.8, mlp 993.5, nonapprox 9e4",
+        "in every other layer: approx 39.4, nonapprox 39.4, rnd_emb_qk 39.3, fixed_seq_qk 38.5, static_emb_qk 38.7, "
+        "mlp 45.8",
         "trained in every other layer and then left out: 2e4 to 2e6",
         "with normalised q and k, 1.7B: standard 27.6; nonapprox 67.3 in every layer, 29.9 in every other",
     ),
@@ -46,16 +47,16 @@ PAPER = Paper(
         "approx is the series of the paper's equation 6; what its appendix prints, to which its tables of cost fit, is "
         "reading='per_order', whose divisors are kept away from zero",
         "nonapprox has the factor 1 / sqrt(e) of equation 7, which the paper's recurrent equation leaves out",
-        "mlp keeps the output projection behind three square matrices, which fits the paper's table; keep_out_proj=False "
-        "has none",
-        "the random stream has deviation 0.02, the embeddings of static_emb_qk go through the layer's own norm, and norms "
-        "of q in nonapprox come after its silu; the paper does not say",
+        "mlp keeps the output projection behind three square matrices, which fits the paper's table; "
+        "keep_out_proj=False has none",
+        "the random stream has deviation 0.02, the embeddings of static_emb_qk go through the layer's own norm, and "
+        "norms of q in nonapprox come after its silu; the paper does not say",
         "layout 'bottom' follows the paper's table, not its prose",
         "projections have no biases, and qk_norm is a LayerNorm, as in the rest of the kit; hosts keep their own",
-        "logits of the published sizes have a matrix of their own; the paper does not say whether it is the embedding's",
+        "logits of the published sizes have a matrix of their own; whether the paper's are the embedding's is not said",
         "diversity takes the deviation of a sample over heads; the paper does not say which",
-        "a decoded token of rnd_emb_qk and fixed_seq_qk takes one of the stream along, whose keys and values are kept too: "
-        "one row more than in the paper's table",
+        "a decoded token of rnd_emb_qk and fixed_seq_qk takes one of the stream along, whose keys and values are kept "
+        "too, beside those of the paper's table",
     ),
 )
 OFFERS = Offers(

@@ -3,13 +3,12 @@
 mlp            no token sees another: out(down(silu(gate x) * up x)), three matrices in the place of those of q, k and v
 approx         softmax of a second-order Taylor series
 nonapprox      one score a position, whoever asks
-rnd_emb_qk, fixed_seq_qk, static_emb_qk   softmax attention whose q and k are made of `place.source`, which a model gives:
-               a stream that no text changes, or the embeddings of the text
+rnd_emb_qk, fixed_seq_qk, static_emb_qk   softmax attention whose q and k are made of `place.source`, which a model
+               gives: a stream that no text changes, or the embeddings of the text
 """
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -154,10 +153,10 @@ def mixed(operator: Operator, q: Tensor, k: Tensor, v: Tensor, place: TokenPosit
     check_whole(place, padding=place.causal)
     if not place.causal:
         return operator.map(q, k, causal=False) @ v
-    options: dict[str, Any] = {}
-    if operator is not OPERATORS["borrowed_qk"]:
-        options = {"there": place.keep, "remember": place.memory is not None}
     memory = place.memory
+    options: dict[str, Any] = {"remember": memory is not None}
+    if place.keep is not None:
+        options["there"] = place.keep
     state = operator.state(**memory.kept) if memory is not None and memory.kept else None
     out, state = operator.run(q, k, v, state, **options)
     if memory is not None:

@@ -2,7 +2,7 @@
 
 approx         `taylor` or `per_order`, see `taylor.py`
 nonapprox      a score a position, see `position_scores.py`
-borrowed_qk    softmax attention whose q and k have one row for all rows of v: its map is made once
+borrowed_qk    softmax attention whose q and k may have one row for all rows of v: its map is made once
 
 A state is a named tuple of tensors, None before the first token; decoding token by token equals one call on all.
 `there` is false at padding, which no token sees. `MAPS` are the maps of all pairs, and what they are without a past:
@@ -37,9 +37,9 @@ Reading = Literal["taylor", "per_order"]
 
 
 class KeysValues(NamedTuple):
-    """All so far; the keys of one row serve the values of all."""
+    """All so far; the keys of one row may serve the values of all."""
 
-    k: Float[Tensor, "1 h m e"]
+    k: Float[Tensor, "a h m e"]
     v: Float[Tensor, "b h m e"]
 
 
@@ -107,15 +107,20 @@ def nonapprox(
 
 
 def borrowed_qk(
-    q: Float[Tensor, "1 h n e"],
-    k: Float[Tensor, "1 h n e"],
+    q: Float[Tensor, "a h n e"],
+    k: Float[Tensor, "a h n e"],
     v: Float[Tensor, "b h n e"],
     state: KeysValues | None = None,
+    *,
+    remember: bool = True,
 ) -> tuple[Float[Tensor, "b h n e"], KeysValues]:
-    """Softmax attention by one map for all rows."""
+    """Softmax attention; where a is 1, by one map for all rows."""
     if state is not None:
         k, v = torch.cat((state.k, k), dim=2), torch.cat((state.v, v), dim=2)
-    rows = softmax_map(q, k)[0] @ v.permute(1, 2, 0, 3).flatten(2)  # (h n m) (h m be)
+    weights = softmax_map(q, k)
+    if len(q) == len(v):
+        return weights @ v, KeysValues(k, v)
+    rows = weights[0] @ v.permute(1, 2, 0, 3).flatten(2)  # (h n m) (h m be)
     return rows.unflatten(-1, (len(v), -1)).permute(2, 0, 1, 3), KeysValues(k, v)
 
 

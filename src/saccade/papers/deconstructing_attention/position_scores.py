@@ -1,12 +1,12 @@
 """One score for each position, whoever asks: `nonapprox` of the paper.
 
-A_ij = exp(s_j) / sum_{l <= i} exp(s_l): every row is the softmax of a longer piece of one and the same vector of scores,
-s_j = silu(q_j) k_j / sqrt(e). So the ratio of two weights is the same in every row, and the output is a running average:
+A_ij = exp(s_j) / sum_{l <= i} exp(s_l): every row is the softmax of a longer piece of one vector of scores,
+s_j = silu(q_j) k_j / sqrt(e). So the ratio of two weights is the same in every row, and the output is a running mean:
 
     lse_i = log(exp(lse_{i-1}) + exp(s_i)),    out_i = exp(lse_{i-1} - lse_i) out_{i-1} + exp(s_i - lse_i) v_i
 
-in which no exponent is above zero. The state is one vector and one number a head. Turning q_j and k_j by the same angle,
-as rotary positions do, changes nothing.
+in which no exponent is above zero. The state is one vector and one number a head. Turning q_j and k_j by the same
+angle, as rotary positions do, changes nothing.
 Source: eq. 7, with its 1 / sqrt(e), which the paper's recurrent equation leaves out.
 """
 

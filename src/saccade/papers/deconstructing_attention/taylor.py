@@ -4,8 +4,8 @@ taylor      A_ij = T(x_ij) / sum_{l <= i} T(x_il),  T(x) = 1 + x + x^2 / 2,  x_i
             T = ((1 + x)^2 + 1) / 2 >= 1/2: no weight vanishes. T(x_ij) = phi(q_i) phi(k_j) with features of width
             1 + e + e^2, so a sum of phi(k) v^T stands for all keys that went by.
 per_order   out = mean of v + linear attention by q k + linear attention by the squares q^2 k^2, channel by channel; the
-            rows of its map sum to three. Its state is three vectors and two e x e matrices a head, as the paper's tables
-            say. The sums of q k that divide may vanish or turn negative: they are kept at least `LEAST` from zero.
+            rows of its map sum to three. Its state is three vectors and two e x e matrices a head, as the paper's
+            tables say. The sums of q k that divide may vanish or turn negative: they are kept `LEAST` from zero.
 
 Both take a sequence in pieces: `(out, state) = f(q, k, v, state)`, None before the first piece.
 Source: eq. 6 and, for the second, eq. 14 to 17; Arora et al., "Based" (2024).
@@ -143,7 +143,7 @@ def _even_rows(weights: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
 
 
 def away_from_zero(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """x, its size at least `LEAST`, its sign kept; warns where that changes anything (on the CPU, where asking is free).
+    """x, its size at least `LEAST`, its sign kept; warns where that changes it (on the CPU, where asking is free).
 
     Source: ours; the paper divides by what may be zero.
     """
