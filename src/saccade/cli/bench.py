@@ -8,10 +8,13 @@ class _Benches(Lazy):
         "architectures": "saccade.cli.bench_architectures:architectures",
         "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
+        "languages": "saccade.cli.bench_languages:languages",
         "overhead": "saccade.cli.bench_overhead:overhead",
         "patterns": "saccade.cli.bench_patterns:patterns",
         "systems": "saccade.cli.bench_systems:systems",
     }
 
 
-app = group(_Benches, "Measure kernels, block patterns, interception and architectures on this machine.")
+app = group(
+    _Benches, "Measure kernels, block patterns, interception, architectures and language models on this machine."
+)

@@ -93,7 +93,8 @@ def fit(
     """Train `task.module`, or go on where a killed or shorter run stopped; returns the averaged weights.
 
     Several processes, as `accelerate launch` starts them, draw the same batches and take a share of the rows each.
-    Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`.
+    Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`,
+    and `measured.jsonl` of a task that measures.
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
     `settings`: all that decides the result, `config` included; None: `config` and what the task says in its own
     attribute `settings`. They are kept in `settings.json`.
@@ -261,9 +262,11 @@ class _Run:
         self.plain.load_state_dict(self.average.state)
         with gathered(self.plain):
             picture = self.task.sheet()
+            measured = getattr(self.task, "measures", dict[str, float])()
         self.plain.load_state_dict(weights)
         if main:
             plot_losses(self.folder / "loss.jsonl", self.folder / "loss.png")
+            self.records.measure(self.step, measured)
         if main and picture is not None:
             save_picture(self.folder / f"sheet-{self.step:06d}.png", picture)
 

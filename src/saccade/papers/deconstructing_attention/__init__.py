@@ -72,5 +72,13 @@ OFFERS = Offers(
     ),
     models=("model",),
     parts=("mixers",),
+    languages={
+        "approx": 'CausalLM(mixer="approx")',
+        "nonapprox": 'CausalLM(mixer="nonapprox(qk_norm=True)")',
+        "nonapprox_even": 'DeconstructedLM(variant="nonapprox", layout="even")',
+        "rnd_emb_qk_even": 'DeconstructedLM(variant="rnd_emb_qk", layout="even")',
+        "static_emb_qk_even": 'DeconstructedLM(variant="static_emb_qk", layout="even")',
+        "mlp_even": 'DeconstructedLM(variant="mlp", layout="even")',
+    },
 )
 __getattr__, __dir__ = lazily(__name__)

@@ -103,8 +103,8 @@ def sides_of(attention: nn.Module, layer: int) -> Sides:
     found = KNOWN[name](attention)
     if found.dropout:
         raise ValueError(
-            f"layer {layer} drops out {found.dropout:g} of its attention in training, which a replaced one cannot; load "
-            "the model with attention_dropout=0, or attn_pdrop=0"
+            f"layer {layer} drops out {found.dropout:g} of its attention in training, which a replaced one cannot; "
+            "load the model with attention_dropout=0, or attn_pdrop=0"
         )
     if found.window is not None:
         raise ValueError(

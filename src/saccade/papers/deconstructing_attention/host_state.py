@@ -8,7 +8,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 
 class StateLayer(CacheLayerMixin):
-    """The tensors of an operator's state, and how many tokens went by; what has one row for all texts stays as it is."""
+    """The tensors of an operator's state, and how many tokens went by."""
 
     is_sliding = False
 
@@ -19,7 +19,7 @@ class StateLayer(CacheLayerMixin):
         self.tokens = 0
 
     def put(self, kept: dict[str, Tensor], tokens: int, shared: frozenset[str]) -> None:
-        """What stands for all tokens after `tokens` more; `shared`: names of what has one row for all texts, or none."""
+        """What stands for all tokens after `tokens` more; `shared`: names of what has no row for each text."""
         self.kept, self.shared, self.tokens = kept, shared, self.tokens + tokens
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:

@@ -30,7 +30,7 @@ from saccade.papers.deconstructing_attention.operators import OPERATORS, check_r
 
 
 class HostMixer(nn.Module):
-    """Stands where an attention stood, which is kept in `attention`; `sources` are its decoder's, see `Deconstructed`."""
+    """Stands where an attention stood, which is kept in `attention`; `sources` are its decoder's."""
 
     def __init__(self, attention: nn.Module, sides: Sides, variant: str, reading: str, sources: "Sources") -> None:
         super().__init__()
@@ -156,8 +156,8 @@ class Deconstructed:
         assert self.fixed is not None
         if before + tokens > self.fixed.shape[1]:
             raise ValueError(
-                f"{before + tokens} tokens are more than the {self.fixed.shape[1]} of the fixed stream; give deconstruct a "
-                "longer context or sequence"
+                f"{before + tokens} tokens are more than the {self.fixed.shape[1]} of the fixed stream; give "
+                "deconstruct a longer context or sequence"
             )
         check_positions(named.get("position_ids"), before, tokens)
         own = None if cache is None else self._caches.get(cache)
