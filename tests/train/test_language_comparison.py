@@ -28,10 +28,11 @@ from saccade.train.records import MEASURED
 TINY = LanguageComparison(
     arms=(Arm(name="attention", model="CausalLM"), Arm(name="linear", model='CausalLM(mixer="approx")')),
     depth=1, width=32, heads=2, source="captions", seeds=(0,), batch=4, length=16, windows=8, glimpsed=4,
-    fit=Fit(steps=4, precision="no", log_every=2, sheet_every=2),
+    fit=Fit(steps=4, precision="no", log_every=2, measure_every=2),
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_arms_get_results_that_are_not_made_twice(tmp_path: Path) -> None:
     found = TINY.run(tmp_path)
     assert [result["arm"] for result in found] == ["attention", "linear"]
@@ -92,7 +93,7 @@ def test_times_of_all_kinds_of_work() -> None:
 
 def test_a_task_is_measured_once_a_step_also_after_a_kill(tmp_path: Path) -> None:
     text = torch.from_numpy(np.random.default_rng(0).integers(60, size=400))
-    stage = CausalStage(fit=Fit(steps=4, precision="no", sheet_every=1, save_every=3), length=8, batch=2)
+    stage = CausalStage(fit=Fit(steps=4, precision="no", measure_every=1, save_every=3), length=8, batch=2)
 
     def task() -> MeasuredTask:
         torch.manual_seed(0)
@@ -110,6 +111,7 @@ def test_a_task_is_measured_once_a_step_also_after_a_kill(tmp_path: Path) -> Non
     assert lines("cut") == lines("whole")
 
 
+@pytest.mark.slow
 def test_the_command_takes_mixers_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saccade.train.language_comparison.LanguageComparison", lambda: TINY)
     file = tmp_path / "figures.json"

@@ -46,7 +46,7 @@ class LanguageComparison(EqualBudget):
 
     source    of the text: shakespeare, or captions, which need no file
     length    of a window, in characters; `windows` of them are held out
-    measured  the final loss, on `windows`; along the run, `fit.sheet_every` steps apart, on `glimpsed` of them
+    measured  the final loss, on `windows`; along the run, `fit.measure_every` steps apart, on `glimpsed` of them
     Raises ValueError for options out of range.
     """
 
@@ -58,7 +58,7 @@ class LanguageComparison(EqualBudget):
     glimpsed: int = 16
     fit: Fit = field(
         default_factory=lambda: Fit(
-            steps=1000, precision="no", decay=0.99, log_every=20, save_every=500, sheet_every=100,
+            steps=1000, precision="no", decay=0.99, log_every=20, save_every=500, sheet_every=10**9, measure_every=100,
             optim=Optim(lr=3e-3, muon_lr=1e-2),
         )
     )  # fmt: skip

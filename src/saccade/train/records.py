@@ -70,11 +70,9 @@ class Records:
         self.first, self.pending, self.rate, self.shown = step, [], 0.0, means["loss"]
 
     def measure(self, step: int, found: Mapping[str, float]) -> None:
-        """Write what the task measured at a step, once."""
-        last = self.measured.read_text().splitlines()[-1:] if self.measured.exists() else []
-        if found and not (last and json.loads(last[0])["step"] == step):
-            with self.measured.open("a") as file:
-                file.write(json.dumps({"step": step, **found}) + "\n")
+        """Write what the task measured at a step."""
+        with self.measured.open("a") as file:
+            file.write(json.dumps({"step": step, **found}) + "\n")
 
     def close(self) -> None:
         """Close TensorBoard's file."""
