@@ -87,12 +87,16 @@ class EqualBudget(ABC):
         Raises ValueError where the folder holds runs of other settings.
         """
         self.check_folder(folder)
+        runs = self.arm_runs(folder)
+        return {name: lambda name=name, run=run: run.complete(folder / name) for name, run in runs.items()}
+
+    def arm_runs(self, folder: Path) -> dict[str, "ArmRun"]:
+        """Every run by the name of its folder below this one, in the order in which they are made."""
         source = self.open()
         base = self.base(source)
         options = {arm.name: base | {arm.scaled: self.size(arm, base)} for arm in self.arms}
         begin = self.runs(folder, source)
-        runs = {f"{arm.name}-{seed}": begin(arm, options[arm.name], seed) for seed in self.seeds for arm in self.arms}
-        return {name: lambda name=name, run=run: run.complete(folder / name) for name, run in runs.items()}
+        return {f"{arm.name}-{seed}": begin(arm, options[arm.name], seed) for seed in self.seeds for arm in self.arms}
 
     def models(self, device: torch.device | str) -> dict[str, nn.Module]:
         """A fresh model of every arm, in its size."""

@@ -19,7 +19,8 @@ from saccade.models.macs import macs
 from saccade.models.shakespeare_lm import character_tokenizer
 from saccade.models.sizing import Arm, build, parameters
 from saccade.nn.eval_mode import eval_mode
-from saccade.train.causal import CausalStage, CausalTask, held_out_nats
+from saccade.train.causal import CausalLoss, CausalStage, CausalTask, held_out_nats
+from saccade.train.checkpoint import trained
 from saccade.train.checks import check_positive
 from saccade.train.costs import Quartiles, device_of, forward, ratios, step, timed_in_turn
 from saccade.train.equal_budget import ArmRun, Begin, EqualBudget
@@ -124,6 +125,12 @@ class LanguageRun(ArmRun):
         settings = {"fit": stage.fit, **task.settings, "model": {**self.options, **self.made}}
         fit(task, stage.fit, folder, settings=settings)
         return model
+
+    def restored(self, folder: Path) -> nn.Module:
+        """The model of a finished run, with its averaged weights."""
+        model = build(self.arm.model, **self.options)
+        CausalLoss(model).load_state_dict(trained(folder))
+        return model.eval()
 
     def result(self, model: nn.Module, folder: Path) -> dict[str, Any]:
         """`loss` on held-out text, what the model costs and keeps, and the curve of its held-out loss."""
