@@ -1,4 +1,4 @@
-"""Associative recall: pairs of a key and its value, then the same pairs in another order; values are told from keys.
+"""Associative recall: pairs of a key and its value, then the same pairs in another order; values are to be found from keys.
 
 What a value is can only be known from where it stood before: a model whose tokens do not mix stays at chance.
 """
