@@ -75,7 +75,7 @@ class LanguageComparison(EqualBudget):
 
     def open(self) -> Texts:
         """The text."""
-        return Texts(*(numbers(self.source, split) for split in ("train", "held-out")), len(character_tokenizer()))
+        return Texts(numbers(self.source, "train"), numbers(self.source, "held-out"), len(character_tokenizer()))
 
     def base(self, source: Texts) -> dict[str, Any]:
         """Options that every model gets, where it has them."""

@@ -52,7 +52,7 @@ SOURCED = ("static_emb_qk", "fixed_seq_qk", "rnd_emb_qk")
 HYBRIDS = tuple(name for name in VARIANTS if name != NORMED)
 NEAR = 0.05  # nats, "a few hundredths"
 CHANCE = 0.02  # of accuracy
-RECALLING = {STANDARD: "standard", "mlp": "uniform", "nonapprox": "uniform", f"nonapprox{HYBRID}": "even"}
+RECALLING = {STANDARD: "standard", "mlp": "uniform", f"nonapprox{HYBRID}": "even"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,11 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     source: Source = "shakespeare"
-    steps: int = 260
+    steps: int = 150
     depth: int = 4
     width: int = 48
     length: int = 64
-    batch: int = 16
+    batch: int = 8
     windows: int = 256
     recall: Recall = field(default_factory=Recall)
 

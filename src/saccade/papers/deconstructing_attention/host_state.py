@@ -69,7 +69,7 @@ def state_layer(cache: Cache, index: int) -> StateLayer:
         return found
     if type(found) is not DynamicLayer or found.get_seq_length():
         raise ValueError(
-            f"layer {index} of past_key_values is a {type(found).__name__} of {found.get_seq_length()} tokens; a "
+            f"layer {index} of past_key_values is a {type(found).__name__} of {cache.get_seq_length(index)} tokens; a "
             "deconstructed model begins with an empty DynamicCache"
         )
     cache.layers[index] = made = StateLayer()

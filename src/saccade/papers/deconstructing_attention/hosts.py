@@ -51,7 +51,7 @@ class HostMixer(nn.Module):
         **__: Any,
     ) -> tuple[Float[Tensor, "b n d"], None]:
         """The output, and no weights."""
-        sides, _ = self._beside
+        sides = self._beside[0]
         layer = None if past_key_values is None else state_layer(past_key_values, self.layer)
         if self.variant == "mlp":
             out, kept = self.down(F.silu(self.gate(hidden_states)) * self.up(hidden_states)), {}

@@ -179,11 +179,10 @@ def skipped(model: DeconstructedLM) -> CausalLM:
     kept = [i for i, replaced in enumerate(c.replaced) if not replaced]
     if not kept:
         raise ValueError(f"layout={c.layout!r} leaves no standard layer, so that skip would leave none at all")
-    names = CausalLMConfig.__dataclass_fields__
-    common = {name: getattr(c, name) for name in names}
-    parts = {each: tuple(part(getattr(c, each), i) for i in kept) for each in ("mixer", "ffn")}
+    options: dict[str, Any] = {name: getattr(c, name) for name in CausalLMConfig.__dataclass_fields__}
+    options |= {each: tuple(part(getattr(c, each), i) for i in kept) for each in ("mixer", "ffn")}
     with torch.device("meta"):
-        found = CausalLM(CausalLMConfig(**common | parts | {"depth": len(kept)}))
+        found = CausalLM(**options | {"depth": len(kept)})
     found.embedding, found.norm, found.head = model.embedding, model.norm, model.head
     found.blocks = nn.ModuleList(model.blocks[i] for i in kept)
     return found.train(model.training)

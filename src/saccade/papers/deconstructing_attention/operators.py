@@ -55,7 +55,7 @@ def approx(
     q: Float[Tensor, "b h n e"],
     k: Float[Tensor, "b h n e"],
     v: Float[Tensor, "b h n e"],
-    state: FeatureSums | OrderSums | None = None,
+    state: Any = None,
     *,
     reading: Reading = "taylor",
     there: Bool[Tensor, "b n"] | None = None,
@@ -83,9 +83,9 @@ def _in_pieces(
     piece, tokens = max(1, operands[0].shape[-1] ** 2), operands[0].shape[2]
     outs = []
     for start in range(0, tokens, piece):
-        part = (each[:, :, start : start + piece] for each in operands)
+        q, k, v = (each[:, :, start : start + piece] for each in operands)
         seen = None if there is None else there[:, start : start + piece]
-        out, state = taylor(*part, state, there=seen, remember=remember or start + piece < tokens)
+        out, state = taylor(q, k, v, state, there=seen, remember=remember or start + piece < tokens)
         outs.append(out)
     return torch.cat(outs, dim=2), state
 

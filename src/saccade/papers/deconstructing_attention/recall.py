@@ -1,4 +1,4 @@
-"""Associative recall: pairs of a key and its value, then the same pairs in another order; values are to be found from keys.
+"""Associative recall: pairs of a key and its value, then the same pairs in another order, values to be recalled.
 
 What a value is can only be known from where it stood before: a model whose tokens do not mix stays at chance.
 """
@@ -29,7 +29,7 @@ class Recall:
     depth: int = 2
     width: int = 32
     heads: int = 2
-    steps: int = 500
+    steps: int = 250
     batch: int = 32
     texts: int = 512
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-3, muon_lr=1e-2))
