@@ -23,9 +23,11 @@ class StateLayer(CacheLayerMixin):
         self.kept, self.shared, self.tokens = kept, shared, self.tokens + tokens
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Raises RuntimeError: there are no keys to make room for."""
         raise RuntimeError("a layer without attention keeps no keys; its module fills the state")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Raises RuntimeError: a host's own attention came upon the cache of a deconstructed model."""
         raise RuntimeError("this cache was filled by a deconstructed layer; begin a new one for another model")
 
     def get_seq_length(self) -> int:

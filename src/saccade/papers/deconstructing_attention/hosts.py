@@ -237,7 +237,10 @@ def stream_of(
     sequence: Sequence[int] | Tensor | None,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """A random table (1 n d), or the tokens of a fixed sequence (1 n)."""
+    """A random table (1 n d), or the tokens of a fixed sequence (1 n).
+
+    Raises ValueError for a sequence without tokens.
+    """
     weight: Tensor = decoder.get_input_embeddings().weight
     if name == "rnd_emb_qk":
         noise = torch.randn(1, context, decoder.config.hidden_size, generator=generator)

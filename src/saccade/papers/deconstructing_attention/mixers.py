@@ -103,10 +103,7 @@ class PositionScores(nn.Module):
 
 
 class BorrowedQK(nn.Module):
-    """Softmax attention; q and k are made of `place.source`, one row for all texts or one for each, v of its own input.
-
-    Raises ValueError where the model gives no source.
-    """
+    """Softmax attention; q and k are made of `place.source`, one row for all texts or one for each, v of its own input."""
 
     remembers = True
 
@@ -117,6 +114,7 @@ class BorrowedQK(nn.Module):
         self.attention = SelfAttention(width, heads, qk_norm=qk_norm, rotary=rotary, bias=bias)
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        """Raises ValueError where the model gives no source, and for padding where one row of it serves all texts."""
         check_whole(place, padding=True)
         q, k, v = self.operands(x, place)
         if len(q) == 1 and place.causal and place.keep is None:
@@ -128,7 +126,7 @@ class BorrowedQK(nn.Module):
         return joined(self.attention, self.attention.attend(q, k, v, place))
 
     def operands(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> tuple[Float[Tensor, "_ h n e"], ...]:
-        """q and k of the source, normalised and turned, and v."""
+        """q and k of the source, normalised and turned, and v; raises ValueError where there is no source."""
         if place.source is None:
             raise ValueError(
                 f"{type(self).__name__} makes q and k of place.source, and there is none; DeconstructedLM gives the "
