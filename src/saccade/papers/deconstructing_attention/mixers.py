@@ -103,7 +103,7 @@ class PositionScores(nn.Module):
 
 
 class BorrowedQK(nn.Module):
-    """Softmax attention; q and k are made of `place.source`, one row for all texts or one for each, v of its own input."""
+    """Softmax attention; q and k are made of `place.source`, of one row for all texts or for each, v of its input."""
 
     remembers = True
 
