@@ -1,17 +1,17 @@
 """`saccade bench architectures`: every architecture at one budget, on the same data, for the same steps."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.bench_arms import TIMES, run_arms
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.metrics.intervals import t_interval
+
+if TYPE_CHECKING:
+    from saccade.experiments import BenchFile, Row
 
 
 def architectures(
@@ -28,6 +28,8 @@ def architectures(
     seconds: Annotated[float | None, typer.Option(help="begin no run after so long; no limit without it")] = None,
 ) -> None:
     """Train every architecture at one budget and compare quality, speed and memory. Repeating the command goes on."""
+    import torch
+
     if threads is not None:
         torch.set_num_threads(threads)
     bench = run(out, arm or [], setting or [], rounds=rounds, file=json_file, seconds=seconds)
@@ -42,14 +44,14 @@ def run(
     rounds: int = 9,
     file: Path | None = None,
     seconds: float | None = None,
-) -> BenchFile:
+) -> "BenchFile":
     """See `run_arms`."""
     from saccade.train.budget_comparison import BudgetComparison
 
     return run_arms(BudgetComparison(), out, arms, settings, rounds=rounds, file=file, seconds=seconds)
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: "list[Row]") -> Table:
     """A row an arm, its mean over seeds with the 95 % interval where there are three or more."""
     shown = Table(box=None, padding=(0, 2, 0, 0), caption="mean over seeds [95 %]; times are ratios to the first arm")
     for title in ("arm", "width", "parameters", "MMACs", "loss", "Frechet*", "accuracy", "kept KiB", "forward", "step"):
@@ -62,6 +64,8 @@ def table(rows: list[Row]) -> Table:
 
 def row(name: str, runs: list[dict[str, Any]], times: dict[str, Any] | None) -> tuple[str, ...]:
     """One arm's cells."""
+    from saccade.metrics.intervals import t_interval
+
     first = runs[0]
     means = (str(t_interval([run[key] for run in runs])) for key in ("loss", "frechet", "accuracy"))
     ratio = (f"{times[kind][1]:.2f}" if times else "" for kind in ("forward", "step"))

@@ -5,11 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saccade.experiments import BenchFile
-from saccade.metrics.machine import best_device
 from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
+    from saccade.experiments import BenchFile
     from saccade.train.equal_budget import EqualBudget
 
 TIMES = "times"
@@ -25,11 +24,13 @@ def run_arms(
     file: Path | None,
     seconds: float | None,
     model: Callable[[str], str] = str,
-) -> BenchFile:
+) -> "BenchFile":
     """A row for each run, one a seed and arm, and one for each arm's times (quartiles of ratios to the first arm).
 
     model   the text of a new arm as a model
     """
+    from saccade.experiments import BenchFile
+    from saccade.metrics.machine import best_device
     from saccade.train.config import override
 
     comparison = override(usual, settings)

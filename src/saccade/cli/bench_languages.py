@@ -1,17 +1,17 @@
 """`saccade bench languages`: causal language models of any mixers at one budget, on the same text and steps."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.bench_arms import TIMES, run_arms
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.metrics.intervals import t_interval
+
+if TYPE_CHECKING:
+    from saccade.experiments import BenchFile, Row
 
 PLOT = "loss.svg"
 
@@ -31,6 +31,8 @@ def languages(
     seconds: Annotated[float | None, typer.Option(help="begin no run after so long; no limit without it")] = None,
 ) -> None:
     """Train language models at one budget and compare loss, compute, cache and speed. Repeating the command goes on."""
+    import torch
+
     if threads is not None:
         torch.set_num_threads(threads)
     bench = run(out, arm or [], setting or [], rounds=rounds, file=json_file, seconds=seconds)
@@ -45,7 +47,7 @@ def run(
     rounds: int = 9,
     file: Path | None = None,
     seconds: float | None = None,
-) -> BenchFile:
+) -> "BenchFile":
     """See `run_arms`; also draws held-out loss over multiply-adds into the folder."""
     from saccade.train.language_comparison import LanguageComparison
 
@@ -75,7 +77,7 @@ def as_model(text: str) -> str:
     )
 
 
-def draw(rows: list[Row], file: Path) -> None:
+def draw(rows: "list[Row]", file: Path) -> None:
     """Held-out loss over multiply-adds of training, a line for each arm, mean over seeds."""
     from matplotlib.figure import Figure
 
@@ -91,7 +93,7 @@ def draw(rows: list[Row], file: Path) -> None:
     figure.savefig(file)
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: "list[Row]") -> Table:
     """A row an arm, its mean over seeds with the 95 % interval where there are three or more."""
     shown = Table(box=None, padding=(0, 2, 0, 0), caption="mean over seeds [95 %]; times are ratios to the first arm")
     titles = ("arm", "width", "parameters", "kMACs a token", "loss", "cache B a token", "seconds", "forward", "step")
@@ -105,6 +107,8 @@ def table(rows: list[Row]) -> Table:
 
 def row(name: str, runs: list[dict[str, Any]], times: dict[str, Any] | None) -> tuple[str, ...]:
     """One arm's cells."""
+    from saccade.metrics.intervals import t_interval
+
     first = runs[0]
     kept = first["cache_bytes"]
     ratio = (f"{times[kind][1]:.2f}" if times else "" for kind in ("forward", "step", "decode"))
