@@ -181,8 +181,9 @@ def skipped(model: DeconstructedLM) -> CausalLM:
         raise ValueError(f"layout={c.layout!r} leaves no standard layer, so that skip would leave none at all")
     options: dict[str, Any] = {name: getattr(c, name) for name in CausalLMConfig.__dataclass_fields__}
     options |= {each: tuple(part(getattr(c, each), i) for i in kept) for each in ("mixer", "ffn")}
+    options["depth"] = len(kept)
     with torch.device("meta"):
-        found = CausalLM(**options | {"depth": len(kept)})
+        found = CausalLM(**options)
     found.embedding, found.norm, found.head = model.embedding, model.norm, model.head
     found.blocks = nn.ModuleList(model.blocks[i] for i in kept)
     return found.train(model.training)
