@@ -178,7 +178,7 @@ EXPERIMENT: Experiment[Settings] = Experiment(
         seeds=(0,), source="captions", steps=6, depth=2, width=16, length=16, batch=2, windows=4,
         recall=Recall(steps=2, batch=2, texts=8, width=16, depth=1),
     ),
-    hours=0.3,
+    hours=0.1,
     sections={
         "losses": (
             Lines(source="curves.loss", x="step", panels="layers", name="curves", label="held-out loss, nats",
