@@ -17,6 +17,7 @@ from saccade.core.errors import MissingError, SaccadeError
 from saccade.data.scenes import prompts
 from saccade.papers.clear import Clear
 from saccade.papers.flashbias import FlashBias
+from saccade.papers.sparsed import SparseD
 from saccade.systems.dense import Dense
 from tests.tiny_flux import tiny_flux
 
@@ -173,6 +174,13 @@ def test_visits_cover_prompts_and_seeds_in_batches() -> None:
     assert [len(visit.jobs) for visit in plan] == [4, 4, 1, 4, 4, 1]
     assert [visit.first for visit in plan] == [True] * 3 + [False] * 3
     assert {job for visit in plan if visit.first for job in visit.jobs} == {(p, s) for p in range(3) for s in (5, 6, 7)}
+
+
+def test_a_mapping_names_the_arms() -> None:
+    """What was asked for is what is shown, even where an option is the default."""
+    found = candidates({"sparsed(keep=0.3)": SparseD(keep=0.3), "both": (SparseD(), Clear(radius=2))}, None)
+    assert [arm.label for arm in found] == ["dense", "sparsed(keep=0.3)", "both"]
+    assert [len(arm.stack) for arm in found] == [0, 1, 2]
 
 
 def test_labels_spell_what_differs_from_the_defaults() -> None:

@@ -152,6 +152,7 @@ def test_the_pipeline_is_left_as_it_was() -> None:
         ({"mask": np.ones((4, 5))}, "mask of torch.float64 must be bool"),
         ({"height": 30}, "height=30 must be a multiple of 8 pixels"),
         ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"smooth": 2}, "smooth=2 must be an odd number of tokens, 1 for none"),
         ({"source": PICTURE}, "prompt=None says nothing of the picture"),
         ({"source": PICTURE, "prompt": SOURCE, "width": 48}, "width=48 is not the source's 40 pixels"),
         ({"source": PICTURE[:30], "prompt": SOURCE, "height": None}, "height=30 must be a multiple of 8"),

@@ -135,7 +135,7 @@ def test_compare_writes_report_and_data_and_prints_the_table(
     words = ("compare", "--model", model, *given)
     assert run(*words, "-s", "clear:radius=1.5", "-s", "clear:radius=1.5 + flashbias") == 0
     text = capsys.readouterr().out
-    assert str(out) in text and "clear(radius=1.5)" in text
+    assert str(out) in text and "clear:radius=1.5" in text
     stored = json.loads(out.with_suffix(".json").read_text())
     assert [arm["role"] for arm in stored["arms"]] == ["floor", "reference", "system", "system"]
     assert out.read_text().count("<img ") == 4 * 2 + 1  # and the enlarged one

@@ -164,7 +164,7 @@ def test_rows_of_a_data_set_need_no_library() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("imagenet", {}, "source='imagenet' is unknown; choose one of scenes, cifar10, folder:PATH"),
+        ("imagenet", {}, "source='imagenet' is unknown; choose one of scenes, controlled-scenes, cifar10, folder:PATH"),
         ("scenes", {"flip": True}, "option 'flip' is unknown to source='scenes'; choose from label, count, held, seed"),
         ("scenes", {"label": "size"}, "label='size' is unknown; choose one of shape, colour, kind"),
         ("scenes", {"count": 0}, "count=0 must be at least 1"),

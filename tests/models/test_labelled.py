@@ -34,7 +34,7 @@ def test_words_learn() -> None:
 def test_captions_are_embedded_word_by_word() -> None:
     model, x, t = TokenWords(EMMDiT(TINY), 9, tokens=16, width=24), torch.randn(2, 3, 16, 16), torch.rand(2)
     ids = torch.tensor([[3, 1] + [9] * 14, [1, 3] + [9] * 14])
-    words = model.word.table.weight[ids] + model.place
+    words = model.words.word.table.weight[ids] + model.words.place
     assert torch.equal(model(x, t, ids).out, model.model(x, t, words).out)
     assert not torch.equal(model(x, t, ids).out, model(x, t, ids.flip(0)).out)
 

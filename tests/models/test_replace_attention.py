@@ -9,6 +9,7 @@ from torch import nn
 
 from saccade.models.replace_attention import ReplacedAttention, replace_attention
 from saccade.nn.part import MixerOutput, TokenPositions
+from tests.hosts import vits
 from tests.hosts.tiny import BY_NAME, output
 
 pytestmark = pytest.mark.host
@@ -33,7 +34,13 @@ def _calls(replaced_attention: ReplacedAttention) -> list[tuple[torch.Tensor, To
     return found
 
 
-@pytest.mark.parametrize("mixer", ["dico", "dico(gate='none', kernel=5)", "attention(rotary=True)"])
+MIXERS = (
+    "dico", "dico(gate='none', kernel=5)", "attention(rotary=True)", "ninformer(tokens=16)",
+    "minimal(kind='wqk_novo', heads=1)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_mixers_stand_on_the_grid_of_patches(host: tuple[nn.Module, dict[str, Any]], mixer: str) -> None:
     model, inputs = host
     dense = output(model, inputs)
@@ -85,6 +92,50 @@ def test_new_mixers_learn_in_the_type_of_the_model(host: tuple[nn.Module, dict[s
     assert all(w.dtype == torch.float64 and w.grad is not None and w.grad.any() for w in weights)
 
 
+def timm_vit(**options: Any) -> tuple[nn.Module, str]:
+    return vits.create("vit_tiny_patch16_224", **options).eval(), "blocks.*.attn"
+
+
+def transformers_vit() -> tuple[nn.Module, str]:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = ViTForImageClassification(ViTConfig(image_size=32, patch_size=4, **tiny))
+    return model.eval(), "*layers.*.attention"
+
+
+@pytest.mark.parametrize("make", [timm_vit, transformers_vit])
+@pytest.mark.parametrize("mixer", ["ninformer(tokens=65)", "minimal(kind='symmetric/shared')"])
+def test_a_vision_transformer_takes_mixers_beside_its_class_token(make: Any, mixer: str) -> None:
+    model, sites = make()
+    inputs = {"x" if make is timm_vit else "pixel_values": torch.randn(2, 3, 32, 32)}
+    before, dense = repr(model), output(model, inputs)
+    with replace_attention(model, mixer, sites=sites) as replaced_attention:
+        calls = _calls(replaced_attention)
+        assert not torch.allclose(output(model, inputs), dense)
+    assert [(tuple(x.shape), place.grid) for x, place, _ in calls] == [((2, 65, 32), ())] * 2
+    assert repr(model) == before and torch.equal(output(model, inputs), dense)
+
+
+def test_without_a_class_token_a_vision_transformer_has_a_grid() -> None:
+    model, sites = timm_vit(class_token=False, global_pool="avg")
+    with replace_attention(model, "dico", sites=sites) as replaced_attention:
+        calls = _calls(replaced_attention)
+        model(torch.randn(1, 3, 32, 32))
+    assert [place.grid for _, place, _ in calls] == [(8, 8)] * 2
+
+
+def test_attention_of_its_own_weights_classifies_the_same() -> None:
+    model, sites = timm_vit()
+    x = torch.randn(2, 3, 32, 32)
+    dense = model(x)
+    with replace_attention(model, "attention", sites=sites) as replaced_attention, torch.no_grad():
+        for mixer, old in zip(replaced_attention.mixers, replaced_attention.replaced.values(), strict=True):
+            mixer.qkv.load_state_dict(old.qkv.state_dict())
+            mixer.out.load_state_dict(old.proj.state_dict())
+        torch.testing.assert_close(model(x), dense)
+
+
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
@@ -100,6 +151,13 @@ def test_bad_input(host: tuple[nn.Module, dict[str, Any]]) -> None:
         replace_attention(model, "dico", sites="blocks.*")
     with pytest.raises(ValueError, match="no mixer is named 'diko'"):
         replace_attention(model, "diko")
+    with pytest.raises(
+        ValueError, match=r"'transformer_blocks.0.ff' \(FeedForward\) is no self-attention that has to_q"
+    ):
+        replace_attention(model, "dico", sites="transformer_blocks.*.ff")
+    with pytest.raises(ValueError, match="mixer 'ninformer' is made for one number of tokens; give it"):
+        replace_attention(model, "ninformer")
+    assert not model._forward_pre_hooks
     with replace_attention(model, "dico"):
         model.transformer_blocks[0].attn1.mixer = _Telling()
         with pytest.raises(ValueError, match=r"losses of its own \(balance\)"):

@@ -24,8 +24,8 @@ def test_nearest_width_is_found(share: float) -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match="model 'Mamba' is unknown; choose one of .*DiT"):
-        build("Mamba")
+    with pytest.raises(ValueError, match="model 'DeiT' is unknown; choose one of .*DiT"):
+        build("DeiT")
     with pytest.raises(ValueError, match="model 'DiT' has no option 'hight'"):
         build("DiT(hight=3)")
     with pytest.raises(ValueError, match=r"model 'DiT\(' cannot be read"):

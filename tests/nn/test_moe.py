@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from saccade.models import DiT
-from saccade.nn.moe import MoE, TopKRouter
+from saccade.nn.moe import MoE, TopKRouter, balance_offsets_
 from saccade.nn.part import TokenPositions
 from saccade.nn.registry import make_feedforward
 from saccade.nn.routing import record_routing
+from saccade.train.optimisers import Optim, optimisers
 
 WIDTH = 8
 PLACE = TokenPositions()
@@ -202,3 +204,94 @@ def test_compiled_agrees_whoever_is_chosen() -> None:
     for _ in range(3):
         x = _tokens(2, 6)
         torch.testing.assert_close(compiled(x, PLACE).out, moe(x, PLACE).out)
+
+
+def test_offsets_change_the_choice_and_nothing_else() -> None:
+    moe, x = _moe(top=2, norm_topk=True, offset_rate=0.1).eval(), _tokens(2, 6)
+    plain = moe.router(x)
+    moe.router.offset += torch.tensor([0.0, 0.0, 0.0, 10.0])
+    moved = moe.router(x)
+    torch.testing.assert_close(moved.probs, plain.probs)
+    assert (moved.index[..., 0] == 3).all() and not (plain.index[..., 0] == 3).all()
+    probs = moved.probs.gather(-1, moved.index)
+    torch.testing.assert_close(moved.weight, probs / probs.sum(-1, keepdim=True))
+    assert not any(name.endswith(("offset", "load")) for name, _ in moe.named_parameters())
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_with_all_experts_chosen_offsets_do_nothing(scores: Any) -> None:
+    moe, x = _moe(top=4, norm_topk=True, offset_rate=0.1, scores=scores), _tokens(2, 5)
+    gates = moe.router.gate(x).softmax(-1) if scores == "softmax" else moe.router.gate(x).sigmoid()
+    gates = gates / gates.sum(-1, keepdim=True)
+    moe.router.offset += torch.randn(4, dtype=torch.float64)
+    wanted = sum(gates[..., i, None] * _expert(moe, i, x) for i in range(4)) + _shared(moe, x)
+    torch.testing.assert_close(moe(x, PLACE).out, wanted)
+
+
+def test_experts_may_be_permuted() -> None:
+    moe, x, order = _moe(top=2, offset_rate=0.1), _tokens(2, 5), torch.tensor([2, 0, 3, 1])
+    moe.router.offset += torch.randn(4, dtype=torch.float64)
+    wanted = moe.eval()(x, PLACE).out
+    weights = (moe.router.gate.weight, moe.router.offset, *moe.experts.parameters())
+    for weight in weights:
+        weight.data = weight.data[order]
+    torch.testing.assert_close(moe(x, PLACE).out, wanted)
+
+
+def test_offsets_move_against_the_load_of_training_alone() -> None:
+    moe, x = _moe(top=1, offset_rate=0.25), _tokens(2, 8)
+    keep = torch.ones(2, 8, dtype=torch.bool)
+    keep[1, 3:] = False
+    moe.eval()(x, PLACE)
+    assert not moe.router.load.any()
+    moe.train()(x, replace(PLACE, keep=keep))
+    moe(x, PLACE)
+    index = moe.router(x).index[..., 0]
+    counts = torch.bincount(index[keep], minlength=4) + 2 * torch.bincount(index.flatten(), minlength=4)
+    assert torch.equal(moe.router.load, counts)
+    balance_offsets_(moe)
+    torch.testing.assert_close(moe.router.offset, 0.25 * (counts.double().mean() - counts).sign())
+    assert not moe.router.load.any()
+
+
+def test_offsets_even_the_load_out_and_the_trainers_optimisers_move_them() -> None:
+    torch.manual_seed(0)
+    moe, x = _moe(top=2, offset_rate=0.01, bias=True), _tokens(64, 8)
+    moe.router.gate.bias.data[0] = 2.0
+    before = torch.bincount(moe.router(x).index.flatten(), minlength=4).double()
+    moe.router.load.zero_()
+    (adam,) = optimisers(moe, lambda name: False, Optim(lr=0.0))
+    for _ in range(80):
+        moe(x, PLACE)
+        adam.step()
+    after = torch.bincount(moe.router(x).index.flatten(), minlength=4).double()
+    assert after.std() < 0.3 * before.std()
+
+
+def test_checkpointing_counts_twice_and_moves_offsets_alike() -> None:
+    found = []
+    for checkpointed in (False, True):
+        moe, x = _moe(top=2, offset_rate=0.1), _tokens(2, 6).requires_grad_()
+        run = (
+            (lambda y, moe=moe: checkpoint(lambda z: moe(z, PLACE).out, y, use_reentrant=False))
+            if checkpointed
+            else (lambda y, moe=moe: moe(y, PLACE).out)
+        )
+        torch.manual_seed(3)
+        x.data = _tokens(2, 6)
+        run(x).sum().backward()
+        balance_offsets_(moe)
+        found.append(moe.router.offset.clone())
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offset_rate": -1.0}, "offset_rate=-1.0 must be at least 0"),
+        ({"scores": "relu"}, "scores='relu' must be one of softmax, sigmoid"),
+    ],
+)
+def test_bad_options_of_scores(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _moe(**options)

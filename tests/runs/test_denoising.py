@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saccade.runs.denoising import ddpm, guided, rectified_flow
+from saccade.models import Prediction
+from saccade.runs.denoising import ddpm, guided, guided_in_turn, rectified_flow, toward_noise
 from saccade.runs.gaussian import Chain
 
 SHAPE = (3, 2, 4, 4)
@@ -123,6 +124,63 @@ def test_words_are_joined_by_name() -> None:
     z, t, condition = normal(0), torch.zeros(3), torch.tensor([1, 2, 3])
     found = guided(model, {"words": condition}, {"words": 0 * condition}, 3.0)(z, t)
     torch.testing.assert_close(found, guided(model, condition, 0 * condition, 3.0)(z, t))
+
+
+@given(st.floats(-1, 8), st.floats(-1, 8))
+def test_guidance_in_turn_has_a_scale_for_each_step(first: float, second: float) -> None:
+    z, t, said = normal(0), torch.tensor([0.1, 0.2, 0.3]), [torch.tensor([i, i + 2, 4 - i]) for i in (1, 2, 3)]
+    outs = [model(z, t, each).out for each in said]
+    found = guided_in_turn(model, said, (first, second))(z, t)
+    torch.testing.assert_close(found, outs[0] + first * (outs[1] - outs[0]) + second * (outs[2] - outs[1]))
+    torch.testing.assert_close(guided_in_turn(model, said, (1.0, 1.0))(z, t), outs[2])
+    named = [{"words": each} for each in said[:2]]
+    torch.testing.assert_close(
+        guided_in_turn(model, named, (first,))(z, t), guided(model, said[1], said[0], first)(z, t)
+    )
+
+
+def test_guidance_in_turn_needs_a_scale_for_each_step() -> None:
+    with pytest.raises(ValueError, match="2 scales lead between 3 conditions; 2 are given"):
+        guided_in_turn(model, [torch.ones(3), torch.ones(3)], (1.0, 2.0))
+
+
+def test_velocities_lead_where_the_noise_leads() -> None:
+    x, eps, chain = normal(1), true_noise(normal(1)), Chain()
+
+    def velocity(z: Tensor, t: Tensor) -> Tensor:
+        return chain.velocity(x, eps(z, t), t.long())
+
+    one, two = (
+        ddpm(predict, normal(2), steps=7, generator=torch.Generator().manual_seed(3), predicts=name)  # type: ignore[arg-type]
+        for predict, name in ((eps, "noise"), (velocity, "velocity"))
+    )
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+
+
+class FromNoise:
+    """The exact velocity from noise at t = 0 to a picture at t = 1."""
+
+    noise_at = 0
+
+    def __init__(self, x: Tensor, noise: Tensor) -> None:
+        self.velocity, self.asked = x - noise, list[float]()
+
+    def __call__(self, z: Tensor, t: Tensor, condition: Any) -> Prediction:
+        self.asked += t.tolist()[:1]
+        return Prediction(self.velocity, {})
+
+
+@given(st.integers(1, 20))
+def test_a_constant_velocity_from_noise_leads_to_the_picture_in_any_number_of_steps(steps: int) -> None:
+    x, noise = normal(0), normal(1)
+    net = FromNoise(x, noise)
+    found = rectified_flow(guided(toward_noise(net), torch.zeros(3), torch.zeros(3)), noise, steps=steps)
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.tensor(net.asked), torch.arange(steps) / steps, rtol=0, atol=1e-6)
+
+
+def test_other_models_are_as_they_are() -> None:
+    assert toward_noise(model) is model
 
 
 def test_a_learned_variance_is_not_guided() -> None:

@@ -5,13 +5,14 @@ from math import log, pi
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from saccade.models.architecture import Prediction
-from saccade.runs.gaussian import Chain, byte_nll, divergence, linear_betas
+from saccade.runs.gaussian import Chain, byte_nll, divergence, linear_betas, scaled_linear_betas
 from saccade.train.objectives import Ddpm
 
 CHAIN = Chain()
@@ -24,6 +25,19 @@ def normal(seed: int) -> Tensor:
 
 def steps(*k: int) -> Tensor:
     return torch.tensor(k)
+
+
+def test_the_scaled_linear_schedule_is_that_of_diffusers() -> None:
+    theirs = DDPMScheduler(beta_schedule="scaled_linear", beta_start=8.5e-4, beta_end=1.2e-2).betas
+    torch.testing.assert_close(scaled_linear_betas().float(), theirs, rtol=1e-5, atol=0)
+
+
+def test_velocity_and_noise_say_the_same() -> None:
+    x, noise, k = normal(0), normal(1), steps(3, 900)
+    z, v = CHAIN.noised(x, noise, k), CHAIN.velocity(x, noise, k)
+    torch.testing.assert_close(CHAIN.noise_of(z, v, k), noise)
+    kept = CHAIN.kept[k].view(-1, 1, 1, 1)
+    torch.testing.assert_close(v, kept.sqrt() * noise - (1 - kept).sqrt() * x)
 
 
 def test_the_schedule_is_linear_and_leaves_almost_nothing() -> None:

@@ -18,7 +18,7 @@ from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.mechanisms.key_columns import watched
 from saccade.papers.consistedit import ConsistEdit
-from saccade.systems.word_map import WordMap, edit_mask
+from saccade.systems.word_map import WordMap, edit_mask, smoothed
 from tests.hosts.stand_ins import Looking, looking
 from tests.hosts.tiny import BY_NAME, output
 
@@ -255,3 +255,13 @@ def test_bad_input_says_what_is_wrong() -> None:
         output(model, inputs)
     with pytest.raises(SelectorError, match="of 'word_map' matches no attached site"):
         attach(BY_NAME["wan"].build()[0], words)
+
+
+@given(side=st.sampled_from([1, 3, 5]), value=st.floats(-2, 2))
+def test_smoothing_is_a_mean_over_squares(side: int, value: float) -> None:
+    flat = torch.full((2, 6, 7), value)
+    torch.testing.assert_close(smoothed(flat, side), flat)
+    heat = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(side))
+    reach = side // 2
+    window = heat[:, 4 - reach : 5 + reach, 4 - reach : 5 + reach]
+    torch.testing.assert_close(smoothed(heat, side)[:, 4, 4], window.mean((1, 2)))

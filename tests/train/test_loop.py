@@ -260,8 +260,9 @@ def test_flat_muon_is_muon_on_every_matrix() -> None:
         plain.step()
         own.zero_grad()
         assert flat["hidden_stack"].grad is None
-    torch.testing.assert_close(flat["hidden_stack"].detach(), torch.stack(apart[:3]).detach())
-    torch.testing.assert_close(flat["hidden_conv"].detach().flatten(1), apart[3].detach())
+    close = {"atol": 3 * 0.1 * Optim().muon_lr * 0.2 * 18**0.5, "rtol": 0}  # in bfloat16 iterations differ by rounding
+    torch.testing.assert_close(flat["hidden_stack"].detach(), torch.stack(apart[:3]).detach(), **close)
+    torch.testing.assert_close(flat["hidden_conv"].detach().flatten(1), apart[3].detach(), **close)
     depthwise = nn.ParameterDict({"hidden": torch.randn(5, 1, 3, 3)})
     assert len(optimisers(depthwise, lambda name: True, Optim(flatten=True))) == 1
 

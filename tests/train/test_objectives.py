@@ -50,6 +50,90 @@ def test_the_flow_is_taught_the_velocity() -> None:
     assert found.keys() == {"loss", "mse"}
 
 
+class Turned(Net):
+    """The same net, as a flow from noise at t = 0."""
+
+    noise_at = 0
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Prediction:
+        found = super().forward(x, t, labels)
+        return Prediction(found.out, found.losses)
+
+
+def test_a_flow_from_noise_at_0_is_taught_picture_less_noise() -> None:
+    t = torch.rand(6, generator=torch.Generator().manual_seed(2))
+    net, share = Turned(), (1 - t).view(-1, 1, 1, 1)
+    found = RectifiedFlow().loss(net, X, LABELS, t, NOISE)["loss"]
+    out = net(share * X + (1 - share) * NOISE, 1 - t, LABELS).out
+    torch.testing.assert_close(found, (out - (X - NOISE)).square().mean())
+
+
+@given(st.floats(0.1, 50))
+def test_min_snr_weights_are_one_up_to_the_limit_and_below_it_beyond(limit: float) -> None:
+    objective, k = Ddpm(), torch.arange(1000)
+    snr = objective.chain.kept / (1 - objective.chain.kept)
+    weight = objective.snr_weight(k, limit)
+    assert (weight <= 1).all() and (weight[snr <= limit] == 1).all() and (weight[snr > limit * 1.001] < 1).all()
+    torch.testing.assert_close(weight, (snr.clamp(max=limit) / snr).float())
+    other = Ddpm(predicts="velocity").snr_weight(k, limit)
+    torch.testing.assert_close(other, (snr.clamp(max=limit) / (snr + 1)).float())
+
+
+@pytest.mark.parametrize("predicts", ["noise", "velocity"])
+def test_ddpm_weighs_each_row_by_its_step(predicts: Any) -> None:
+    t = torch.tensor([0.0, 5.0, 80.0, 300.0, 700.0, 999.0])
+    objective = Ddpm(snr_limit=5.0, predicts=predicts, schedule="scaled_linear", low=8.5e-4, high=1.2e-2)
+    found = objective.loss(Net(), X, LABELS, t, NOISE)["loss"]
+    kept = (
+        torch.linspace(8.5e-4**0.5, 1.2e-2**0.5, 1000, dtype=torch.float64).square().neg().add(1).cumprod(0)[t.long()]
+    )
+    share, snr = kept.view(-1, 1, 1, 1), kept / (1 - kept)
+    z = share.sqrt() * X + (1 - share).sqrt() * NOISE
+    wanted = NOISE if predicts == "noise" else share.sqrt() * NOISE - (1 - share).sqrt() * X
+    rows = (Net()(z.float(), t, LABELS).out - wanted).square().mean((1, 2, 3))
+    weight = snr.clamp(max=5) / (snr + (predicts == "velocity"))
+    torch.testing.assert_close(found.double(), (weight * rows).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_bound_is_the_same_by_noise_and_by_velocity() -> None:
+    t = torch.tensor([5.0, 80.0, 300.0, 500.0, 700.0, 999.0])
+    chain, k = Ddpm().chain, t.long()
+
+    def net(z: Tensor, times: Tensor, labels: Tensor) -> Prediction:
+        return Prediction(torch.cat((NOISE / 2, X / 9), dim=1), {})
+
+    def turned(z: Tensor, times: Tensor, labels: Tensor) -> Prediction:
+        velocity = (NOISE / 2 - (1 - chain.kept[k].view(-1, 1, 1, 1)).sqrt().float() * z) / chain.kept[k].view(
+            -1, 1, 1, 1
+        ).sqrt().float()
+        return Prediction(torch.cat((velocity, X / 9), dim=1), {})
+
+    one = Ddpm().loss(net, X, LABELS, t, NOISE)["bound"]
+    two = Ddpm(predicts="velocity").loss(turned, X, LABELS, t, NOISE)["bound"]
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_times_may_be_uniform() -> None:
+    flow = RectifiedFlow(times="uniform")
+    drawn = flow.draw(np.random.default_rng(0), 4000)
+    assert 0 <= drawn.min() < 0.01 and 0.99 < drawn.max() <= 1 and abs(float(drawn.mean()) - 0.5) < 0.02
+    assert flow.spread(4).tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: RectifiedFlow(times="even"), "times='even' is unknown; choose one of logit-normal, uniform"),  # type: ignore[arg-type]
+        (lambda: Ddpm(schedule="cosine"), "schedule='cosine' is unknown; choose one of linear, scaled_linear"),  # type: ignore[arg-type]
+        (lambda: Ddpm(predicts="picture"), "predicts='picture' is unknown; choose one of noise, velocity"),  # type: ignore[arg-type]
+        (lambda: Ddpm(snr_limit=0.0), "snr_limit=0.0 must be above 0"),
+    ],
+)
+def test_options_that_there_are_not(make: Callable[[], object], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
 def test_a_flow_discards_the_second_half() -> None:
     t = torch.rand(6)
     net = Net(wide=True)

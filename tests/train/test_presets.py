@@ -23,7 +23,7 @@ def test_a_small_recipe_trains_and_stores_its_model(name: str, tmp_path: Path) -
     made = preset(name)
     tiny = replace(
         made,
-        options={"label": "shape", "count": 8, "held": 8},
+        options={"label": "shape", "count": 8, "held": 8} if made.source == "scenes" else {},
         train=replace(made.train, batch=4, fit=Fit(steps=2, precision="no", log_every=1)),
         evaluation=Evaluation(pictures=8, samples=2, steps=1),
     )

@@ -37,6 +37,7 @@ class _Commands(Lazy):
         "score": "saccade.cli.score:app",
         "reproduce": "saccade.cli.reproduce:reproduce",
         "bench": "saccade.cli.bench:app",
+        "cost": "saccade.cli.cost:cost",
         "train": "saccade.cli.train:train",
     }
 

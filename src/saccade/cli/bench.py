@@ -6,6 +6,7 @@ from saccade.cli.lazy import Lazy, group
 class _Benches(Lazy):
     table = {
         "architectures": "saccade.cli.bench_architectures:architectures",
+        "control": "saccade.cli.bench_control:control",
         "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "languages": "saccade.cli.bench_languages:languages",
@@ -16,5 +17,6 @@ class _Benches(Lazy):
 
 
 app = group(
-    _Benches, "Measure kernels, block patterns, interception, architectures and language models on this machine."
+    _Benches,
+    "Measure kernels, block patterns, interception, control, architectures and language models on this machine.",
 )

@@ -5,15 +5,16 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.studies.cuda_kernel.gpu import DRY, GpuBench, cases, summary
 from saccade.ui.progress import progress_bar
+
+if TYPE_CHECKING:
+    from saccade.experiments import Row
 
 INTERPRET = "TRITON_INTERPRET"
 
@@ -25,6 +26,9 @@ def gpu(
 ) -> None:
     """Numbers, waits, graphs and times of the CUDA kernels on the card at hand."""
     import torch
+
+    from saccade.experiments import BenchFile
+    from saccade.studies.cuda_kernel.gpu import DRY, GpuBench, cases
 
     if dry and os.environ.get(INTERPRET) != "1":
         raise typer.Exit(interpreted(out, seconds))
@@ -46,8 +50,10 @@ def interpreted(out: Path, seconds: float) -> int:
     return subprocess.run([sys.executable, "-c", command, *words], env={**os.environ, INTERPRET: "1"}).returncode
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: "list[Row]") -> None:
     """What came out, in a few lines."""
+    from saccade.studies.cuda_kernel.gpu import summary
+
     compared = [row for row in rows if "ok" in row]
     wrong = [row for row in compared if not row["ok"]]
     failed = [f"{row['case']}: {row['error']}" for row in rows if "error" in row]

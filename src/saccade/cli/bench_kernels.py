@@ -3,18 +3,17 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 from saccade.cli.checks import positive, usable
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.experiments.bench_file import Case
-from saccade.ops import native, native_measure
-from saccade.studies.speed.kernels import KernelCases
-from saccade.studies.speed.share_of_peak import peak_rows
+
+if TYPE_CHECKING:
+    from saccade.experiments import Row
+    from saccade.experiments.bench_file import Case
+    from saccade.studies.speed.kernels import KernelCases
 
 LINE = "{:>8} {:<9} {:<16} {:>7} {:>8} {:<8} {:>11} {:>7} {:>8} {}"
 HEAD = ("tokens", "type", "pattern", "density", "computed", "kernel", "median", "", "speed-up", "")
@@ -43,6 +42,11 @@ def kernels(
     ] = False,
 ) -> None:
     """Time the sparse kernels against the best dense one, and the native one against the processor's peak."""
+    import torch
+
+    from saccade.experiments import BenchFile
+    from saccade.studies.speed.kernels import KernelCases
+
     torch.set_num_threads(threads or torch.get_num_threads())
     usual = KernelCases()
     chosen = KernelCases(
@@ -58,33 +62,37 @@ def kernels(
     console().print(bench.note() or "")
 
 
-def cases(chosen: KernelCases, *, costs: bool) -> dict[str, Case]:
+def cases(chosen: "KernelCases", *, costs: bool) -> "dict[str, Case]":
     """What blocks cost where that is asked, on the CPU the share of the peak, and every case of the kernels."""
+    from saccade.studies.speed.share_of_peak import peak_rows
+
     found: dict[str, Case] = {"costs": partial(_costs, chosen.rounds)} if costs else {}
     if chosen.device == "cpu":
         found |= {f"{n} peak": partial(peak_rows, n, chosen.rounds) for n in chosen.n}
     return found | chosen.cases()
 
 
-def _costs(rounds: int) -> list[Row]:
+def _costs(rounds: int) -> "list[Row]":
+    from saccade.ops import native, native_measure
+
     native.warm()
     found = native_measure.measure_costs(rounds)
     return [{"dtype": str(dtype)} | asdict(cost) for dtype, costs in found.items() for cost in costs]
 
 
-def _shown(case: Case) -> list[Row]:
+def _shown(case: "Case") -> "list[Row]":
     rows = list(case())
     _show(rows)
     return rows
 
 
-def _show(rows: list[Row]) -> None:
+def _show(rows: "list[Row]") -> None:
     for row in rows:
         if cells := _cells(row):
             console().print(LINE.format(*cells), highlight=False, soft_wrap=True)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: "Row") -> tuple[str, ...]:
     """One arm, the share of the peak, or one cost."""
     if "full" in row:
         pattern = "blocks of {} x {}".format(*row["size"])

@@ -2,16 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.studies.speed.overhead import SIZES, measure
 from saccade.ui.progress import progress_bar
+
+if TYPE_CHECKING:
+    from saccade.experiments import Row
 
 
 def overhead(
@@ -20,6 +21,9 @@ def overhead(
     seconds: Annotated[float | None, typer.Option(help="begin no size after so long; no limit without it")] = None,
 ) -> None:
     """An attached empty stack against the plain model: time of a step, tiny and at 4,096 tokens."""
+    from saccade.experiments import BenchFile
+    from saccade.studies.speed.overhead import SIZES, measure
+
     bench = BenchFile(file=json_file, settings={"repeats": repeats}, seconds=seconds)
     sizes = {name: lambda name=name: [asdict(measure(name, *SIZES[name], repeats))] for name in SIZES}
     with progress_bar() as progress:
@@ -27,7 +31,7 @@ def overhead(
     console().print(_table(rows), bench.note() or "")
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: "list[Row]") -> Table:
     table = Table("size", "tokens", "plain ms", "attached ms", "ratio", "quartiles", title="an empty stack")
     for row in rows:
         table.add_row(

@@ -2,21 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.ops import gather
-from saccade.ops.native_cost import block_costs
-from saccade.studies.speed.patterns import PatternCases
 from saccade.ui.progress import progress_bar
 
-KERNELS = {"native": block_costs, "gather": gather.COSTS.__getitem__}
+if TYPE_CHECKING:
+    from saccade.experiments import Row
 
 
 def patterns(
@@ -31,20 +27,28 @@ def patterns(
     seconds: Annotated[float | None, typer.Option(help="begin no case after so long; no limit without it")] = None,
 ) -> None:
     """Seconds, memory and computed pairs of block patterns, from 4,096 to 262,656 tokens, and what selectors take."""
-    if kernel not in KERNELS:
-        raise typer.BadParameter(f"kernel='{kernel}' must be one of {', '.join(KERNELS)}")
+    import torch
+
+    from saccade.experiments import BenchFile
+    from saccade.ops import gather
+    from saccade.ops.native_cost import block_costs
+    from saccade.studies.speed.patterns import PatternCases
+
+    kernels = {"native": block_costs, "gather": gather.COSTS.__getitem__}
+    if kernel not in kernels:
+        raise typer.BadParameter(f"kernel='{kernel}' must be one of {', '.join(kernels)}")
     torch.set_num_threads(threads)
     usual = PatternCases()
     cases = PatternCases(tokens=tuple(tokens or usual.tokens), masks=tuple(mask or usual.masks), queries=queries)
     settings = {**asdict(cases), "kernel": kernel, "threads": threads}
     bench = BenchFile(file=json_file, settings=settings, seconds=seconds)
     with progress_bar() as progress:
-        rows = bench.run(cases.cases(KERNELS[kernel](torch.float32)), progress)
+        rows = bench.run(cases.cases(kernels[kernel](torch.float32)), progress)
     console().print(_patterns([row for row in rows if row["kind"] == "pattern"]))
     console().print(_selectors([row for row in rows if row["kind"] == "selector"]), bench.note() or "")
 
 
-def _patterns(rows: list[Row]) -> Table:
+def _patterns(rows: "list[Row]") -> Table:
     table = Table("mask", "tokens", "density", "computed / allowed", "block", "order", "tiles", "s", "CPU s", "MB",
                   title="block patterns")  # fmt: skip
     for row in rows:
@@ -56,7 +60,7 @@ def _patterns(rows: list[Row]) -> Table:
     return table
 
 
-def _selectors(rows: list[Row]) -> Table:
+def _selectors(rows: "list[Row]") -> Table:
     table = Table("tokens", "queries a block", "dense, s", "selector, s", "share", "MB", title="selectors")
     for row in rows:
         share = f"{row['share']:.3f} [{row['share_low']:.3f}, {row['share_high']:.3f}]"
@@ -65,5 +69,5 @@ def _selectors(rows: list[Row]) -> Table:
     return table
 
 
-def _megabytes(row: Row) -> str:
+def _megabytes(row: "Row") -> str:
     return "" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.0f}"

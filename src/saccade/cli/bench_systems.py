@@ -2,18 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.table import Table
 
 from saccade.cli.checks import positive, usable
 from saccade.cli.printing import console
-from saccade.experiments import BenchFile, Row
-from saccade.ops import warm
-from saccade.studies.speed.systems import SystemCases, slope
 from saccade.ui.progress import progress_bar
+
+if TYPE_CHECKING:
+    from saccade.experiments import Row
 
 HEAD = ("system", "tokens", "density", "dense, ms", "sparse, ms", "selecting, ms", "speed-up", "efficiency",
         "with selection", "MB")  # fmt: skip
@@ -35,6 +34,12 @@ def systems(
     seconds: Annotated[float | None, typer.Option(help="begin no case after so long; no limit without it")] = None,
 ) -> None:
     """Attention under every sparse system at its own density: speed-up and efficiency, choosing pairs included."""
+    import torch
+
+    from saccade.experiments import BenchFile
+    from saccade.ops import warm
+    from saccade.studies.speed.systems import SystemCases, slope
+
     torch.set_num_threads(threads or torch.get_num_threads())
     usual = SystemCases()
     cases = SystemCases(
@@ -55,7 +60,7 @@ def systems(
             console().print(f"{name}: time grows with tokens to the power of {rise:.2f}", highlight=False)
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: "list[Row]") -> Table:
     """A line for each system and number of tokens."""
     found = Table(*HEAD, title="attention of a step")
     for row in rows:

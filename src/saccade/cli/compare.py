@@ -63,7 +63,7 @@ def compare(
     from saccade.pipelines.loading import check_call
 
     demo = DEMOS.get(model, DEMOS[DEFAULT_MODEL])
-    found = stacks(system) if system else demo.systems()
+    found = dict(zip(system, stacks(system), strict=True)) if system else demo.systems()
     texts = scenes(model, prompt, prompts)
     given = {"steps": steps, "height": height, "width": width, "batch": batch, "repeats": repeats}
     defaults, extra = (demo.call, demo.options) if model in DEMOS else ({}, {})

@@ -57,14 +57,18 @@ class Visit:
     first: bool
 
 
-def candidates(systems: Sequence[System | Stack], floor: str | None) -> tuple[Candidate, ...]:
-    """The arms in order: floor, reference, systems. Arms of one label are numbered."""
+Systems = Sequence[System | Stack] | Mapping[str, System | Stack]
+
+
+def candidates(systems: Systems, floor: str | None) -> tuple[Candidate, ...]:
+    """The arms in order: floor, reference, systems. Without names of their own, arms of one label are numbered."""
     second = [] if floor is None else [lookup("dense").load()(kernel=floor)]
     found = [Candidate(label=f"dense ({floor} kernel)", role="floor", stack=(system,)) for system in second]
     found.append(Candidate(label="dense", role="reference", stack=()))
-    for entry in systems:
+    named = systems.items() if isinstance(systems, Mapping) else ((None, each) for each in systems)
+    for name, entry in named:
         stack = entry if isinstance(entry, tuple) else (entry,)
-        label = " + ".join(map(to_spec, stack)) or "empty stack"
+        label = name or " + ".join(map(to_spec, stack)) or "empty stack"
         same = sum(c.label.split(" #")[0] == label for c in found)
         found.append(Candidate(label=f"{label} #{same + 1}" if same else label, role="system", stack=stack))
     return tuple(found)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from saccade.attach import attach
-from saccade.compare.arms import Candidate, Setup, Stack, Visit, candidates, to_spec, turned, visits
+from saccade.compare.arms import Candidate, Setup, Systems, Visit, candidates, to_spec, turned, visits
 from saccade.compare.comparison import ArmResult, Comparison, Drawn, SiteUse
 from saccade.compare.judging import Asked, text_of, unjudgeable, verdict
 from saccade.core.errors import SaccadeError
-from saccade.core.mechanism import System
 from saccade.metrics import Measured, Picture, fidelity, measure, perceptual
 from saccade.metrics.machine import device_name, versions
 from saccade.metrics.output import pictures
@@ -43,7 +42,7 @@ class Taken:
 
 def compare(
     pipe: Any,
-    systems: Sequence[System | Stack],
+    systems: Systems,
     prompts: Sequence[Asked],
     *,
     setup: Setup | None = None,
@@ -53,7 +52,7 @@ def compare(
     """Draw every prompt with every seed under every stack, and measure time, memory, fidelity and kept promises.
 
     pipe      a diffusers pipeline
-    systems   one arm each; a tuple is a stack
+    systems   one arm each, by name in a mapping; a tuple is a stack
     prompts   texts, or prompts of `saccade.data.scenes`, whose pictures or videos are judged by what they promise
     progress  called before each run
     A stack the pipeline refuses is left out, with the reason among the remarks; SaccadeError where none is left.

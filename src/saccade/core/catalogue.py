@@ -73,11 +73,16 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A small recipe of an architecture, for a first run on two CPU cores: what `saccade train NAME` starts from."""
+    """A small recipe of an architecture, for a first run on two CPU cores: what `saccade train NAME` starts from.
+
+    options   of the model
+    settings  of the recipe, as `--set` writes them
+    """
 
     architecture: str
     about: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,7 @@ class Passes:
     where: Where
     progress: Progress | None
     systems: tuple[System, ...] = ()  # that the edit's own pass runs with as well
+    smooth: int = 1  # side of the square over which maps of words are averaged
     done: int = 0
     total: int = 0
 

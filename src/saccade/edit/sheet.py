@@ -25,8 +25,8 @@ def panels(edited: Edited) -> dict[str, Picture]:
 
 
 def shaded(picture: Picture, where: np.ndarray) -> Picture:
-    """The picture, half covered by a colour outside `where`."""
-    return np.where(where[None, :, :, None], picture, (picture + SHADE) / 2)
+    """The picture, half covered by a colour at `where`."""
+    return np.where(where[None, :, :, None], (picture + SHADE) / 2, picture)
 
 
 def write_sheet(edits: list[Edited], path: Path, scores: list[EditScores] | None = None) -> Path:

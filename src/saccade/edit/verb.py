@@ -32,13 +32,13 @@ from saccade.pipelines.no_progress_bar import no_progress_bar
 from saccade.pipelines.words import word_tokens
 from saccade.runs.inversion import invert_uni
 from saccade.systems.operand_recorder import OperandRecorder
-from saccade.systems.word_map import HEARING, WordMap, edit_mask
+from saccade.systems.word_map import HEARING, WordMap, edit_mask, smoothed
 
 SHARING = at(stage="last")
 THRESHOLD = 0.1
 STRENGTH, STRENGTH_OF_PICTURE = 1.0, 0.1  # the paper's: inverted noise still holds the picture's structure
 BUNDLED_SETTINGS = MappingProxyType(  # settings for `scenes-flux`: its double-stream blocks know best where a word is
-    {"watch": Where(kinds=("joint",)), "threshold": 0.4, "steps": 20, "text_tokens": 32}
+    {"watch": Where(kinds=("joint",)), "threshold": 0.4, "smooth": 3, "steps": 20, "text_tokens": 32}
 )
 
 
@@ -55,6 +55,7 @@ def edit(
     layers: Layers | None = None,
     segment: Segment | None = None,
     threshold: float | None = None,
+    smooth: int = 1,
     watch: Where | None = None,
     where: Where | None = None,
     steps: int = 28,
@@ -82,6 +83,8 @@ def edit(
     segment      for `KeepRegion`: refines the word's region, called with the source's picture and clicks (p 2), (x, y)
                  in pixels; returns a mask (h w) of the object
     threshold    of a word's map, stretched to [0, 1]; without it 0.1, and 0.3 for a kind
+    smooth       side, in tokens, of the square over which a word's map is averaged before the cut, so that it covers
+                 a thing whole: odd, 1 for none
     watch, where sites and steps that tell where a word is, and that share operands; the paper's by default
     guidance     the pipeline's guidance_scale; pictures are inverted and, unless another is given, edited with 1
     text_tokens  the pipeline's max_sequence_length
@@ -92,6 +95,8 @@ def edit(
     """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
+    if smooth < 1 or smooth % 2 == 0:
+        raise ValueError(f"smooth={smooth} must be an odd number of tokens, 1 for none")
     _check_kind(kind, layers, segment, strength, keep)
     if not isinstance(source, str | Image.Image | np.ndarray | Edited):
         raise ValueError(
@@ -106,7 +111,7 @@ def edit(
     given = None if mask is None else flow.on_tokens(torch.as_tensor(mask))
     run = Passes(
         flow=flow, steps=steps, guidance=guidance, watch=watch or HEARING, where=where or SHARING, progress=progress,
-        systems=tuple(systems),
+        systems=tuple(systems), smooth=smooth,
     )  # fmt: skip
     if kind is not None:
         asked = {"source": source, "target": target, "prompt": prompt, "words": words, "mask": given, "seed": seed}
@@ -138,7 +143,8 @@ def _edited(
     keep: bool,
 ) -> Edited:
     """By ConsistEdit, within a mask that was given or those of the words."""
-    masks = [edit_mask(heat, threshold) for heat in origin.heat.values()] if given is None else [given]
+    maps = [smoothed(heat, run.smooth) for heat in origin.heat.values()]
+    masks = [edit_mask(heat, threshold) for heat in maps] if given is None else [given]
     tape = Tape() if keep else None
     system = _system(masks, strengths, origin.tape, run.where)
     drawn = _side_by_side(run, origin, target, system, tape)

@@ -40,6 +40,7 @@ class Architecture(nn.Module):
     config_class: ClassVar[type[Any]]
     sizes: ClassVar[dict[str, Any]]
     names: ClassVar[Names] = ()
+    noise_at: ClassVar[int] = 1  # time of pure noise of a flow; at 0 its velocity leads to the picture
     _kinds: ClassVar[dict[str, type["Architecture"]]] = {}
 
     def __init_subclass__(cls, **given: Any) -> None:

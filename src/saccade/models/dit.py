@@ -110,9 +110,9 @@ class DiT(Architecture):
         self.patches = Patchify(c.channels, c.patch, c.width)
         self.time, self.label = TimeEmbedding(c.width, scale=c.time_scale), LabelEmbedding(c.classes, c.width)
         self.shared = SharedModulation(c.width) if c.modulation != "zero" else nn.Identity()
-        self.blocks = nn.ModuleList(
-            fresh_block(c.part("mixer", i), c.part("ffn", i), c.width, c.heads, c.modulation) for i in range(c.depth)
-        )
+        texts = ((c.part("mixer", i), c.part("ffn", i)) for i in range(c.depth))
+        tokens = self.grid[0] * self.grid[1]
+        self.blocks = nn.ModuleList(fresh_block(*each, c.width, c.heads, c.modulation, tokens) for each in texts)
         self.final = FinalLayer(c.width, c.patch**2 * c.channels * (1 + c.learned_variance))
         if c.positions == "sincos":
             self.register_buffer("positions", grid_table(self.grid, c.width)[None])
@@ -134,9 +134,19 @@ class DiT(Architecture):
         return Prediction(unpatchify(self.final(tokens, c), self.grid, self.config.patch), added(losses))
 
 
-def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: ModulationKind = "zero") -> DiTBlock:
-    """A block of named parts; one with a method `reset` starts as it says, any other Xavier-uniform."""
-    parts = make_mixer(mixer, width, heads), make_feedforward(ffn, width)
+def fresh_block(
+    mixer: str,
+    ffn: str,
+    width: int,
+    heads: int,
+    modulation: ModulationKind = "zero",
+    tokens: int | None = None,
+) -> DiTBlock:
+    """A block of named parts; one with a method `reset` starts as it says, any other Xavier-uniform.
+
+    `tokens`: how many there always are, where that is so.
+    """
+    parts = make_mixer(mixer, width, heads, tokens=tokens), make_feedforward(ffn, width)
     for each in parts:
         getattr(each, "reset", lambda each=each: xavier_(each))()
     return DiTBlock(width, *parts, modulation=modulation)

@@ -34,20 +34,31 @@ class LabelWords(nn.Module):
         return self.model(x, t, words)
 
 
-class TokenWords(nn.Module):
-    """A model conditioned on words, called as `forward(x, t, ids)`: a row for each of `count` words and each place.
+class LearnedWords(nn.Module):
+    """Captions as word numbers, embedded: a row for each of `count` words, added to one for each of `tokens` places.
 
     Number `count` is padding; a caption of nothing but padding says nothing. For small runs without a text encoder.
     """
 
-    def __init__(self, model: nn.Module, count: int, *, tokens: int = 16, width: int) -> None:
+    def __init__(self, count: int, *, tokens: int = 16, width: int) -> None:
         super().__init__()
-        self.model, self.tokens = model, tokens
+        self.tokens = tokens
         self.word = LabelEmbedding(count, width)
         self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
 
-    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], ids: Int[Tensor, "b m"]) -> Prediction:
-        """Predict; raises ValueError for rows of another length."""
+    def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m k"]:
+        """Embed; raises ValueError for rows of another length."""
         if ids.shape[1] != self.tokens:
             raise ValueError(f"ids of shape {tuple(ids.shape)} must have tokens={self.tokens} a row; pad with the last")
-        return self.model(x, t, self.word(ids.flatten()).unflatten(0, ids.shape) + self.place)
+        return self.word(ids.flatten()).unflatten(0, ids.shape) + self.place
+
+
+class TokenWords(nn.Module):
+    """A model conditioned on words, called as `forward(x, t, ids)` with word numbers, see `LearnedWords`."""
+
+    def __init__(self, model: nn.Module, count: int, *, tokens: int = 16, width: int) -> None:
+        super().__init__()
+        self.model, self.words = model, LearnedWords(count, tokens=tokens, width=width)
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], ids: Int[Tensor, "b m"]) -> Prediction:
+        return self.model(x, t, self.words(ids))

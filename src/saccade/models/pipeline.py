@@ -1,12 +1,12 @@
-"""A trained architecture as something to call: labels or words in, pictures out.
+"""A trained architecture as something to call: labels, words or a mapping of what conditions it in, pictures out.
 
 >>> pipe = ArchitecturePipeline.from_pretrained("runs/dit/model")  # doctest: +SKIP
 >>> pipe(torch.tensor([3, 7]), steps=50, guidance=2.0, generator=torch.Generator().manual_seed(0)).images[0]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,12 @@ from saccade.core.checks import check_word
 from saccade.data.pixels import check_finite, to_bytes
 from saccade.models.architecture import Architecture
 from saccade.nn.eval_mode import eval_mode
-from saccade.runs.denoising import ddpm, guided, rectified_flow
+from saccade.runs.denoising import Predict, Predicts, ddpm, guided, guided_in_turn, rectified_flow, toward_noise
+from saccade.runs.gaussian import Chain
 
 Objective = Literal["flow", "ddpm"]
 Decode = Callable[[Tensor], Tensor]
+Condition = Tensor | Mapping[str, Tensor]
 
 
 class Drawn(NamedTuple):
@@ -38,49 +40,62 @@ class ArchitecturePipeline:
     """Draws by a model that was taught rectified flow or DDPM.
 
     decode   turns latents into pictures, such as `vae_decoder(vae)`; None: the model draws pictures
+    chain, predicts   of a model that was taught DDPM with other betas, or to predict the velocity
+    Raises ValueError for an objective that the model's configuration contradicts.
     """
 
-    def __init__(self, model: Architecture, *, objective: Objective = "flow", decode: Decode | None = None) -> None:
+    def __init__(
+        self,
+        model: Architecture,
+        *,
+        objective: Objective = "flow",
+        decode: Decode | None = None,
+        chain: Chain | None = None,
+        predicts: Predicts = "noise",
+    ) -> None:
         check_word(("flow", "ddpm"), objective=objective)
+        check_word(("noise", "velocity"), predicts=predicts)
+        if (own := getattr(model.config, "objective", objective)) != objective:
+            raise ValueError(f"objective='{objective}' is not that of the model's configuration, '{own}'; give that")
         self.model, self.objective, self.decode = model, objective, decode
+        self.chain, self.predicts = chain, predicts
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *, objective: Objective = "flow", decode: Decode | None = None
-    ) -> Self:
-        """The model that a folder holds."""
-        return cls(Architecture.from_pretrained(folder).eval(), objective=objective, decode=decode)
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+        """The model that a folder holds; `options` are those of the class."""
+        return cls(Architecture.from_pretrained(folder).eval(), **options)
 
     @torch.no_grad()
     def __call__(
         self,
-        condition: Tensor,
+        condition: Condition,
         *,
-        null: Tensor | None = None,
+        null: Condition | Sequence[Condition] | None = None,
         steps: int = 50,
-        guidance: float = 1.0,
+        guidance: float | Sequence[float] = 1.0,
         guided_channels: int | None = None,
         side: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Drawn:
-        """Draw one picture for each row of `condition`: labels (b) or embedded words (b m k).
+        """Draw one picture for each row of `condition`: labels (b), embedded words (b m k), or a mapping of tensors.
 
         null       the same said of nothing, what guidance leads away from; for labels it is known
         guidance   1: none; guided_channels: those that it changes, None for all (the original DiT: 3 of 4)
+                   several scales lead from one of as many conditions in `null` to the next, and to `condition`
         side       of what is drawn, for models that are made for any
         Noise is drawn where the generator lives, else on the CPU.
         Raises ValueError where a picture holds NaN or infinity.
         """
         own = next(self.model.parameters())
-        conditioning, nothing = (each.to(own.device) for each in (condition, self._nothing(condition, null, guidance)))
+        predict = self._guided(condition, null, guidance, guided_channels)
         device = "cpu" if generator is None else generator.device
-        noise = torch.randn(self.shape(len(conditioning), side), generator=generator, device=device).to(own)
-        predict = guided(self.model, conditioning, nothing, guidance, guided_channels)
+        noise = torch.randn(self.shape(_rows(condition), side), generator=generator, device=device).to(own)
         with eval_mode(self.model):
             if self.objective == "flow":
                 drawn = rectified_flow(predict, noise, steps=steps)
             else:
-                drawn = ddpm(predict, noise, steps=steps, generator=generator)
+                taught: dict[str, Any] = {"chain": self.chain, "predicts": self.predicts}
+                drawn = ddpm(predict, noise, steps=steps, generator=generator, **taught)
         pictures = drawn if self.decode is None else self.decode(drawn)
         check_finite(pictures)
         return Drawn(pictures)
@@ -99,14 +114,43 @@ class ArchitecturePipeline:
             raise ValueError(f"{type(self.model).__name__} is made for any side; give side=")
         return rows, self.model.config.channels, side, side
 
-    def _nothing(self, condition: Tensor, null: Tensor | None, guidance: float) -> Tensor:
+    def _guided(self, condition: Condition, null: Any, guidance: Any, channels: int | None) -> Predict:
+        """The model's answers, under guidance."""
+        device = next(self.model.parameters()).device
+        model = toward_noise(self.model) if self.objective == "flow" else self.model
+        if isinstance(guidance, Sequence):
+            if channels is not None:
+                raise ValueError(f"guided_channels={channels} goes with one scale, not with guidance={guidance}")
+            less = tuple(_to(_expanded(each, condition), device) for each in null or ())
+            return guided_in_turn(model, (*less, _to(condition, device)), guidance)
+        nothing = _to(self._nothing(condition, null, guidance), device)
+        return guided(model, _to(condition, device), nothing, guidance, channels)
+
+    def _nothing(self, condition: Condition, null: Condition | None, guidance: float) -> Condition:
         if null is not None:
-            return null.expand_as(condition)
-        if condition.is_floating_point():
+            return _expanded(null, condition)
+        if isinstance(condition, Mapping) or condition.is_floating_point():
             if guidance != 1:
                 raise ValueError(f"guidance={guidance} needs null, the words of an empty caption")
             return condition
         return torch.full_like(condition, self.model.config.classes)
+
+
+def _rows(condition: Condition) -> int:
+    return len(condition if isinstance(condition, Tensor) else next(iter(condition.values())))
+
+
+def _to(condition: Any, device: torch.device) -> Any:
+    if isinstance(condition, Mapping):
+        return {name: value.to(device) for name, value in condition.items()}
+    return condition.to(device)
+
+
+def _expanded(null: Any, condition: Any) -> Any:
+    """`null` with the rows of `condition`; of a mapping, what it does not name stays as it is."""
+    if isinstance(condition, Mapping):
+        return {name: null.get(name, value).expand_as(value) for name, value in condition.items()}
+    return null.expand_as(condition)
 
 
 def vae_decoder(vae: nn.Module) -> Decode:

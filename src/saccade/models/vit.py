@@ -96,7 +96,8 @@ class ViT(Architecture):
 
 def fresh_block(config: ViTConfig, i: int) -> ResidualBlock:
     """Block i, its linear layers Xavier-uniform; a part with a method `reset` starts as that says."""
-    mixer = make_mixer(part(config.mixer, i), config.width, config.heads)
+    tokens = (config.side // config.patch) ** 2 + (config.pool == "class")
+    mixer = make_mixer(part(config.mixer, i), config.width, config.heads, tokens=tokens)
     ffn = make_feedforward(part(config.ffn, i), config.width)
     for each in (mixer, ffn):
         getattr(each, "reset", lambda each=each: xavier_(each))()

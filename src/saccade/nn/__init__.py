@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from saccade.nn.linear_attention import LinearAttention as LinearAttention
     from saccade.nn.memory import Memory as Memory
     from saccade.nn.moe import MoE as MoE
+    from saccade.nn.moe import balance_offsets_ as balance_offsets_
     from saccade.nn.part import AttentionTrace as AttentionTrace
     from saccade.nn.part import MixerOutput as MixerOutput
     from saccade.nn.part import TokenPositions as TokenPositions
@@ -41,6 +42,7 @@ __all__ = [
     "Routing",
     "SelfAttention",
     "TokenPositions",
+    "balance_offsets_",
     "eval_mode",
     "feedforward",
     "feedforwards",

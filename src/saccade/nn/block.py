@@ -55,3 +55,9 @@ def xavier_(module: nn.Module) -> None:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def as_made_(module: nn.Module) -> None:
+    """Every layer of `module` as it is when new, by its own `reset_parameters`; in place."""
+    for layer in module.modules():
+        getattr(layer, "reset_parameters", lambda: None)()

@@ -1,5 +1,6 @@
-"""Dense feed-forwards."""
+"""Dense feed-forwards, and none."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,3 +34,14 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         return MixerOutput(self.down(F.silu(self.gate(x)) * self.up(x)), {})
+
+
+@feedforward("none")
+class NoFeedForward(nn.Module):
+    """Nothing is added: a block of its mixer alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        return MixerOutput(torch.zeros_like(x), {})

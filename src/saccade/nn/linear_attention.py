@@ -2,7 +2,8 @@
 
     out_i = phi(q_i) sum_j phi(k_j) v_j^T / (phi(q_i) sum_j phi(k_j) + eps), then + DWC(v)
 
-Sources: Katharopoulos et al. (2020); Han et al., FLatten Transformer (2023); Xie et al., SANA (2024).
+Sources: Katharopoulos et al. (2020); Han et al., FLatten Transformer (2023); Xie et al., SANA (2024);
+Li et al., LocalViT (2021).
 """
 
 from functools import partial
@@ -75,6 +76,20 @@ class GatedConv(nn.Module):
     def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
         value, gate = self.local(self.up(x), place).chunk(2, dim=-1)
         return MixerOutput(self.down(value * F.silu(gate)), {})
+
+
+@feedforward("local_mlp")
+class LocalMlp(nn.Module):
+    """Expand, GELU, convolve depthwise 3 x 3, GELU, project; `ratio` times as wide inside, as LocalViT's."""
+
+    def __init__(self, width: int, *, ratio: float = 4.0) -> None:
+        super().__init__()
+        hidden = int(ratio * width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.local = LocalTerm(hidden, 3)
+
+    def forward(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> MixerOutput:
+        return MixerOutput(self.down(F.gelu(self.local(F.gelu(self.up(x)), place))), {})
 
 
 def chosen_features(name: Named, exponent: float) -> Features:

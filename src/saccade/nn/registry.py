@@ -15,11 +15,11 @@ Parts = dict[str, type]
 
 MIXERS: Parts = {}
 FEEDFORWARDS: Parts = {}
-OWN = ("attention", "feedforward", "linear_attention", "moe")  # modules of saccade.nn that register parts
+OWN = ("attention", "feedforward", "linear_attention", "moe", "token_mlp")  # modules of saccade.nn that register parts
 
 
 def mixer(name: str) -> Callable[[T], T]:
-    """Register a mixer; its constructor is `(width, heads, **options)`."""
+    """Register a mixer; its constructor is `(width, heads, **options)`, `tokens` among them if it fits one number."""
     return lambda cls: _registered(MIXERS, name, cls)
 
 
@@ -28,9 +28,17 @@ def feedforward(name: str) -> Callable[[T], T]:
     return lambda cls: _registered(FEEDFORWARDS, name, cls)
 
 
-def make_mixer(text: str, width: int, heads: int) -> nn.Module:
-    """The mixer that `text` names; an option `heads` of its own goes before `heads`."""
+def make_mixer(text: str, width: int, heads: int, *, tokens: int | None = None) -> nn.Module:
+    """The mixer that `text` names; an option `heads` or `tokens` of its own goes before ours.
+
+    `tokens`: how many there always are, for mixers made for one number; None where the model takes any.
+    Raises ValueError for such a mixer where neither says how many.
+    """
     cls, options = _read(_known(MIXERS), text, "mixer")
+    if "tokens" in _known_options(cls):
+        options = {"tokens": tokens, **options}
+        if options["tokens"] is None:
+            raise ValueError(f"mixer '{text}' is made for one number of tokens; give it, as in tokens=64")
     return cls(width, **{"heads": heads, **options})
 
 

@@ -32,14 +32,18 @@ def name_routers(model: nn.Module) -> None:
             module.name = name
 
 
-def choose(probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False) -> Routing:
+def choose(
+    probs: Float[Tensor, "*n e"], k: int, *, renormalise: bool = False, offset: Float[Tensor, " e"] | None = None
+) -> Routing:
     """The k most probable of e, the weights as they are or summing to one; of equals the first.
 
+    `offset` is added for the choice alone; weights do not know of it, and it has no gradient.
     Raises ValueError for a k out of range.
     """
     if not 1 <= k <= probs.shape[-1]:
         raise ValueError(f"k={k} must be between 1 and the {probs.shape[-1]} that there are to choose from")
-    index = probs.argmax(-1, keepdim=True) if k == 1 else probs.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    scores = probs if offset is None else probs.detach() + offset
+    index = scores.argmax(-1, keepdim=True) if k == 1 else scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
     weight = probs.gather(-1, index)
     return Routing(index, weight / weight.sum(-1, keepdim=True) if renormalise else weight, probs)
 
@@ -49,9 +53,21 @@ def softmax(logits: Float[Tensor, "*n e"], name: str) -> Float[Tensor, "*n e"]:
 
     Raises FloatingPointError naming the router where a logit is NaN (checked on the CPU only: elsewhere it would wait).
     """
+    return _checked(logits, name).softmax(-1)
+
+
+def sigmoid(logits: Float[Tensor, "*n e"], name: str) -> Float[Tensor, "*n e"]:
+    """A score in (0, 1) for each, in single precision at least.
+
+    Raises FloatingPointError as `softmax` does.
+    """
+    return _checked(logits, name).sigmoid()
+
+
+def _checked(logits: Tensor, name: str) -> Tensor:
     if logits.device.type == "cpu" and not torch.compiler.is_compiling() and bool(logits.isnan().any()):
         raise FloatingPointError(f"router '{name}' has NaN logits; the training diverged, or its input holds NaN")
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def balance(routing: Routing, keep: Bool[Tensor, "*n"] | None = None, *, per_row: bool = False) -> Float[Tensor, ""]:

@@ -6,8 +6,8 @@ A `predict(z, t)` answers for a batch z (b c ...) at times t (b), which are what
 Sources: Ho et al., DDPM (2020); Liu et al., rectified flow (2022); Ho & Salimans, classifier-free guidance (2022).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from saccade.runs.gaussian import Chain
 from saccade.runs.inversion import sample_euler
 
 Predict = Callable[[Tensor, Tensor], Tensor]
+Predicts = Literal["noise", "velocity"]
 Condition = TypeVar("Condition", Tensor, Mapping[str, Tensor])
 
 
@@ -28,6 +29,7 @@ def ddpm(
     steps: int = 250,
     chain: Chain | None = None,
     clip: float | None = None,
+    predicts: Predicts = "noise",
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b c *d"]:
     """Ancestral sampling over `steps` evenly spaced steps of the chain; no noise is added at the last.
@@ -40,6 +42,7 @@ def ddpm(
     for step in reversed(range(len(whole))):
         k = torch.full((len(z),), step, device=z.device)
         eps, v = _halves(predict(z, whole.times.to(z.device)[k].float()), z)
+        eps = eps if predicts == "noise" else whole.noise_of(z, eps, k)
         clean = whole.clean(z, eps, k)
         clean = clean if clip is None else clean.clamp(-clip, clip)
         z, spread = whole.posterior_mean(clean, z, k), (0.5 * whole.log_variance(v, k)).exp().to(z.dtype)
@@ -89,6 +92,40 @@ def guided(
     return predict
 
 
+def guided_in_turn(model: Callable[..., Any], conditions: Sequence[Condition], scales: Sequence[float]) -> Predict:
+    """Guidance by conditions that say ever more: u_0 + sum_i scale_i (u_i - u_(i-1)), by one call of all.
+
+    Two conditions are classifier-free guidance; (nothing, a picture, picture and words) has a scale for what the
+    picture adds and one for what the words add to it.
+    Raises ValueError unless there is one condition more than scales.
+    """
+    if len(conditions) != len(scales) + 1:
+        raise ValueError(f"{len(scales)} scales lead between {len(scales) + 1} conditions; {len(conditions)} are given")
+    parts = len(conditions)
+    every = _joined(*conditions)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        first, *more = model(torch.cat([z] * parts), torch.cat([t] * parts), every).out.chunk(parts)
+        led = first
+        for scale, before, after in zip(scales, (first, *more), more, strict=False):
+            led = led + scale * (after - before)
+        return led
+
+    return predict
+
+
+def toward_noise(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The model as a flow whose time 1 is noise; one that says `noise_at` = 0 is turned round."""
+    if getattr(model, "noise_at", 1):
+        return model
+
+    def turned(z: Tensor, t: Tensor, condition: Any) -> Any:
+        found = model(z, 1 - t, condition)
+        return found._replace(out=-found.out)
+
+    return turned
+
+
 def _halves(out: Tensor, z: Tensor) -> tuple[Tensor, Tensor | None]:
     """The prediction, and the variance's v where there are twice the channels."""
     channels = z.shape[1]
@@ -97,10 +134,10 @@ def _halves(out: Tensor, z: Tensor) -> tuple[Tensor, Tensor | None]:
     return out[:, :channels], out[:, channels:] if out.shape[1] == 2 * channels else None
 
 
-def _joined(condition: Condition, null: Condition) -> Condition:
-    if isinstance(condition, Tensor) and isinstance(null, Tensor):
-        return torch.cat((condition, null))
-    return {name: torch.cat((value, null[name])) for name, value in condition.items()}  # type: ignore[return-value]
+def _joined(*conditions: Any) -> Any:
+    if isinstance(first := conditions[0], Tensor):
+        return torch.cat(conditions)
+    return {name: torch.cat([each[name] for each in conditions]) for name in first}
 
 
 def _normal(z: Tensor, generator: torch.Generator | None) -> Tensor:

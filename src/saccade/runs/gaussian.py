@@ -37,6 +37,11 @@ def linear_betas(steps: int = 1000, low: float = 1e-4, high: float = 2e-2) -> Fl
     return torch.linspace(low, high, steps, dtype=torch.float64)
 
 
+def scaled_linear_betas(steps: int = 1000, low: float = 8.5e-4, high: float = 1.2e-2) -> Float64[Tensor, " s"]:
+    """Variances whose roots grow evenly, as Stable Diffusion has them."""
+    return torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64) ** 2
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chain:
     """`betas`: variance of every step; `times`: what the network receives at each, steps of the chain of training.
@@ -95,6 +100,14 @@ class Chain:
     def clean(self, z: Float[Tensor, "b c *d"], eps: Float[Tensor, "b c *d"], k: Int[Tensor, " b"]) -> Tensor:
         """x_0 by the noise in z."""
         return (z - _at((1 - self.kept).sqrt(), k, z) * eps) / _at(self.kept.sqrt(), k, z)
+
+    def velocity(self, x: Float[Tensor, "b c *d"], noise: Float[Tensor, "b c *d"], k: Int[Tensor, " b"]) -> Tensor:
+        """sqrt(abar) noise - sqrt(1 - abar) x_0, which some models predict in place of the noise."""
+        return _at(self.kept.sqrt(), k, x) * noise - _at((1 - self.kept).sqrt(), k, x) * x
+
+    def noise_of(self, z: Float[Tensor, "b c *d"], velocity: Float[Tensor, "b c *d"], k: Int[Tensor, " b"]) -> Tensor:
+        """The noise in z by the velocity there."""
+        return _at(self.kept.sqrt(), k, z) * velocity + _at((1 - self.kept).sqrt(), k, z) * z
 
     def posterior_mean(self, x: Float[Tensor, "b c *d"], z: Float[Tensor, "b c *d"], k: Int[Tensor, " b"]) -> Tensor:
         """Mean of q(x_{k-1} | x_k = z, x_0 = x)."""

@@ -157,7 +157,7 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
         raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=APART)
     if source == "rows" and (rows is None or item not in (*rows.roles, *rows.branches)):
         known = rows.roles if rows else "unknown"
-        mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or use a run that has such rows"
+        mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or let a verb draw them, such as edit"
         raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
 
 

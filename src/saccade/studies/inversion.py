@@ -162,7 +162,7 @@ def edited(
         prompt=caption(scene).text,
         target=caption(wanted).text,
         strength=strength,
-        **{**BUNDLED_SETTINGS, **place, **sites, "steps": steps},
+        **{**BUNDLED_SETTINGS, "smooth": 1, **place, **sites, "steps": steps},
     )
     return scores(found, wanted, truth)
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from saccade.core.clock import Clock
 from saccade.core.errors import StateError
@@ -94,6 +95,13 @@ def edit_mask(heat: Float[Tensor, "*s h w"], threshold: float = 0.1) -> Bool[Ten
         raise ValueError(f"threshold={threshold} must be in [0, 1), a share of the frame's highest value")
     low, high = heat.amin((-2, -1), keepdim=True), heat.amax((-2, -1), keepdim=True)
     return (heat - low) / (high - low + EPSILON) > threshold
+
+
+def smoothed(heat: Float[Tensor, "*s h w"], side: int) -> Float[Tensor, "*s h w"]:
+    """Means over squares of `side` tokens, an odd number; beyond the border the nearest tokens count again."""
+    flat = heat.reshape(-1, 1, *heat.shape[-2:])
+    wide = F.pad(flat, (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(wide, side, stride=1).view(heat.shape)
 
 
 def _table(tokens: Mapping[str, Positions]) -> Int[Tensor, "w s c"]:

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from saccade.train.judging import evaluate as evaluate
     from saccade.train.loop import Fit as Fit
     from saccade.train.loop import fit as fit
+    from saccade.train.muon import Muon as Muon
     from saccade.train.objectives import Ddpm as Ddpm
     from saccade.train.objectives import RectifiedFlow as RectifiedFlow
     from saccade.train.optimisers import Optim as Optim
+    from saccade.train.parameter_split import split_params as split_params
     from saccade.train.presets import preset as preset
     from saccade.train.records import DivergedError as DivergedError
     from saccade.train.task import Task as Task
@@ -28,6 +30,7 @@ __all__ = [
     "Ddpm",
     "DivergedError",
     "Fit",
+    "Muon",
     "Optim",
     "RectifiedFlow",
     "Task",
@@ -35,6 +38,7 @@ __all__ = [
     "fit",
     "held_out_nats",
     "preset",
+    "split_params",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

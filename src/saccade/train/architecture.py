@@ -34,7 +34,7 @@ class ArchitectureRecipe:
     architecture  a class of saccade.models; `model` is its configuration, its side, channels and classes those of
                   the source
     size          a published size to set out from: replaces `model`, whose options may then be changed one by one
-    source        scenes, cifar10 or folder:PATH, at `side` pixels; `options` are those of `open_source`
+    source        scenes, controlled-scenes, cifar10 or folder:PATH, at `side` pixels, with `options` of `open_source`
     objective     which of `flow` and `ddpm` is taught
     seed          of the random start; that of the training is `train.fit.seed`
     Raises ValueError for options out of range.
@@ -103,9 +103,10 @@ class ArchitectureRecipe:
         return {path: value for path, value in flat(self).items() if not path.startswith(free)}
 
     def fresh(self, source: Source) -> Architecture:
-        """The untrained model, made to fit the source."""
+        """The untrained model, made to fit the source, and the objective where its configuration names one."""
         torch.manual_seed(self.seed)
         fitting = {"side": source.side, "channels": source.channels, "classes": source.classes}
+        fitting |= {"objective": self.objective}
         known = {each.name for each in fields(self.model)}
         config = replace(self.model, **{name: value for name, value in fitting.items() if name in known})
         return Architecture.kinds()[self.architecture](config)

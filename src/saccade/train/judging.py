@@ -56,7 +56,7 @@ def evaluate(
 def sample_sheet(
     model: nn.Module, objective: Objective, source: Source, wanted: Evaluation
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Samples of classes spread over all, or of held-out words, eight in a row."""
+    """Samples of classes spread over all, or of held-out conditions, eight in a row; below pictures they were given."""
     condition = _asked(source, wanted.samples, _device(model))
     with eval_mode(model):
         drawn = objective.sample(
@@ -68,7 +68,16 @@ def sample_sheet(
             guidance=wanted.guidance,
             generator=torch.Generator().manual_seed(wanted.seed),
         )
-    return tile([*to_bytes(drawn)], columns=COLUMNS)
+    found = to_bytes(drawn)
+    if isinstance(condition, Mapping) and "picture" in condition:
+        found = _in_turn(to_bytes(condition["picture"]), found)
+    return tile([*found], columns=COLUMNS)
+
+
+def _in_turn(one: UInt8[np.ndarray, "n h w 3"], two: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "2*n h w 3"]:
+    """A row of a sheet of each, then the next."""
+    starts = range(0, len(one), COLUMNS)
+    return np.concatenate([each[start : start + COLUMNS] for start in starts for each in (one, two)])
 
 
 def null_condition(source: Source, condition: Any) -> Any:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from saccade.nn.moe import balance_offsets_
 from saccade.train.checks import check_positive, check_share
+from saccade.train.muon import Muon
 
 OptimiserKind = Literal["muon", "adamw"]
 
@@ -46,6 +48,7 @@ class Optim:
 def optimisers(module: nn.Module, uses_muon: Callable[[str], bool], optim: Optim) -> list[Optimizer]:
     """AdamW, and Muon where `uses_muon` accepts the name of a trained matrix.
 
+    After a step of the last one, routers that balance their load without a loss move their offsets.
     Source: Jordan et al., Muon (2024); scaling of Liu et al., "Muon is scalable for LLM training" (2025).
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -56,36 +59,17 @@ def optimisers(module: nn.Module, uses_muon: Callable[[str], bool], optim: Optim
     betas = (optim.betas[0], optim.betas[1])
     found: list[Optimizer] = [torch.optim.AdamW(rest, optim.lr, betas, weight_decay=optim.weight_decay, fused=True)]
     if hidden:
-        muon = FlatMuon if optim.flatten else torch.optim.Muon
-        options: dict[str, Any] = {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 5}
-        found.append(muon(hidden, optim.muon_lr, weight_decay=optim.weight_decay, **options))
+        found.append(_muon(hidden, optim))
+    found[-1].register_step_post_hook(lambda *_: balance_offsets_(module))
     return found
 
 
-class FlatMuon(torch.optim.Muon):
-    """Muon on weights of more than two axes: a stack is several matrices, a convolution's filters are rows of one.
-
-    The module must be where it is trained already: the matrices are views of its weights.
-    """
-
-    def __init__(self, weights: Iterable[nn.Parameter], lr: float, **options: Any) -> None:
-        self.weights = list(weights)
-        self.views = [[nn.Parameter(m) for m in _matrices(weight.detach())] for weight in self.weights]
-        super().__init__([view for views in self.views for view in views], lr, **options)
-
-    def step(self, closure: Any = None) -> Any:
-        """One step by the gradients of the weights."""
-        for weight, views in zip(self.weights, self.views, strict=True):
-            found = [None] * len(views) if weight.grad is None else _matrices(weight.grad)
-            for view, gradient in zip(views, found, strict=True):
-                view.grad = gradient
-        return super().step(closure)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the weights."""
-        for weight in self.weights:
-            weight.grad = None
-        super().zero_grad(set_to_none)
+def _muon(hidden: list[nn.Parameter], optim: Optim) -> Optimizer:
+    """The library's own for matrices alone, ours for stacks and convolutions too."""
+    if optim.flatten:
+        options: dict[str, Any] = {"adjust_lr": "match_rms_adamw", "ns_dtype": torch.bfloat16}
+        return Muon(hidden, optim.muon_lr, weight_decay=optim.weight_decay, **options)
+    return torch.optim.Muon(hidden, optim.muon_lr, optim.weight_decay, adjust_lr_fn="match_rms_adamw")
 
 
 def _is_matrix(weight: Tensor) -> bool:
@@ -95,11 +79,6 @@ def _is_matrix(weight: Tensor) -> bool:
 def _has_matrices(weight: Tensor) -> bool:
     """Whether it is a matrix, a stack of them, or a convolution that mixes channels."""
     return weight.ndim in (2, 3) or (weight.ndim > 3 and weight.shape[1] > 1)
-
-
-def _matrices(weight: Tensor) -> list[Tensor]:
-    """Views of a weight: itself, each of a stack, or a convolution's filters as rows."""
-    return list(weight) if weight.ndim == 3 else [weight.view(len(weight), -1)]
 
 
 def set_rate(found: Iterable[Optimizer], share: float) -> None:

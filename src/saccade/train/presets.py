@@ -8,6 +8,7 @@ from saccade.core.catalogue import Preset
 from saccade.models import Architecture
 from saccade.train.architecture import STAGES as STAGES
 from saccade.train.architecture import ArchitectureRecipe
+from saccade.train.config import override
 
 SMALL: dict[str, Any] = {
     "depth": 4,
@@ -23,7 +24,7 @@ OWN = {"dit": Preset(architecture="DiT", about="The plain one: attention and per
 def preset(name: str) -> ArchitectureRecipe:
     """The recipe of this name, ours or a paper's."""
     found = {**OWN, **catalogue.presets()}[name]
-    return small(found.architecture, **found.options)
+    return override(small(found.architecture, **found.options), found.settings)
 
 
 def small(architecture: str, **options: Any) -> ArchitectureRecipe:

@@ -8,6 +8,8 @@
 """
 
 from saccade.data.labelled.cifar import open_cifar10 as open_cifar10
+from saccade.data.labelled.controlled import ControlledScenes as ControlledScenes
+from saccade.data.labelled.controlled import open_controlled as open_controlled
 from saccade.data.labelled.folder import open_folder as open_folder
 from saccade.data.labelled.opening import open_source as open_source
 from saccade.data.labelled.rows import from_dataset as from_dataset
@@ -20,6 +22,7 @@ from saccade.data.labelled.source import Source as Source
 from saccade.data.labelled.source import as_pictures as as_pictures
 
 __all__ = [
+    "ControlledScenes",
     "Label",
     "Labelled",
     "Pictures",
@@ -28,6 +31,7 @@ __all__ = [
     "as_pictures",
     "from_dataset",
     "open_cifar10",
+    "open_controlled",
     "open_folder",
     "open_scenes",
     "open_source",

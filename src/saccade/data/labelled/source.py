@@ -14,11 +14,12 @@ from saccade.data.labelled.decode import Read, decoded
 from saccade.data.pixels import to_tensor as as_pictures
 
 Labelled = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]
+Conditioned = tuple[Float[Tensor, "n c h w"], Any]
 MIXING = 0  # seed of the order of held-out pictures, since files are often sorted by class
 
 
 class Source(Protocol):
-    """Pictures (n c h w) in [-1, 1] with a label each, in [0, classes)."""
+    """Pictures (n c h w) in [-1, 1] with a label each, in [0, classes), or with rows of what else conditions them."""
 
     @property
     def classes(self) -> int:
@@ -40,11 +41,11 @@ class Source(Protocol):
         """Colour channels."""
         ...
 
-    def batch(self, rng: np.random.Generator, n: int) -> Labelled:
+    def batch(self, rng: np.random.Generator, n: int) -> Conditioned:
         """`n` pictures to train on, drawn with replacement; they depend on `rng` alone."""
         ...
 
-    def held_out(self, n: int) -> Labelled:
+    def held_out(self, n: int) -> Conditioned:
         """`n` fixed pictures that are never trained on, in a fixed order that mixes the labels."""
         ...
 

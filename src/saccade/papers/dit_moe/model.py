@@ -102,7 +102,7 @@ class DiTMoE(DiT):
         """How many of the numbers a model of `config` stores are used for one token: `top` of its experts."""
         with torch.device("meta"):
             model = cls(config)
-        idle = sum(_idle(block.ffn) for block in model.blocks if isinstance(block.ffn, MoE))
+        idle = sum(block.ffn.idle for block in model.blocks if isinstance(block.ffn, MoE))
         return sum(value.numel() for value in model.state_dict().values()) - idle
 
 
@@ -114,8 +114,3 @@ def token_macs(config: DiTMoEConfig) -> int:
     d, used = config.width, config.experts if config.soft else config.top
     layers = 3 if config.kind in GATED else 2
     return 4 * d * d + layers * d * (used * (config.hidden or 4 * d) + config.shared * d) + config.experts * d
-
-
-def _idle(moe: MoE) -> int:
-    each = sum(weight.numel() for weight in moe.experts.parameters()) // moe.experts.count
-    return each * (moe.experts.count - moe.router.top)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from saccade.data.labelled import as_pictures
@@ -19,12 +17,12 @@ from saccade.data.scenes import (
     masks,
     render,
     sample,
-    vocabulary,
 )
+from saccade.data.scenes.word_numbers import IDS as IDS
+from saccade.data.scenes.word_numbers import PADDING as PADDING
+from saccade.data.scenes.word_numbers import WORDS as WORDS
+from saccade.data.scenes.word_numbers import word_numbers as word_numbers
 
-WORDS = 16
-IDS = {word: number for number, word in enumerate(vocabulary())}
-PADDING = len(IDS)
 SEED = 0  # of held-out scenes and their captions
 
 
@@ -59,12 +57,6 @@ def held_out_prompts(n: int) -> list[Prompt]:
     """Their captions."""
     rng = np.random.default_rng(SEED)
     return [describe(scene, rng) for scene in held_out_scenes(n)]
-
-
-def word_numbers(prompts: list[Prompt]) -> Int[Tensor, "n words"]:
-    """Captions as numbers, padded."""
-    rows = [[IDS[word] for word in prompt.text.split()] for prompt in prompts]
-    return torch.tensor([row + [PADDING] * (WORDS - len(row)) for row in rows])
 
 
 def overlap(picture: np.ndarray, scene: Scene) -> float:
