@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.cli.bench_architectures import chosen, run, table
+from saccade.cli.bench_architectures import run, table
+from saccade.cli.bench_arms import chosen
 from saccade.data.labelled import open_scenes
 from saccade.models.sizing import Arm, build, parameters
 from saccade.train.budget_comparison import BudgetComparison

@@ -9,10 +9,14 @@ class _Benches(Lazy):
         "control": "saccade.cli.bench_control:control",
         "gpu": "saccade.cli.bench_gpu:gpu",
         "kernels": "saccade.cli.bench_kernels:kernels",
+        "languages": "saccade.cli.bench_languages:languages",
         "overhead": "saccade.cli.bench_overhead:overhead",
         "patterns": "saccade.cli.bench_patterns:patterns",
         "systems": "saccade.cli.bench_systems:systems",
     }
 
 
-app = group(_Benches, "Measure kernels, block patterns, interception, control and architectures on this machine.")
+app = group(
+    _Benches,
+    "Measure kernels, block patterns, interception, control, architectures and language models on this machine.",
+)

@@ -1,20 +1,17 @@
 """`saccade bench architectures`: every architecture at one budget, on the same data, for the same steps."""
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from saccade.cli.bench_arms import TIMES, run_arms
 from saccade.cli.checks import positive
 from saccade.cli.printing import console
-from saccade.ui.progress import progress_bar
 
 if TYPE_CHECKING:
     from saccade.experiments import BenchFile, Row
-
-TIMES = "times"
 
 
 def architectures(
@@ -48,37 +45,10 @@ def run(
     file: Path | None = None,
     seconds: float | None = None,
 ) -> "BenchFile":
-    """A row for each run, one a seed and arm, and one for each arm's times (quartiles of ratios to the first arm)."""
-    from saccade.experiments import BenchFile
-    from saccade.metrics.machine import best_device
+    """See `run_arms`."""
     from saccade.train.budget_comparison import BudgetComparison
-    from saccade.train.config import override
 
-    comparison = override(BudgetComparison(), settings)
-    comparison = replace(comparison, arms=chosen(arms, comparison.arms)) if arms else comparison
-    bench = BenchFile(file=file, settings=asdict(comparison), device=best_device(), seconds=seconds)
-    cases = {name: lambda result=result: [result()] for name, result in comparison.cases(out).items()}
-    times = {TIMES: lambda: [{"arm": name} | each for name, each in comparison.times(rounds, best_device()).items()]}
-    with progress_bar() as progress:
-        bench.run(cases | (times if rounds else {}), progress)
-    return bench
-
-
-def chosen(wanted: list[str], known: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arms by name, or new ones written `name=MODEL`.
-
-    Raises ValueError for a name that is not known.
-    """
-    from saccade.models.sizing import Arm
-
-    by_name = {arm.name: arm for arm in known}
-    found = []
-    for text in wanted:
-        name, new, model = text.partition("=")
-        if not new and name not in by_name:
-            raise ValueError(f"arm '{name}' is unknown; choose from {', '.join(by_name)}, or write name=MODEL")
-        found.append(Arm(name=name, model=model) if new else by_name[name])
-    return tuple(found)
+    return run_arms(BudgetComparison(), out, arms, settings, rounds=rounds, file=file, seconds=seconds)
 
 
 def table(rows: "list[Row]") -> Table:

@@ -113,6 +113,7 @@ class Offers:
     presets      by the name `saccade train` takes, as are
     recipes      trainings of their own
     comparison   arms of the comparison of architectures: name -> model as text
+    languages    arms of the comparison of causal language models, likewise
     """
 
     entries: tuple[Entry, ...] = ()
@@ -121,6 +122,7 @@ class Offers:
     presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
     recipes: Mapping[str, Recipe] = field(default_factory=dict[str, Recipe])
     comparison: Mapping[str, str] = field(default_factory=dict[str, str])
+    languages: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 _REGISTERED: dict[str, Entry] = {}
@@ -157,6 +159,11 @@ def recipes() -> dict[str, Recipe]:
 def comparison_arms() -> dict[str, str]:
     """Architectures that papers enter into the comparison at one budget: name -> model as text."""
     return {name: model for door in doors() for name, model in door.OFFERS.comparison.items()}
+
+
+def language_arms() -> dict[str, str]:
+    """Causal language models that papers enter into the comparison at one budget: name -> model as text."""
+    return {name: model for door in doors() for name, model in door.OFFERS.languages.items()}
 
 
 def experiments() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Scores and how far to trust them: of pictures, edits and compositions; paired intervals, time and memory."""
 
+from saccade.metrics.attention_maps import Indicators as Indicators
+from saccade.metrics.attention_maps import indicators as indicators
 from saccade.metrics.composition import Composite as Composite
 from saccade.metrics.composition import CompositionJudges as CompositionJudges
 from saccade.metrics.composition import CompositionScores as CompositionScores
@@ -59,6 +61,7 @@ __all__ = [
     "CompositionScores",
     "EditScores",
     "Fidelity",
+    "Indicators",
     "Interval",
     "Judges",
     "Manifold",
@@ -82,6 +85,7 @@ __all__ = [
     "gradient_importance",
     "iou_f1",
     "kendall",
+    "indicators",
     "kernel_distance",
     "manifold",
     "masked_bound",

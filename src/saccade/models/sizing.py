@@ -33,7 +33,7 @@ class Arm:
 def build(text: str, **base: Any) -> nn.Module:
     """The architecture of a text, with those options of `base` that it has and the text does not name.
 
-    One conditioned on words and not labels gets a few learned words for each of the base's `classes`.
+    One conditioned on words and not labels gets a few learned words for each of the base's `classes`, if it has any.
     Raises ValueError for an unknown architecture or option.
     """
     name, options = read_call(text, "model")
@@ -44,7 +44,11 @@ def build(text: str, **base: Any) -> nn.Module:
     known = [field.name for field in fields(cls.config_class)]
     check_options(f"model '{name}'", options, known)
     model = cls(**{key: value for key, value in base.items() if key in known} | options)
-    return model if "classes" in known else LabelWords(model, base["classes"], width=model.config.words_width)
+    return (
+        model
+        if "classes" in known or "classes" not in base
+        else LabelWords(model, base["classes"], width=model.config.words_width)
+    )
 
 
 def sized(arm: Arm, base: dict[str, Any], cost: Cost, target: float) -> int:

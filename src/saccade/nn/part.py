@@ -33,6 +33,7 @@ class TokenPositions:
     `places`   coordinates of tokens that fill no grid; None: those of the grid, or of a plain sequence
     `seen`     for a feed-forward: what the mixer of its block saw, if that mixer return_trace
     `memory`   what this mixer kept of the tokens before, which the mixer extends; None: there were none
+    `source`   for a mixer whose q and k are made of other tokens than v: those, normalised, in one row or in all
     """
 
     grid: tuple[int, ...] = ()
@@ -42,6 +43,7 @@ class TokenPositions:
     places: Float[Tensor, "n axes"] | None = None
     seen: AttentionTrace | None = None
     memory: Memory | None = None
+    source: Float[Tensor, "a n d"] | None = None
 
     @property
     def before(self) -> int:

@@ -1,15 +1,11 @@
-"""The fair comparison: every architecture at one budget, on the same data, for the same steps, by the same seeds.
-
-A run is one arm with one seed. It trains, and its folder then holds `result.json`; a run that is there is not repeated,
-a killed one goes on. Seeds are the outer loop, so that a comparison that is cut short has compared all arms.
-"""
+"""The fair comparison of architectures: each at one budget, on the same pictures, for the same steps and seeds."""
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +14,20 @@ from saccade.core.catalogue import comparison_arms
 from saccade.data.labelled import Label, Source
 from saccade.metrics.quality import quality
 from saccade.models.classifier import Classifier
-from saccade.models.sizing import Arm, Budget, build, check_budget, parameters, sized
-from saccade.models.stored import read_config
+from saccade.models.sizing import Arm, build, parameters
 from saccade.nn.eval_mode import eval_mode
-from saccade.train.checkpoint import write_atomically
 from saccade.train.checks import check_positive
 from saccade.train.classifier import ClassifierRecipe, ClassifierStage
 from saccade.train.costs import Quartiles, device_of, kept_by, multiply_adds, ratios, seconds_in_turn
 from saccade.train.denoising import ArchitectureStage, ArchitectureTask
+from saccade.train.equal_budget import ArmRun, Begin, EqualBudget
 from saccade.train.judging import SMALLEST, evaluate, null_condition
 from saccade.train.loop import Fit, fit
 from saccade.train.objectives import RectifiedFlow
 from saccade.train.optimisers import Optim
 from saccade.train.pictures import to_bytes
 from saccade.train.plots import save_picture, tile
-from saccade.train.settings import keep_settings
 
-Progress = Callable[[int, int, str], None]
 SHOWN = 32
 
 ARMS = (
@@ -45,10 +38,9 @@ ARMS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetComparison:
-    """What is equal for all.
+class BudgetComparison(EqualBudget):
+    """As `EqualBudget`, of models that draw labelled pictures.
 
-    budget           multiply-adds of a forward, or parameters: those of `DiT` at `width`
     source, side     of the pictures; label: what labels of scenes mean; count, held: how many are rendered
     pictures         held-out ones whose loss is measured, and against which samples are judged
     samples, drawn   how many are drawn, in how many steps; guidance: led by how much
@@ -56,18 +48,12 @@ class BudgetComparison:
     """
 
     arms: tuple[Arm, ...] = ARMS
-    budget: Budget = "macs"
-    depth: int = 4
-    width: int = 64
-    heads: int = 4
     patch: int = 2
     source: str = "scenes"
     side: int = 16
     label: Label = "kind"
     count: int = 16384
     held: int = 4096
-    seeds: tuple[int, ...] = (0, 1, 2)
-    batch: int = 16
     fit: Fit = field(
         default_factory=lambda: Fit(
             steps=1000, precision="no", decay=0.99, log_every=20, save_every=500, sheet_every=10**9,
@@ -80,50 +66,22 @@ class BudgetComparison:
     guidance: float = 1.5
     judge: Fit = field(default_factory=lambda: replace(ClassifierStage().fit, precision="no", steps=400, minutes=None))
 
+    baseline: ClassVar[str] = "DiT"
+
     def __post_init__(self) -> None:
-        check_budget(self.budget)
-        check_positive(batch=self.batch, pictures=self.pictures, samples=self.samples, drawn=self.drawn)
-        names = [arm.name for arm in self.arms]
-        if not self.seeds or len({*names}) < len(names):
-            raise ValueError(f"seeds={self.seeds} must hold at least one, and arms={names} must differ in name")
+        super().__post_init__()
+        check_positive(pictures=self.pictures, samples=self.samples, drawn=self.drawn)
 
-    def run(self, folder: Path, progress: Progress = lambda done, total, what: None) -> list[dict[str, Any]]:
-        """Every run's result; see `ArmRun.result`."""
-        cases = self.cases(folder)
-        found = []
-        for number, (name, result) in enumerate(cases.items()):
-            progress(number, len(cases), name)
-            found.append(result())
-        return found
-
-    def cases(self, folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
-        """What trains and judges one arm with one seed, by its name; the first also trains the classifier that judges.
-
-        Raises ValueError where the folder holds runs of other settings.
-        """
-        self.check_folder(folder)
-        source = self.open()
-        base = self.base(source)
-        options = {arm.name: base | {arm.scaled: self.size(arm, base)} for arm in self.arms}
+    def runs(self, folder: Path, source: Source) -> Begin:
+        """Runs that share the classifier that judges, which the first of them trains."""
         judge = cache(lambda: self.judging().judge(folder / "judge"))
-        runs = [ArmRun(self, arm, options[arm.name], seed, source) for seed in self.seeds for arm in self.arms]
-        folders = {f"{run.arm.name}-{run.seed}": run for run in runs}
-        return {name: lambda name=name, run=run: run.complete(folder / name, judge()) for name, run in folders.items()}
+        return lambda arm, options, seed: PictureRun(self, arm, options, seed, source, judge)
 
     def times(self, rounds: int, device: torch.device | str = "cpu") -> dict[str, dict[str, Quartiles]]:
         """Seconds of a forward and of a training step, as ratios to the first arm's: quartiles over rounds."""
         base = self.base(self.open())
-        models = {
-            arm.name: build(arm.model, **base | {arm.scaled: self.size(arm, base)}).to(device) for arm in self.arms
-        }
-        return ratios(seconds_in_turn(models, base, rows=self.batch, rounds=rounds), self.arms[0].name)
-
-    def check_folder(self, folder: Path) -> None:
-        """Write down what is equal for all runs of a folder.
-
-        Raises ValueError where the folder holds runs of other settings, which would not compare.
-        """
-        keep_settings(folder / "comparison.json", asdict(replace(self, arms=ARMS[:1], seeds=(0,))))
+        found = seconds_in_turn(self.models(device), base, rows=self.batch, rounds=rounds)
+        return ratios(found, self.arms[0].name)
 
     def base(self, source: Source) -> dict[str, Any]:
         """Options that every architecture gets, where it has them."""
@@ -137,13 +95,9 @@ class BudgetComparison:
             "words_width": 64,
         }
 
-    def size(self, arm: Arm, base: dict[str, Any]) -> int:
-        """The value of `arm.scaled` that meets the budget."""
-        return sized(arm, base, lambda model: self.cost(model, base), self.cost(build("DiT", **base), base))
-
-    def cost(self, model: nn.Module, base: dict[str, Any]) -> float:
-        """What a model spends of the budget."""
-        return parameters(model) if self.budget == "parameters" else multiply_adds(model, base)
+    def multiply_adds(self, model: nn.Module, base: dict[str, Any]) -> float:
+        """Of a forward of one picture."""
+        return multiply_adds(model, base)
 
     def open(self) -> Source:
         """The pictures."""
@@ -159,35 +113,12 @@ class BudgetComparison:
 
 
 @dataclass(frozen=True)
-class ArmRun:
-    """One arm with one seed."""
+class PictureRun(ArmRun):
+    """One arm with one seed; `judge` answers with the classifier."""
 
     comparison: BudgetComparison
-    arm: Arm
-    options: dict[str, Any]
-    seed: int
     source: Source
-
-    def complete(self, folder: Path, classifier: Classifier) -> dict[str, Any]:
-        """Train and judge, or read what `folder` holds.
-
-        Raises ValueError where the folder holds another arm.
-        """
-        path = folder / "result.json"
-        if not path.exists():
-            model = self.trained(folder)
-            text = json.dumps(self.result(model, folder, classifier), indent=1) + "\n"
-            write_atomically(path, lambda partial: partial.write_text(text))
-        found = read_config(path)
-        for name, own in self.made.items():
-            if found.get(name) != own:
-                raise ValueError(f"folder='{folder}' holds {name}={found.get(name)}, not {own}; name the arm otherwise")
-        return found
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """How the arm came to its budget."""
-        return {"model": self.arm.model, "option": self.arm.scaled, "scaled": self.options[self.arm.scaled]}
+    judge: Callable[[], Classifier]
 
     def trained(self, folder: Path) -> nn.Module:
         """The model after its steps, with averaged weights."""
@@ -199,16 +130,15 @@ class ArmRun:
         fit(task, stage.fit, folder, settings=settings)
         return model
 
-    def result(self, model: nn.Module, folder: Path, classifier: Classifier) -> dict[str, Any]:
+    def result(self, model: nn.Module, folder: Path) -> dict[str, Any]:
         """`loss` on held-out pictures, the quality of samples, what the model costs, and the curve of its training."""
         comparison, flow = self.comparison, RectifiedFlow()
         real, labels = self.source.held_out(comparison.pictures)
         drawn, wanted = self.samples(model)
         save_picture(folder / "samples.png", tile([*to_bytes(drawn[:SHOWN])], columns=8))
         lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
-        judged_as = quality(classifier, real, labels, drawn, wanted)
+        judged_as = quality(self.judge(), real, labels, drawn, wanted)
         return {
-            "arm": self.arm.name, "seed": self.seed, **self.made,
             "parameters": parameters(model), "macs": multiply_adds(model, self.options),
             "kept_bytes": kept_by(model, self.options),
             "loss": evaluate(model, flow, self.source, pictures=comparison.pictures)["mse"],

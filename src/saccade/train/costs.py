@@ -1,7 +1,7 @@
 """What an architecture costs: multiply-adds, memory kept for the backward pass, seconds of a forward and of a step."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from saccade.models.macs import macs
 from saccade.nn.eval_mode import eval_mode
 
 Quartiles = tuple[float, float, float]  # low, median, high
-Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work: forward, step
+Seconds = dict[str, dict[str, list[float]]]  # by model, then by kind of work
 
 
 def example(
@@ -42,17 +42,22 @@ def kept_by(model: nn.Module, options: Mapping[str, Any], rows: int = 16) -> flo
 
 
 def seconds_in_turn(models: Mapping[str, nn.Module], options: Mapping[str, Any], *, rows: int, rounds: int) -> Seconds:
-    """A forward and a training step of every model, one after the other, `rounds` times and once before, uncounted.
+    """A forward and a training step of every model on random pictures; see `timed_in_turn`."""
+    given = example(options, rows, device_of(next(iter(models.values()))))
+    return timed_in_turn(
+        models, {"forward": partial(forward, given=given), "step": partial(step, given=given)}, rounds=rounds
+    )
+
+
+def timed_in_turn(
+    models: Mapping[str, nn.Module], kinds: Mapping[str, Callable[[nn.Module], object]], *, rounds: int
+) -> Seconds:
+    """Every kind of work of every model, one after the other, `rounds` times and once before, uncounted.
 
     In turn, so that drift of the machine hits all alike; compare within a round.
     """
-    device = device_of(next(iter(models.values())))
-    given = example(options, rows, device)
-    kinds = {"forward": forward, "step": step}
-    arms = {
-        f"{kind} {name}": partial(work, model, given) for name, model in models.items() for kind, work in kinds.items()
-    }
-    found = in_turn(arms, rounds, device=device)
+    arms = {f"{kind} {name}": partial(work, model) for name, model in models.items() for kind, work in kinds.items()}
+    found = in_turn(arms, rounds, device=device_of(next(iter(models.values()))))
     return {name: {kind: found[f"{kind} {name}"] for kind in kinds} for name in models}
 
 

@@ -7,8 +7,8 @@ Several processes draw the same batch and take their rows of it: their weights a
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
@@ -49,6 +49,7 @@ class Fit:
     compile      run the module through torch.compile
     tensorboard  also write its files, into `tensorboard/`
     log_every, save_every, sheet_every   in steps
+    measure_every   in steps, for a task that measures; None: never
     Raises ValueError for options out of range.
     """
 
@@ -60,6 +61,7 @@ class Fit:
     log_every: int = 20
     save_every: int = 200
     sheet_every: int = 1000
+    measure_every: int | None = None
     accumulate: int = 1
     shard: bool = False
     find_unused: bool = False
@@ -68,13 +70,13 @@ class Fit:
     optim: Optim = field(default_factory=Optim)
 
     free: ClassVar[tuple[str, ...]] = (
-        *("steps", "minutes", "log_every", "save_every", "sheet_every", "tensorboard"),
+        *("steps", "minutes", "log_every", "save_every", "sheet_every", "measure_every", "tensorboard"),
         *("shard", "find_unused", "compile"),  # the same weights up to rounding
     )
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, minutes=self.minutes, log_every=self.log_every, save_every=self.save_every)
-        check_positive(sheet_every=self.sheet_every, accumulate=self.accumulate)
+        check_positive(sheet_every=self.sheet_every, accumulate=self.accumulate, measure_every=self.measure_every)
         if self.shard and self.optim.flatten:
             raise ValueError("shard=True and optim.flatten=True do not go together; leave one of them out")
         if self.steps is None and self.minutes is None:
@@ -93,7 +95,8 @@ def fit(
     """Train `task.module`, or go on where a killed or shorter run stopped; returns the averaged weights.
 
     Several processes, as `accelerate launch` starts them, draw the same batches and take a share of the rows each.
-    Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`.
+    Writes `checkpoint.pt`, `loss.jsonl`, `loss.png`, `sheet-*.png` and at the end `average.safetensors` into `folder`,
+    and `measured.jsonl` of a task that measures.
     `task.module` ends with the averaged weights. `cpu`: stay there even if there is an accelerator.
     `settings`: all that decides the result, `config` included; None: `config` and what the task says in its own
     attribute `settings`. They are kept in `settings.json`.
@@ -213,6 +216,8 @@ class _Run:
             self._save()
         if self.step % self.config.sheet_every == 0:
             self._draw()
+        if self.config.measure_every and self.step % self.config.measure_every == 0:
+            self._measure()
 
     def _save(self) -> None:
         if self.records.pending:
@@ -253,15 +258,28 @@ class _Run:
                 f"{' '.join(str(error).split())}; name another folder"
             ) from None
 
+    def _measure(self) -> None:
+        if self.accelerator.is_main_process or self.config.shard:
+            with self._averaged():
+                found: dict[str, float] = self.task.measures()  # type: ignore[attr-defined]
+            if self.accelerator.is_main_process:
+                self.records.measure(self.step, found)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The module with its averaged weights, whole on every process."""
+        weights = {name: value.clone() for name, value in self.plain.state_dict().items()}
+        self.plain.load_state_dict(self.average.state)
+        with gathered(self.plain):
+            yield
+        self.plain.load_state_dict(weights)
+
     def _draw(self) -> None:
         main = self.accelerator.is_main_process
         if not main and not self.config.shard:
             return
-        weights = {name: value.clone() for name, value in self.plain.state_dict().items()}
-        self.plain.load_state_dict(self.average.state)
-        with gathered(self.plain):
+        with self._averaged():
             picture = self.task.sheet()
-        self.plain.load_state_dict(weights)
         if main:
             plot_losses(self.folder / "loss.jsonl", self.folder / "loss.png")
         if main and picture is not None:

@@ -1,7 +1,7 @@
 """Records of a run: lines of JSON, TensorBoard, a progress bar. Losses wait on their device until then."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import isfinite, isnan
@@ -17,6 +17,8 @@ from torch import Tensor
 from saccade.core.errors import SaccadeError
 from saccade.train.checkpoint import keep_lines_until
 
+MEASURED = "measured.jsonl"
+
 
 class DivergedError(SaccadeError):
     """The loss became NaN or infinite."""
@@ -26,12 +28,13 @@ class Records:
     """Losses since the last line. Lines after `step`, of a run killed after its last checkpoint, are dropped."""
 
     def __init__(self, folder: Path, accelerator: Accelerator, step: int, *, tensorboard: bool) -> None:
-        self.file, self.accelerator = folder / "loss.jsonl", accelerator
+        self.file, self.measured, self.accelerator = folder / "loss.jsonl", folder / MEASURED, accelerator
         self.first, self.pending = step, list[dict[str, Tensor]]()
         self.rate, self.shown = 0.0, float("nan")
         self.writer = _writer(folder, step) if tensorboard and accelerator.is_main_process else None
         if accelerator.is_main_process:
             keep_lines_until(self.file, step)
+            keep_lines_until(self.measured, step)
 
     def add(self, losses: dict[str, Tensor], rate: float) -> None:
         """Keep one step's losses."""
@@ -65,6 +68,11 @@ class Records:
                 self.writer.add_scalar(name, value, step)
             self.writer.flush()
         self.first, self.pending, self.rate, self.shown = step, [], 0.0, means["loss"]
+
+    def measure(self, step: int, found: Mapping[str, float]) -> None:
+        """Write what the task measured at a step."""
+        with self.measured.open("a") as file:
+            file.write(json.dumps({"step": step, **found}) + "\n")
 
     def close(self) -> None:
         """Close TensorBoard's file."""

@@ -14,6 +14,7 @@ class Task(Protocol):
 
     A task whose batches are to be cut, and have entries that are not one a row, names those in an attribute `shared`.
     One with options names in `settings`, a mapping, what decides its result: a run of others is not gone on with.
+    One with a method `measures() -> dict[str, float]` is asked for figures of its own every `measure_every` steps.
     """
 
     @property

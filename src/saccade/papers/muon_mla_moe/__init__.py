@@ -72,5 +72,6 @@ OFFERS = Offers(
     ),
     models=("model",),
     parts=("latent_attention",),
+    languages={"latent_attention": 'CausalLM(mixer="latent_attention")'},
 )  # fmt: skip
 __getattr__, __dir__ = lazily(__name__)
