@@ -14,10 +14,23 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.models.architecture import Architecture as Architecture
     from saccade.models.architecture import Prediction as Prediction
+    from saccade.models.causal_lm import CausalLM as CausalLM
     from saccade.models.dit import DiT as DiT
     from saccade.models.pipeline import ArchitecturePipeline as ArchitecturePipeline
+    from saccade.models.vit import ViT as ViT
 
-__all__ = ["Architecture", "ArchitecturePipeline", "BUNDLED", "CALLS", "DiT", "PIPELINES", "Prediction", "path"]
+__all__ = [
+    "Architecture",
+    "ArchitecturePipeline",
+    "BUNDLED",
+    "CALLS",
+    "CausalLM",
+    "DiT",
+    "PIPELINES",
+    "Prediction",
+    "ViT",
+    "path",
+]
 
 __getattr__, __dir__ = lazily(__name__)
 

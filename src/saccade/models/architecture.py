@@ -20,7 +20,7 @@ from saccade.models.unwrapping import State
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-OWN = ("classifier", "dit")  # modules of saccade.models that define architectures
+OWN = ("causal_lm", "classifier", "dit", "vit")  # modules of saccade.models that define architectures
 
 
 class Prediction(NamedTuple):

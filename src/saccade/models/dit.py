@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
 from saccade.models.checkpoint_names import Names
+from saccade.models.parts import Parts, check_parts, part
 from saccade.nn.block import DiTBlock, FinalLayer, xavier_
 from saccade.nn.embedders import LabelEmbedding, Patchify, TimeEmbedding, unpatchify
 from saccade.nn.modulation import ModulationKind, SharedModulation
@@ -20,8 +21,6 @@ from saccade.nn.part import TokenPositions, added
 from saccade.nn.positions import grid_table
 from saccade.nn.registry import make_feedforward, make_mixer
 from saccade.nn.routing import name_routers
-
-Parts = str | tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +58,11 @@ class DiTConfig:
         check_config(self, depth=1, width=1, heads=1, patch=1, side=1, channels=1, classes=1)
         if self.side % self.patch:
             raise ValueError(f"side={self.side} must be a multiple of patch={self.patch}")
-        for name in ("mixer", "ffn"):
-            given = getattr(self, name)
-            if isinstance(given, tuple) and len(given) != self.depth:
-                raise ValueError(
-                    f"{name} names {len(given)} parts for depth={self.depth} blocks; give one, or one for each"
-                )
+        check_parts(self.depth, mixer=self.mixer, ffn=self.ffn)
 
     def part(self, name: Literal["mixer", "ffn"], block: int) -> str:
         """The text of one block's mixer or feed-forward."""
         return part(getattr(self, name), block)
-
-
-def part(given: Parts, block: int) -> str:
-    """The text of one block's mixer or feed-forward: one for all, or its own."""
-    return given if isinstance(given, str) else given[block]
 
 
 SIZES = {
@@ -148,6 +137,6 @@ class DiT(Architecture):
 def fresh_block(mixer: str, ffn: str, width: int, heads: int, modulation: ModulationKind = "zero") -> DiTBlock:
     """A block of named parts; one with a method `reset` starts as it says, any other Xavier-uniform."""
     parts = make_mixer(mixer, width, heads), make_feedforward(ffn, width)
-    for part in parts:
-        getattr(part, "reset", lambda part=part: xavier_(part))()
+    for each in parts:
+        getattr(each, "reset", lambda each=each: xavier_(each))()
     return DiTBlock(width, *parts, modulation=modulation)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from saccade.nn.block import DiTBlock as DiTBlock
     from saccade.nn.eval_mode import eval_mode as eval_mode
     from saccade.nn.linear_attention import LinearAttention as LinearAttention
+    from saccade.nn.memory import Memory as Memory
     from saccade.nn.moe import MoE as MoE
     from saccade.nn.part import AttentionTrace as AttentionTrace
     from saccade.nn.part import MixerOutput as MixerOutput
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from saccade.nn.registry import make_mixer as make_mixer
     from saccade.nn.registry import mixer as mixer
     from saccade.nn.registry import mixers as mixers
+    from saccade.nn.residual import ResidualBlock as ResidualBlock
     from saccade.nn.routing import Router as Router
     from saccade.nn.routing import Routing as Routing
     from saccade.nn.routing import record_routing as record_routing
@@ -31,8 +33,10 @@ __all__ = [
     "AttentionTrace",
     "DiTBlock",
     "LinearAttention",
+    "Memory",
     "MixerOutput",
     "MoE",
+    "ResidualBlock",
     "Router",
     "Routing",
     "SelfAttention",

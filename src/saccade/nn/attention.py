@@ -3,7 +3,7 @@
 from typing import no_type_check
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,10 @@ class SelfAttention(nn.Module):
     rotary     turn q and k by their place on the grid
     return_trace  hand q, k, v and the heads' outputs to the feed-forward of the same block
     bf16       attend in bfloat16 whatever the rest runs in, as some released code does
+    bias       of the four projections
     """
+
+    remembers = True
 
     def __init__(
         self,
@@ -33,12 +36,13 @@ class SelfAttention(nn.Module):
         rotary: bool = False,
         return_trace: bool = False,
         bf16: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, head_dim or per_head(width, heads)
         self.rotary, self.return_trace, self.bf16 = rotary, return_trace, bf16
-        self.qkv = nn.Linear(width, 3 * heads * self.head_dim)
-        self.out = nn.Linear(heads * self.head_dim, width)
+        self.qkv = nn.Linear(width, 3 * heads * self.head_dim, bias=bias)
+        self.out = nn.Linear(heads * self.head_dim, width, bias=bias)
         norms = (nn.LayerNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
         self.norm_q, self.norm_k = norms
 
@@ -49,6 +53,8 @@ class SelfAttention(nn.Module):
     def heads_of(self, x: Float[Tensor, "b n d"], place: TokenPositions) -> AttentionTrace:
         """q, k, v and output of every head."""
         q, k, v = self.operands(x, place)
+        if place.memory is not None:
+            k, v = place.memory.append("k", k), place.memory.append("v", v)
         if self.bf16:
             out = self.attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), place).to(v.dtype)
         else:
@@ -76,17 +82,31 @@ class SelfAttention(nn.Module):
         if place.lengths is not None:
             parts = zip(*(x.split(place.lengths, dim=2) for x in (q, k, v)), strict=True)
             return torch.cat([F.scaled_dot_product_attention(*part, is_causal=place.causal) for part in parts], dim=2)
-        if place.keep is None:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=place.causal)
-        mask = place.keep[:, None, None]
-        if place.causal:
-            mask = mask & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mask = mask_of(place, q.shape[2], q.device)
+        whole = place.causal and mask is None and q.shape[2] > 1
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole)
+
+
+def mask_of(place: TokenPositions, tokens: int, device: torch.device) -> Bool[Tensor, "#b 1 #n m"] | None:
+    """Which keys, those of `place.memory` among them, each of the newest tokens may see.
+
+    None where a kernel's own causal rule, or none, says the same.
+    """
+    keep = place.keep
+    if keep is not None and place.memory is not None:
+        keep = place.memory.append("keep", keep, dim=-1)
+    mask = None if keep is None else keep[:, None, None]
+    if place.causal and tokens > 1 and (mask is not None or place.before):
+        causal = torch.ones(tokens, place.before + tokens, dtype=torch.bool, device=device).tril(place.before)
+        mask = causal[None, None] if mask is None else mask & causal
+    return mask
 
 
 def grid_rotation(place: TokenPositions, tokens: int, head_dim: int) -> Float[Tensor, "2 n e"]:
     """The rotation of every token: by its place, or by that of its cell of the grid or of a plain sequence."""
-    places = grid_places(place.grid or (tokens,)) if place.places is None else place.places
+    places = place.places
+    if places is None:
+        places = grid_places(place.grid) if place.grid else grid_places((tokens,), start=(place.before,))
     return rotary_table(places, split_channels(head_dim, places.shape[-1]))
 
 

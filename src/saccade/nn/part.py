@@ -7,6 +7,8 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from saccade.nn.memory import Memory
+
 Losses = dict[str, Tensor]
 
 
@@ -30,6 +32,7 @@ class TokenPositions:
     `lengths`  of the sequences packed one after the other into a batch of one; None: every row is one sequence
     `places`   coordinates of tokens that fill no grid; None: those of the grid, or of a plain sequence
     `seen`     for a feed-forward: what the mixer of its block saw, if that mixer return_trace
+    `memory`   what this mixer kept of the tokens before, which the mixer extends; None: there were none
     """
 
     grid: tuple[int, ...] = ()
@@ -38,6 +41,12 @@ class TokenPositions:
     lengths: tuple[int, ...] | None = None
     places: Float[Tensor, "n axes"] | None = None
     seen: AttentionTrace | None = None
+    memory: Memory | None = None
+
+    @property
+    def before(self) -> int:
+        """How many tokens came before the first of these."""
+        return 0 if self.memory is None else self.memory.tokens
 
 
 class MixerOutput(NamedTuple):

@@ -1,5 +1,6 @@
-"""Whole runs as flat functions: sampling, long videos by windows, inversion, text of a mask predictor, head search."""
+"""Whole runs as flat functions: sampling, long videos by windows, inversion, text of language models, head search."""
 
+from saccade.runs.decoding import decode as decode
 from saccade.runs.denoising import Predict as Predict
 from saccade.runs.denoising import ddpm as ddpm
 from saccade.runs.denoising import guided as guided
@@ -33,6 +34,7 @@ __all__ = [
     "Windows",
     "blended",
     "ddpm",
+    "decode",
     "from_clean",
     "generate",
     "guided",

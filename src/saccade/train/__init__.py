@@ -7,6 +7,9 @@ from saccade.core.lazy import lazily
 if TYPE_CHECKING:
     from saccade.train.architecture import ArchitectureRecipe as ArchitectureRecipe
     from saccade.train.budget_comparison import BudgetComparison as BudgetComparison
+    from saccade.train.causal import CausalStage as CausalStage
+    from saccade.train.causal import CausalTask as CausalTask
+    from saccade.train.causal import held_out_nats as held_out_nats
     from saccade.train.judging import evaluate as evaluate
     from saccade.train.loop import Fit as Fit
     from saccade.train.loop import fit as fit
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ArchitectureRecipe",
     "BudgetComparison",
+    "CausalStage",
+    "CausalTask",
     "Ddpm",
     "DivergedError",
     "Fit",
@@ -28,6 +33,7 @@ __all__ = [
     "Task",
     "evaluate",
     "fit",
+    "held_out_nats",
     "preset",
 ]
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.data.labelled import Label, Source, open_source
 from saccade.metrics.intervals import share
+from saccade.models.architecture import Prediction
 from saccade.models.classifier import Classifier
 from saccade.train.checkpoint import trained, write_atomically
 from saccade.train.checks import check_positive
@@ -52,20 +53,22 @@ class ClassifierStage:
 
 
 class ClassifierLoss(nn.Module):
-    """Cross-entropy of a batch."""
+    """Cross-entropy of a batch, with the auxiliary losses of a model that answers with a `Prediction`."""
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": F.cross_entropy(self.model(batch["x"]).float(), batch["labels"])}
+        logits, losses = predicted(self.model, batch["x"])
+        loss = F.cross_entropy(logits.float(), batch["labels"])
+        return {"loss": loss + sum(losses.values()), **losses}
 
 
 class ClassifierTask:
     """A `Task`: tell the labels of a source's pictures."""
 
-    def __init__(self, model: Classifier, source: Source, stage: ClassifierStage) -> None:
+    def __init__(self, model: nn.Module, source: Source, stage: ClassifierStage) -> None:
         self.module, self.source, self.stage = ClassifierLoss(model), source, stage
 
     @property
@@ -154,10 +157,22 @@ class ClassifierRecipe:
 
 
 @torch.no_grad()
-def measured(model: Classifier, source: Source, n: int) -> dict[str, Any]:
-    """Share of held-out pictures whose label is found, over all with its interval, and by label."""
+def held_out(model: nn.Module, source: Source, n: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Nats that each of n held-out pictures' labels cost, and whether they are found; the model in its own mode."""
     x, labels = source.held_out(n)
-    right = torch.cat([model(part).argmax(1) for part in x.split(256)]) == labels
+    logits = torch.cat([predicted(model, part).out.float() for part in x.split(256)])
+    return F.cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels
+
+
+def predicted(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Prediction:
+    """A classifier's logits, with the losses of one that has some."""
+    found = model(x)
+    return found if isinstance(found, Prediction) else Prediction(found, {})
+
+
+def measured(model: nn.Module, source: Source, n: int) -> dict[str, Any]:
+    """Share of held-out pictures whose label is found, over all with its interval, and by label."""
+    labels, right = source.held_out(n)[1], held_out(model, source, n)[1]
     by_name = {name: right[labels == i] for i, name in enumerate(source.names)}
     return {
         "pictures": n,

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from saccade.models.architecture import Architecture, Prediction, check_config, check_picture
 from saccade.models.checkpoint_names import Names
-from saccade.models.dit import BLOCK_NAMES, CONDITION_NAMES, Parts, fresh_block, part
+from saccade.models.dit import BLOCK_NAMES, CONDITION_NAMES, fresh_block
+from saccade.models.parts import Parts, part
 from saccade.nn.block import FinalLayer
 from saccade.nn.embedders import LabelEmbedding, TimeEmbedding, unpatchify
 from saccade.nn.modulation import ModulationKind, SharedModulation

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from saccade.models.checkpoint_names import Names
-from saccade.models.dit import DiT, DiTConfig, Parts
+from saccade.models.dit import DiT, DiTConfig
+from saccade.models.parts import Parts
 from saccade.nn.experts import GATED, ExpertKind
 from saccade.nn.moe import MoE
 from saccade.nn.registry import make_feedforward

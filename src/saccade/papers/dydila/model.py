@@ -6,7 +6,8 @@ The paper's tables were not available: sizes are DiT's, with heads of 64 channel
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from saccade.models.dit import DiT, DiTConfig, Parts
+from saccade.models.dit import DiT, DiTConfig
+from saccade.models.parts import Parts
 
 
 @dataclass(frozen=True, kw_only=True)
