@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.models import DiT
+from saccade.models import DiT, ViT
 from saccade.models.macs import macs
 from saccade.models.sizing import parameters
 from saccade.nn.part import TokenPositions, to_map, to_tokens
@@ -175,6 +175,8 @@ def test_block_of_the_paper_inside_dit() -> None:
     assert weights.abs().max() <= 2 and 0.01 < weights.std() < 0.03  # truncated normal
     assert isinstance(model.blocks[0].ffn.layer.act, nn.ReLU)
     assert model(torch.randn(2, 3, 8, 8), torch.rand(2), torch.tensor([0, 5])).out.isfinite().all()
+    vit = ViT(depth=2, width=16, heads=2, patch=8, side=16, mixer=mixers, ffn=ffn)
+    assert vit(torch.randn(2, 3, 16, 16)).out.shape == (2, 10)
     x = torch.randn(2, 20, 16)
     fed = make_feedforward("pat_mlp(spatial=False)", 16).eval()
     torch.testing.assert_close(

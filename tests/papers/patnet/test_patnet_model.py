@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+import saccade
+from saccade.core.layout import Layout
 from saccade.models.checkpoint_names import LoadError
 from saccade.models.macs import macs
 from saccade.models.sizing import parameters
 from saccade.nn.part import MixerOutput, TokenPositions
-from saccade.papers import PATNet, folded
+from saccade.papers import Clear, PATNet, folded
 from saccade.papers.patnet.block import PATBlock, drop_rows
 from saccade.papers.patnet.spatial import PATMlp
+from saccade.systems.dense import Dense
 
 WITH = {"T0": 4_292_072, "T1": 7_793_328, "T2": 12_650_424, "S": 28_975_704, "M": 61_366_776, "L": 104_465_336}
 WITHOUT = {"T2": 12_269_816, "S": 28_013_304, "M": 59_179_000, "L": 100_641_336}
@@ -174,6 +177,17 @@ def test_trains() -> None:
     model = PATNet(**TINY)
     model(torch.randn(3, 3, 64, 64)).logsumexp(1).sum().backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_systems_attach_to_the_attention_of_the_last_stage() -> None:
+    model, x = stirred(), torch.randn(2, 3, 128, 160)
+    layout, before = Layout.joint(text=0, grid=(1, 4, 5)), model(x)
+    with saccade.attach(model, Dense(), layout=layout) as run:
+        assert [site.name for site in run.sites] == ["stages.3.0.mixer.layer.attention"]
+        assert torch.equal(model(x), before)
+    with saccade.attach(model, Clear(radius=1.5), layout=layout):
+        assert not torch.allclose(model(x), before)
+    assert torch.equal(model(x), before)
 
 
 class Losing(nn.Module):
