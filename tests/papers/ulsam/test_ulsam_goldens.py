@@ -54,6 +54,15 @@ def test_official_names_both_ways() -> None:
     assert all(torch.equal(exported[name], weights[name]) for name in weights)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 16])
+def test_names_of_any_number_of_groups_also_behind_a_wrapper(groups: int) -> None:
+    module, again = ULSAM(16, groups=groups), ULSAM(16, groups=groups)
+    state = module.official_state()
+    assert len(state) == 14 * groups
+    assert again.load_official({"model": {f"module.{name}": value for name, value in state.items()}}).complete
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in module.state_dict().items())
+
+
 def test_what_is_not_of_this_module_is_refused() -> None:
     weights, _ = golden("plain_eval")
     for wrong in (

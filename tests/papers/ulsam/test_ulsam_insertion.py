@@ -164,6 +164,20 @@ def test_a_vit_of_any_picture_size_knows_its_grid() -> None:
         assert torch.equal(copied(x), model(x))
 
 
+def test_a_refusal_leaves_no_trace_and_modes_stay() -> None:
+    model, x = create("vit_tiny_patch16_224").train(), torch.zeros(2, 3, 32, 32)
+    model.blocks[0].eval()
+    for layers, options, message in (
+        (("blocks.0",), {"groups": 3}, "groups=3 must be at least 1 and divide the width=32"),
+        (("blocks.0.attn.qkv", "blocks.1.mlp.fc1"), {"groups": 96}, "divide the width=128"),
+        (("patch_embed",), {}, r"layer 'patch_embed' gives 64 tokens, not one for each of the 8 x 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            insert_ulsam(model, x, after=layers, **options)
+    assert not model._forward_pre_hooks and not any(hasattr(part, "ulsam") for part in model.modules())
+    assert model.training and not model.blocks[0].training and not model.blocks[0].attn.training
+
+
 def test_channels_may_come_last() -> None:
     class Last(nn.Module):
         output_fmt = "NHWC"

@@ -246,7 +246,7 @@ def made(arm: str, settings: Settings, source: Source) -> nn.Module:
 
 def vit_like(model: nn.Module, source: Source) -> ViT:
     """A ViT of about as many multiply-adds, its width varied."""
-    base = {"depth": 4, "heads": 2, "patch": 4, "side": source.side, "channels": source.channels}
+    base: dict[str, Any] = {"depth": 4, "heads": 2, "patch": 4, "side": source.side, "channels": source.channels}
     x = torch.zeros(1, source.channels, source.side, source.side)
     wanted = macs(model.eval(), x)
     width = sized(

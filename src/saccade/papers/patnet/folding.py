@@ -43,7 +43,8 @@ def folded(model: PATNet) -> PATNet:
         raise ValueError("model is folded already; fold the one that was trained")
     found = deepcopy(model).eval()
     for pair in (found.stem, *found.merges):
-        pair[0], pair[1] = fuse_conv_bn_eval(pair[0], pair[1]), nn.Identity()
+        assert isinstance(pair, nn.Sequential)
+        pair[0], pair[1] = _joined(pair[0], pair[1]), nn.Identity()
     for part in [part for part in found.modules() if isinstance(part, PATMlp)]:
         _fold(part)
     return found
@@ -51,10 +52,16 @@ def folded(model: PATNet) -> PATNet:
 
 def _fold(mlp: PATMlp) -> None:
     """In place."""
-    mlp.enter, mlp.norm = fuse_conv_bn_eval(mlp.enter, mlp.norm), nn.Identity()
+    mlp.enter, mlp.norm = _joined(mlp.enter, mlp.norm), nn.Identity()
     if isinstance(spatial := mlp.spatial, SpatialPAT):
         mlp.leave = _leaving(mlp.leave, spatial)
         mlp.spatial = FoldedSpatial(spatial)
+
+
+def _joined(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """A convolution and the norm behind it as one convolution with a bias."""
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
 
 
 @torch.no_grad()

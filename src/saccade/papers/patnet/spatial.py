@@ -76,9 +76,10 @@ class PATMlp(OfficialLayer):
         if hidden < 1:
             raise ValueError(f"ratio={ratio} must be above 0, enough for one of width={width} channels inside")
         self.enter = nn.Conv2d(width, hidden, 1, bias=False)
-        self.norm, self.act = nn.BatchNorm2d(hidden), activation(act)
+        self.norm: nn.Module = nn.BatchNorm2d(hidden)
+        self.act = activation(act)
         self.leave = nn.Conv2d(hidden, width, 1, bias=False)
-        self.spatial = SpatialPAT(width) if spatial else nn.Identity()
+        self.spatial: nn.Module = SpatialPAT(width) if spatial else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.spatial(self.leave(self.act(self.norm(self.enter(x)))))

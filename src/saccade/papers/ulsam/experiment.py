@@ -186,7 +186,7 @@ def made(arm: str, settings: Settings, source: Source) -> nn.Module:
 
 def vit_like(model: ULSAMMobileNet, source: Source) -> ViT:
     """A ViT of about as many multiply-adds, its width varied."""
-    base = {"depth": 4, "heads": 2, "patch": 2, "side": source.side, "channels": source.channels}
+    base: dict[str, Any] = {"depth": 4, "heads": 2, "patch": 2, "side": source.side, "channels": source.channels}
     x = torch.zeros(1, source.channels, source.side, source.side)
     width = sized(
         Arm(name="ViT", model="ViT"), base | {"classes": source.classes}, lambda each: cost(each, x), cost(model, x)
@@ -219,7 +219,7 @@ def seen(model: nn.Module, source: Source, pictures: int) -> torch.Tensor:
     """Maps of the only ULSAM of a model in held-out pictures."""
     (module,) = (part for part in model.modules() if isinstance(part, ULSAM))
     found: list[torch.Tensor] = []
-    hook = module.register_forward_pre_hook(lambda part, args: found.append(part.maps(args[0])))
+    hook = module.register_forward_pre_hook(lambda _, args: found.append(module.maps(args[0])))
     for part in source.held_out(pictures)[0].split(256):
         model(part)
     hook.remove()

@@ -11,54 +11,14 @@ tokens are put on the grid of its patches; class and register tokens pass by.
 from collections.abc import Iterable
 from typing import Any, Self
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from saccade.nn.part import to_map, to_tokens
 from saccade.papers.ulsam.layers import Shapes, resolved, shapes_of
+from saccade.papers.ulsam.placing import PatchGrid, PlacedULSAM
 from saccade.papers.ulsam.subspace_attention import ULSAM
 
 CHILD = "ulsam"  # name below the layer that it follows
-
-
-class PatchGrid:
-    """Notes the grid of patches whenever the transformer is called."""
-
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-        if size is None:
-            raise ValueError(
-                f"layer '{layer}' gives tokens, and this {type(model).__name__} has no patch_embed.patch_size to say "
-                "where they lie; choose a layer that gives a map (b, c, h, w)"
-            )
-        self.patch: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
-        self.sides = (0, 0)
-        self.hook = model.register_forward_pre_hook(self._note, with_kwargs=True)
-
-    def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        h, w = (args[0] if args else kwargs["x"]).shape[-2:]
-        self.sides = (-(-h // self.patch[0]), -(-w // self.patch[1]))
-
-
-class PlacedULSAM(nn.Module):
-    """ULSAM on what a layer gives: maps (b c h w), maps with channels last, or tokens, the last of them on a grid."""
-
-    def __init__(self, layer: ULSAM, *, last: bool = False, grid: PatchGrid | None = None) -> None:
-        super().__init__()
-        self.layer, self.last, self._grid = layer, last, (grid,)  # a tuple: the grid is the model's, no part of this
-
-    def forward(self, x: Float[Tensor, "..."], *_: Any, **__: Any) -> Float[Tensor, "..."]:
-        """The same shape."""
-        if self._grid[0] is not None:
-            return self._on_tokens(x, self._grid[0].sides)
-        return self.layer(x.movedim(-1, 1)).movedim(1, -1) if self.last else self.layer(x)
-
-    def _on_tokens(self, x: Float[Tensor, "b n c"], sides: tuple[int, int]) -> Float[Tensor, "b n c"]:
-        prefix = x.shape[1] - sides[0] * sides[1]
-        weighed = to_tokens(self.layer(to_map(x[:, prefix:], sides)))
-        return torch.cat((x[:, :prefix], weighed), dim=1)
 
 
 class InsertedULSAM:
@@ -84,6 +44,11 @@ class InsertedULSAM:
         self._replaced[name] = self.model.get_submodule(name)
         self.model.set_submodule(name, placed)
         self.modules.append(placed.layer)
+
+    def watch(self, grid: PatchGrid | None) -> None:
+        """Let the grid of tokens follow the pictures."""
+        if grid is not None:
+            self._hooks.append(grid.watch(self.model))
 
     def undo(self) -> None:
         """Put back what stood there; the model is as it was."""
@@ -125,31 +90,35 @@ def insert_ulsam(
     shapes = shapes_of(model, names, inputs)
     for name in replace:
         _check_shape(name, shapes[name])
-    made = _Maker(model, {"groups": groups, "norm_act": norm_act, "momentum": momentum})
+    made = _Maker(model, inputs, {"groups": groups, "norm_act": norm_act, "momentum": momentum})
     placed = {name: made(name, shapes[name].given) for name in names}
     inserted = InsertedULSAM(model)
     for name in names:
         (inserted.substitute if name in replace else inserted.add)(name, placed[name])
-    inserted._hooks += [made.grid.hook] if made.grid else []
+    inserted.watch(made.grid)
     return inserted
 
 
 class _Maker:
     """Makes modules for what layers give; those on tokens share one grid."""
 
-    def __init__(self, model: nn.Module, options: dict[str, Any]) -> None:
-        self.model, self.options = model, options
+    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self.model, self.inputs, self.options = model, inputs, options
         self.grid: PatchGrid | None = None
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> PlacedULSAM:
         if len(shape) not in (3, 4):
             raise ValueError(f"layer '{name}' gives {shape}, neither maps (b, c, h, w) nor tokens (b, n, c)")
         tokens, last = len(shape) == 3, getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        width = shape[-1] if tokens or last else shape[1]
-        layer = ULSAM(width, **self.options).to(next(self.model.parameters())).train(self.model.training)
-        if tokens and self.grid is None:
-            self.grid = PatchGrid(self.model, name)
+        if tokens:
+            self.grid = self.grid or PatchGrid(self.model, name, shape[1], self.inputs[0])
+        layer = ULSAM(shape[-1] if tokens or last else shape[1], **self.options)
+        layer.to(self._weight(name)).train(self.model.training)
         return PlacedULSAM(layer, last=last, grid=self.grid if tokens else None)
+
+    def _weight(self, name: str) -> Tensor:
+        """One of the layer's, or of the model's where it has none: a module goes where that is."""
+        return next(self.model.get_submodule(name).parameters(), next(self.model.parameters()))
 
 
 def _check(model: nn.Module, follow: list[str], names: list[str]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.models.checkpoint_names import Names, Report, export, load
-from saccade.models.unwrapping import State
+from saccade.models.unwrapping import State, unwrapped
 from saccade.nn.map_mixer import MapPart
 from saccade.nn.registry import mixer
 
@@ -76,7 +76,8 @@ class ULSAM(nn.Module):
 
         Raises LoadError, a ValueError, for names or shapes that are not this module's; nothing is copied then.
         """
-        return load(self, state, (self.names,), adapt=_joined)
+        known = {f"subspaces.{n}.{name}" for name in export(self, self.names) for n in range(self.groups)}
+        return load(self, _joined(unwrapped(state, known)), (self.names,))
 
     def official_state(self) -> State:
         """The weights under the names of the released module.
