@@ -36,9 +36,9 @@ with torch.no_grad():
     small(x)
 figure, grid = plt.subplots(4, 1 + module.groups)
 for line, pixels, maps in zip(grid, x, seen[0], strict=True):
-    line[0].imshow((pixels.movedim(0, -1) + 1) / 2)
+    line[0].imshow((pixels.movedim(0, -1).numpy() + 1) / 2)
     for axes, values in zip(line[1:], maps, strict=True):
-        axes.imshow(values)
+        axes.imshow(values.numpy())
 for axes in grid.flat:
     axes.set_axis_off()
 figure.savefig("ulsam.png")

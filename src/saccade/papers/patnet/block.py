@@ -40,7 +40,7 @@ class PATBlock(nn.Module):
         return x + drop_rows(fed if self.layer_scale is None else fed * self.layer_scale, self.drop * self.training)
 
     def mixed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """What the mixer makes of a map; raises as `forward` does."""
+        """What the mixer makes of a map. Raises ValueError for a mixer with losses of its own."""
         grid = (x.shape[2], x.shape[3])
         found: MixerOutput = self.mixer(to_tokens(x), TokenPositions(grid=grid))
         if found.losses:

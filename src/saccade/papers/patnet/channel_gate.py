@@ -26,7 +26,7 @@ class GaussianGate(nn.Module):
         return x * self.gate(x)
 
     def gate(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1 1"]:
-        """Of each channel of each picture; raises as `forward` does."""
+        """Of each channel of each picture. Raises ValueError as `forward` does."""
         if self.training and len(x) == 1:
             raise ValueError(
                 "the gate's batch norm has one value for each channel of each picture, and this batch holds one "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -115,7 +116,7 @@ def maps(results: Results, figures: Figures) -> str:
     for line, row in zip(grid, rows, strict=True):
         for group, (axes, values) in enumerate(zip(line, row["maps"], strict=True)):
             side = int(len(values) ** 0.5)
-            axes.imshow(torch.tensor(values).view(side, side), cmap="viridis", vmin=0)
+            axes.imshow(np.reshape(values, (side, side)), cmap="viridis", vmin=0)
             axes.set(xticks=(), yticks=(), title=f"group {group + 1}" if row["picture"] == 0 else "")
         line[0].set_ylabel(row["label"], fontsize=8)
     return figures.save("maps", figure, "Maps of four groups in held-out pictures, one picture a line")

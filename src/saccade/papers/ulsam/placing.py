@@ -12,7 +12,10 @@ from saccade.papers.ulsam.subspace_attention import ULSAM
 
 
 class PatchGrid:
-    """The grid of a transformer's patches, noted whenever it is called; `prefix`: tokens before those of the grid."""
+    """The grid of a transformer's patches, noted whenever it is called; `prefix`: tokens before those of the grid.
+
+    Raises ValueError for a transformer that does not say how large its patches are, and for other tokens than theirs.
+    """
 
     def __init__(self, model: nn.Module, layer: str, tokens: int, picture: Tensor) -> None:
         size = getattr(getattr(model, "patch_embed", None), "patch_size", None)

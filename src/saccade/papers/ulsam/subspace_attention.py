@@ -64,7 +64,7 @@ class ULSAM(nn.Module):
         return (parts + maps[:, :, None] * parts).flatten(1, 2)
 
     def maps(self, x: Float[Tensor, "..."]) -> Float[Tensor, "b g h w"]:
-        """A_n of every group: at least 0, each adding up to 1. Raises as `forward` does."""
+        """A_n of every group: at least 0, each adding up to 1. Raises ValueError as `forward` does."""
         self._check(x)
         a = F.max_pool2d(self._active(self.scale_norm, self.scale(x)), 3, stride=1, padding=1)
         a = self._active(self.point_norm, self.point(a))
