@@ -84,6 +84,7 @@ def test_padding_counts_from_the_end_where_flags_are_of_the_queries() -> None:
         ({"window": 2.5}, "window=2.5 must be a whole number"),
         ({"block_size": 0}, "block_size=0 must be a whole number of at least 1"),
         ({"select": "softmax"}, "select='softmax' is unknown; choose one of topk, relu"),
+        ({"compat": "v1"}, "compat='v1' is unknown; choose one of official"),
         ({"visible": torch.ones(1, 5)}, "mask has numbers other than 0 and the lowest of its type; give a boolean one"),
         ({"visible": torch.ones(1, 6).int()}, "mask has dtype torch.int32; it must be boolean, or floating"),
         ({"visible": torch.ones(1, 4).bool()}, r"mask \(1, 4\) must be \(batch, 6\), a flag for each key, or \(batch"),

@@ -13,7 +13,7 @@ from saccade.core.mechanism import Mechanism, Pairs
 from saccade.core.places import Causal
 from saccade.core.state import Memory
 from saccade.ops.split_mask import conjuncts, key_padding, split_mask, token_map
-from saccade.papers.dma.attention import Choice
+from saccade.papers.dma.choice import Choice
 from saccade.papers.dma.kept_keys import KeptKeys
 from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.seam.host_mask import HostMask

@@ -20,7 +20,8 @@ from saccade.experiments import Bench, Experiment, Row
 from saccade.metrics.stopwatch import in_turn
 from saccade.models.causal_lm import CausalLM
 from saccade.models.shakespeare_lm import character_tokenizer
-from saccade.papers.dma.attention import Choice, dynamic_mask_attention
+from saccade.papers.dma.attention import dynamic_mask_attention
+from saccade.papers.dma.choice import Choice
 from saccade.papers.dma.lifetimes import BLOCK
 from saccade.papers.dma.recall import Recall, RecallTask, keys_kept, lives, recalled
 from saccade.papers.dma.sections import ALONE, CLAIMS, FULL, OURS, SECTIONS, WINDOW, WINDOWED

@@ -18,7 +18,8 @@ from saccade.nn.positions import grid_places
 from saccade.nn.registry import mixer
 from saccade.nn.residual import small_normal_
 from saccade.nn.steering import steers
-from saccade.papers.dma.attention import Choice, Kernel, dynamic_mask_attention
+from saccade.papers.dma.attention import Kernel, dynamic_mask_attention
+from saccade.papers.dma.choice import Choice
 from saccade.papers.dma.half_rotation import half_angles, rotate_halves
 from saccade.papers.dma.scores import Form, key_bias
 from saccade.papers.dma.selection import Select, top_w

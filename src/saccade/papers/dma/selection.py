@@ -38,7 +38,7 @@ def choose_keys(
     compat      "official": such a run is kept whole beyond causal order and padding too
     Raises ValueError for options out of range and for a map that does not fit.
     """
-    check_choice(window, select, block_size)
+    check_choice(window, select, block_size, compat)
     with torch.no_grad():
         seen = None if visible is None else as_map(visible, *_sizes(bias, visible))
         scores = bias.detach() if seen is None else bias.detach().masked_fill(~seen, -torch.inf)
@@ -95,10 +95,12 @@ def as_map(mask: Tensor, n: int, m: int) -> Bool[Tensor, "#b #h #n m"]:
     return flags
 
 
-def check_choice(window: int, select: str, block_size: int) -> None:
+def check_choice(window: int, select: str, block_size: int, compat: str | None) -> None:
     """ValueError for options out of range."""
     check_word(get_args(Select), select=select)
     check_whole(1, window=window, block_size=block_size)
+    if compat is not None:
+        check_word(get_args(Compat), compat=compat)
 
 
 def _flags(mask: Tensor) -> Bool[Tensor, "*s"]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saccade.papers.dma.attention import Choice
+from saccade.papers.dma.choice import Choice
 from saccade.papers.dma.lifetimes import key_lifetimes
 from saccade.papers.dma.selection import as_map
 from saccade.papers.dma.tiles import TILE, active_tiles, active_tiles_of, touched
