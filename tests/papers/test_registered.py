@@ -32,7 +32,8 @@ OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "diffuhaul": {"source": (BLOB,), "target": (BLOB.moved((0.75, 0.75)),)},
     "lamic": {"entities": HALVES},
     "mask2dit": {"scenes": 2, "text_tokens": None, "along": "rows"},
-    "pt_dit": {"side": 16}, "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)}, "word_strength": {"tokens": (0,)},
+    "pt_dit": {"side": 16}, "siamlayout": {"adapter": "layout.safetensors"},
+    "softpag": {"layers": (0,)}, "vmoba": {"tile": (2, 3)}, "word_strength": {"tokens": (0,)},
 }  # fmt: skip
 LAYOUT = Layout.joint(text=4, grid=(1, 6, 6))
 

@@ -5,7 +5,7 @@ and mechanisms. Equal plans share one preparation and one graph, so a system ret
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,7 @@ from saccade.core.layout import Layout, Segment
 from saccade.core.masks import Mask
 from saccade.core.partial import Parts
 from saccade.core.projections import Adapter
+from saccade.core.rows import Rows
 from saccade.core.site import Site
 from saccade.core.state import Memory
 
@@ -126,6 +127,27 @@ class WeakBranch(Protocol):
 
     def weak_weight(self, clock: Clock) -> float:
         """w at this step; 0 where no weak rows are wanted."""
+        ...
+
+
+class Surrounding(Protocol):
+    """What a system has put around a model's blocks, until it is undone."""
+
+    def begin(self, clock: Clock, rows: Rows | None, batch: int) -> None:
+        """A forward of `batch` rows begins; rows are None where nobody can tell what they are."""
+        ...
+
+    def undo(self) -> None:
+        """Leave the model as it was."""
+        ...
+
+
+@runtime_checkable
+class BlockSystem(Protocol):
+    """A system that also acts around whole blocks, such as one that carries more tokens from block to block."""
+
+    def surround(self, model: Any, sites: tuple[Site, ...]) -> Surrounding:
+        """Stand around the blocks of a model whose attached sites these are."""
         ...
 
 

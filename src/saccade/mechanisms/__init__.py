@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from saccade.mechanisms.operand_tape import RecordOperands as RecordOperands
     from saccade.mechanisms.running_columns import RunningColumns as RunningColumns
     from saccade.mechanisms.shared_operands import SharedOperands as SharedOperands
+    from saccade.mechanisms.shifted_scores import ShiftedScores as ShiftedScores
 
 __all__ = [
     "BlockGrid",
@@ -23,6 +24,7 @@ __all__ = [
     "RecordOperands",
     "RunningColumns",
     "SharedOperands",
+    "ShiftedScores",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

@@ -14,6 +14,12 @@ from saccade.metrics.editing import Judges as Judges
 from saccade.metrics.editing import score_edit as score_edit
 from saccade.metrics.editing import structure_distance as structure_distance
 from saccade.metrics.editing import summarise_edits as summarise_edits
+from saccade.metrics.explanations import average_precision as average_precision
+from saccade.metrics.explanations import gradient_importance as gradient_importance
+from saccade.metrics.explanations import iou_f1 as iou_f1
+from saccade.metrics.explanations import kendall as kendall
+from saccade.metrics.explanations import pearson as pearson
+from saccade.metrics.explanations import precision_at_k as precision_at_k
 from saccade.metrics.fidelity import Fidelity as Fidelity
 from saccade.metrics.fidelity import Picture as Picture
 from saccade.metrics.fidelity import fidelity as fidelity
@@ -66,6 +72,7 @@ __all__ = [
     "Quality",
     "Spread",
     "agreement",
+    "average_precision",
     "blanked",
     "bootstrap",
     "canny_ssim",
@@ -75,6 +82,9 @@ __all__ = [
     "fidelity",
     "frechet",
     "frechet_distance",
+    "gradient_importance",
+    "iou_f1",
+    "kendall",
     "indicators",
     "kernel_distance",
     "manifold",
@@ -82,8 +92,10 @@ __all__ = [
     "measure",
     "paired_difference",
     "paired_ratio",
+    "pearson",
     "perceptual",
     "pooled_pixels",
+    "precision_at_k",
     "pseudo_nll",
     "psnr",
     "quality",

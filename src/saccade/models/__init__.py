@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from saccade.models.architecture import Prediction as Prediction
     from saccade.models.causal_lm import CausalLM as CausalLM
     from saccade.models.dit import DiT as DiT
+    from saccade.models.pair_classifier import PairClassifier as PairClassifier
     from saccade.models.pipeline import ArchitecturePipeline as ArchitecturePipeline
+    from saccade.models.text_classifier import TextClassifier as TextClassifier
     from saccade.models.vit import ViT as ViT
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "CausalLM",
     "DiT",
     "PIPELINES",
+    "PairClassifier",
     "Prediction",
+    "TextClassifier",
     "ViT",
     "path",
 ]

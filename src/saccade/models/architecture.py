@@ -20,7 +20,8 @@ from saccade.models.unwrapping import State
 from saccade.nn.part import Losses
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-OWN = ("causal_lm", "classifier", "dit", "vit")  # modules of saccade.models that define architectures
+# modules of saccade.models that define architectures
+OWN = ("causal_lm", "classifier", "dit", "pair_classifier", "text_classifier", "vit")
 
 
 class Prediction(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.nn.additive_attention import AdditiveAttention as AdditiveAttention
     from saccade.nn.attention import SelfAttention as SelfAttention
     from saccade.nn.block import DiTBlock as DiTBlock
     from saccade.nn.eval_mode import eval_mode as eval_mode
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from saccade.nn.part import AttentionTrace as AttentionTrace
     from saccade.nn.part import MixerOutput as MixerOutput
     from saccade.nn.part import TokenPositions as TokenPositions
+    from saccade.nn.perturbable import Perturbable as Perturbable
     from saccade.nn.registry import feedforward as feedforward
     from saccade.nn.registry import feedforwards as feedforwards
     from saccade.nn.registry import make_feedforward as make_feedforward
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
     from saccade.nn.routing import record_routing as record_routing
 
 __all__ = [
+    "AdditiveAttention",
     "AttentionTrace",
     "DiTBlock",
     "LinearAttention",
     "Memory",
     "MixerOutput",
     "MoE",
+    "Perturbable",
     "ResidualBlock",
     "Router",
     "Routing",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saccade.core.errors import SaccadeError, SelectorError, SilentSiteError
 from saccade.core.layout import Layout
+from saccade.core.mechanism import Surrounding
 from saccade.core.site import Site, SiteKind, Where
 from saccade.families.by_blocks import by_blocks
 from saccade.families.host_classes import known_family
@@ -36,6 +37,7 @@ class AttachedModel:
     outer  what is called, compiled or not
     model  the module inside
     alone  attention left alone, and why
+    surroundings  what systems have put around its blocks
     bound  by site, a check that returns what somebody put in our place
     """
 
@@ -45,6 +47,7 @@ class AttachedModel:
     interceptors: list[SiteInterceptor] = field(default_factory=list)
     alone: dict[str, str] = field(default_factory=dict)
     undos: list[Undo] = field(default_factory=list)
+    surroundings: list[Surrounding] = field(default_factory=list)
     bound: dict[str, Callable[[], str | None]] = field(default_factory=dict)
 
     def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from saccade.core.clock import Clock
 from saccade.core.errors import SaccadeError, SelectorError, StateError
 from saccade.core.inference import outside_inference
-from saccade.core.mechanism import System
+from saccade.core.mechanism import BlockSystem, System
 from saccade.core.rows import Rows
 from saccade.core.site import Site, Where
 from saccade.core.stack import Plan
@@ -168,6 +168,10 @@ class Run:
                 m.outer.register_forward_pre_hook(partial(self._enter, m), with_kwargs=True),
                 m.outer.register_forward_hook(partial(self._leave, m), always_call=True),
             ]
+            for system in self.planner.systems.values():
+                if isinstance(system, BlockSystem):
+                    m.surroundings.append(around := system.surround(m.model, tuple(i.site for i in m.interceptors)))
+                    m.undos.append(around.undo)
             if self.planner.systems:
                 for name, mend in m.family.bypasses.items():
                     m.undos.append(close(m.model, name, mend, lambda: self._thread is not None))
@@ -244,6 +248,8 @@ class Run:
             return
         self.planner.begin_forward()
         now = self._context(attached, inputs)
+        for around in attached.surroundings:
+            around.begin(now.clock, now.rows, len(now.sample))
         for interceptor in attached.interceptors:
             interceptor.layout_q, interceptor.layout_k = (
                 self.planner.same(layout) for layout in now.layouts_of(attached, interceptor.site)

@@ -1,4 +1,4 @@
-"""Systems that are no paper's: a dense baseline, a recorder of operands, where a picture shows a word, moved keys."""
+"""Systems that are no paper's: dense, a recorder of operands, where a word shows, moved keys, shifted scores."""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from saccade.systems.dense import Dense as Dense
     from saccade.systems.moved_keys import MovedKeys as MovedKeys
     from saccade.systems.operand_recorder import OperandRecorder as OperandRecorder
+    from saccade.systems.score_shift import ScoreShift as ScoreShift
     from saccade.systems.word_map import WordMap as WordMap
     from saccade.systems.word_map import edit_mask as edit_mask
 
