@@ -77,5 +77,6 @@ OFFERS = Offers(
     ),
     models=("model",),
     parts=("mixer",),
+    languages={"dma": 'CausalLM(mixer="dma(window=32)")'},  # of the 128 tokens there are
 )  # fmt: skip
 __getattr__, __dir__ = lazily(__name__)
