@@ -34,3 +34,21 @@ def test_an_axis_of_whole_numbers_has_no_ticks_between_them() -> None:
         Lines(source=f"{table}.loss", x=x, about="")(results, Kept(folder=Path(), name=""))
     whole, parts = (figure.axes[0].get_xticks() for figure in KEPT)
     assert all(float(tick).is_integer() for tick in whole) and not all(float(tick).is_integer() for tick in parts)
+
+
+def test_an_arm_has_one_colour_in_all_panels_and_a_line_in_the_legend() -> None:
+    arms = {"all": ("standard", "mlp", "approx"), "some": ("approx", "mlp")}
+    rows = [
+        {"arm": arm, "layers": layers, "step": step, "loss": float(len(arm))}
+        for layers, names in arms.items()
+        for arm in names
+        for step in range(2)
+    ]
+    results = Results(device="", date="", versions={}, tables={"curves": rows})
+    Lines(source="curves.loss", x="step", panels="layers", about="")(results, Kept(folder=Path(), name=""))
+    left, right = KEPT[-1].axes
+    colours = dict(zip(arms["all"], (line.get_color() for line in left.lines), strict=True))
+    assert len({*colours.values()}) == 3
+    assert [line.get_color() for line in right.lines] == [colours[arm] for arm in arms["some"]]
+    legend = right.get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == list(arms["all"])

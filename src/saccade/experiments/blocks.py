@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from saccade.experiments.claims import Claim, difference, ratio
@@ -143,16 +144,19 @@ class Lines:
         panels = list(self._panels(results))
         figure = Figure(figsize=(max(4.8, 3.4 * len(panels)), 3.4), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=bool(self.panels), squeeze=False)[0]
+        lines: dict[str, Line2D] = {}  # an arm has one colour in all panels, and one line in the legend
         for axes, (title, source, where) in zip(grid, panels, strict=True):
             table = source.partition(".")[0]
             for arm in results.distinct(f"{table}.arm", **where):
                 means = results.by(source, self.x, arm=arm, **where)
-                axes.plot(list(means), list(means.values()), "o-", markersize=3, label=arm)
+                colour = lines[arm].get_color() if arm in lines else f"C{len(lines) % 10}"
+                (line,) = axes.plot(list(means), list(means.values()), "o-", markersize=3, color=colour)
+                lines.setdefault(arm, line)
             axes.set(title=title, xlabel=self.x, yscale=self.scale)
             if all(isinstance(value, int) for value in results.distinct(f"{table}.{self.x}", **where)):
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no layer 0.5
         grid[0].set_ylabel(self.label)
-        grid[-1].legend(fontsize=7)
+        grid[-1].legend(list(lines.values()), list(lines), fontsize=7)
         return figures.save(self.name, figure, self.about)
 
     def _panels(self, results: Results) -> list[tuple[str, str, dict[str, Any]]]:

@@ -15,8 +15,8 @@ from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.papers.dma.attention import Choice as Choice
     from saccade.papers.dma.attention import dynamic_mask_attention as dynamic_mask_attention
-    from saccade.papers.dma.choice import Choice as Choice
     from saccade.papers.dma.lifetimes import Lifetimes as Lifetimes
     from saccade.papers.dma.lifetimes import key_lifetimes as key_lifetimes
     from saccade.papers.dma.mixer import DynamicMaskAttention as DynamicMaskAttention
@@ -77,6 +77,6 @@ OFFERS = Offers(
     ),
     models=("model",),
     parts=("mixer",),
-    languages={"dma": 'CausalLM(mixer="dma(window=32)")'},
+    languages={"dma": 'CausalLM(mixer="dma(window=32)")'},  # of the 128 tokens there are
 )  # fmt: skip
 __getattr__, __dir__ = lazily(__name__)
