@@ -113,7 +113,10 @@ def crossover(shape: Shape, intensity: float = B200) -> float:
 
 
 def check_intensity(intensity: float) -> float:
-    """The intensity, in FLOPs a byte; 0 leaves memory out."""
+    """The intensity, in FLOPs a byte; 0 leaves memory out. Warns of one that no machine has.
+
+    Raises ValueError for one below 0.
+    """
     if intensity < 0:
         raise ValueError(f"intensity={intensity} FLOPs a byte must not be negative")
     if intensity and not LIKELY[0] <= intensity <= LIKELY[1]:

@@ -24,6 +24,8 @@ from saccade.metrics.fidelity import Picture
 from saccade.metrics.intervals import Interval
 from saccade.pipelines.shared import shared_pipeline
 
+__all__ = ["EXPERIMENT"]
+
 ALONE = "alone"
 POINTS = 0.02
 HEAD, STRENGTH = (1, 2), 0.5  # the best found by the search of papers.headhunter on this model
