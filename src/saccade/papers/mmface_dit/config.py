@@ -19,6 +19,9 @@ FLOW_SCALE = 999.0  # what the released code multiplies a flow's times by
 class MMFaceDiTConfig:
     """Sizes and parts; the defaults are the model of 256 px.
 
+    depth, width, heads  blocks, channels of a token, heads of the shared attention
+    ratio               hidden channels of the feed-forwards, in widths
+    patch               side of a token, in latent pixels
     objective           what it is taught: "flow" has times in [0, 1] and 0 is noise, "ddpm" has the steps of a chain
     channels, picture_channels  of the latent, and of the condition's latent that is laid beside it
     words_width         of the embedded words and of the pooled vector that are given

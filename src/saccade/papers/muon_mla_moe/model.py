@@ -20,8 +20,12 @@ from saccade.nn.residual import NormKind
 
 @dataclass(frozen=True, kw_only=True)
 class LatentMoEConfig:
-    """Sizes; `vocabulary`, `depth`, `width`, `heads`, `norm` and `tied` as in `CausalLMConfig`.
+    """Sizes.
 
+    vocabulary   tokens there are
+    depth, width, heads   blocks, channels of a token, heads of the attention
+    norm         rms or layer
+    tied         the logits' matrix is the embedding's
     latent, rope_dim, query_latent   of the attention, as in `LatentAttention`
     experts, top, shared   routed experts, how many of them serve a token, and experts that serve all
     dense        hidden channels of the dense feed-forward that is shared out; None: four widths
