@@ -27,7 +27,7 @@ def plot_depths(
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, (name, (graph, slope)) in zip(panels, kinds.items(), strict=True):
         rows = torch.stack([front_row(tokens, n, graph, slope=slope, residual=residual) for n in layers])
-        axes.imshow(rows / rows.amax(1, keepdim=True), aspect="auto", cmap="viridis", interpolation="nearest")
+        axes.imshow((rows / rows.amax(1, keepdim=True)).numpy(), aspect="auto", cmap="viridis", interpolation="nearest")
         if slope and residual is None:
             places = [tokens - 1 - peak_distance(n, slope) for n in layers]
             seen = [(at, y) for y, at in enumerate(places) if at >= 0]
