@@ -93,6 +93,25 @@ def test_what_cannot_be_followed_is_refused() -> None:
             watch.influence(run.state, residual=(0.5, 0.5))
 
 
+def test_heads_are_rolled_out_by_their_maps() -> None:
+    with pytest.raises(ValueError, match=r"where.heads=\(1,\) would leave heads out of the mean; roll out `maps`"):
+        RolloutRecorder(where=at("*", heads=(1,)))
+
+
+@pytest.mark.slow
+def test_text_and_image_of_a_diffusion_transformer() -> None:
+    """Every token sees all, in joint and in single blocks: a row has no position masked."""
+    from tiny_flux import tiny_flux
+
+    pipe, watch = tiny_flux(), RolloutRecorder()
+    with attach(pipe, watch) as run:
+        pipe("a circle", height=32, width=32, num_inference_steps=1, max_sequence_length=8, output_type="np")
+        rows = watch.influence(run.state, rows=range(24), residual=0.5)
+        maps = [head_mean(one) for one in watch.maps(run.state)]
+    assert rows.shape[1:] == (24, 24) and rows.min() > 0
+    torch.testing.assert_close(rows, rollout(maps, 0.5))
+
+
 def test_a_full_mask_has_no_early_bias() -> None:
     torch.manual_seed(0)
     host, watch = Attention(2, 8), RolloutRecorder()

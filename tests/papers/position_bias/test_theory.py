@@ -178,6 +178,12 @@ def test_t6_no_angle_is_no_position_and_a_larger_base_decays_less() -> None:
     assert all(a < b for a, b in pairwise(early))
 
 
+def test_t6_beyond_half_a_turn_a_larger_base_may_favour_early_tokens_less() -> None:
+    x = alike(64, 4, 2.0)
+    small, large = (rollout([attention_map(64, scores=rotary_scores(x, x, base=base))] * 4) for base in (1e2, 1e4))
+    assert small[-1, 0] > large[-1, 0] + 0.1
+
+
 def test_t6_in_depth_ways_against_a_bell() -> None:
     d, theta = torch.arange(120), 0.05
     law = rotary_law(d, theta, 6)

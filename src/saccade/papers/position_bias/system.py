@@ -33,9 +33,16 @@ class RolloutRecorder:
     where   sites and share of the steps; cross-attention is left out
     Kept are q and k: layers x n x channels, no map. Read `influence(run.state)` before the next forward and before
     detaching.
+    Raises ValueError where `where` names heads: a rollout takes all.
     """
 
     where: Where = EVERYWHERE
+
+    def __post_init__(self) -> None:
+        if self.where.heads is not None:
+            raise ValueError(
+                f"where.heads={self.where.heads} would leave heads out of the mean; roll out `maps` instead"
+            )
 
     @property
     def name(self) -> str:
