@@ -3,6 +3,8 @@
 python examples/position_bias.py
 """
 
+from typing import Any
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -24,7 +26,7 @@ for layers in (1, 2, 4, 8, 16, 32):
     print(f"{layers:2} layers  causal: {plain.sink:.2f} on the first token  {said}")
 
 torch.manual_seed(0)
-sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4}
+sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4}
 model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
 with torch.no_grad(), saccade.attach(model, watch := RolloutRecorder()) as run:
     model(torch.randint(50, (1, TOKENS)))

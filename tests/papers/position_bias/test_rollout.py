@@ -99,6 +99,12 @@ def test_a_row_without_maps_is_the_rollouts(graph: object, layers: int, slope: f
     torch.testing.assert_close(found, whole[row], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("slope", [0.1, 0.7])
+def test_a_row_of_a_window_with_decay(slope: float) -> None:
+    whole = rollout([attention_map(12, Window(width=3), slope=slope)] * 3)
+    torch.testing.assert_close(front_row(12, 3, Window(width=3), slope=slope), whole[-1], rtol=1e-9, atol=1e-12)
+
+
 def test_a_row_of_many_tokens_holds_no_map() -> None:
     row = front_row(100_000, 3, slope=0.01)
     assert row.shape == (100_000,) and float(row.sum()) == pytest.approx(1)

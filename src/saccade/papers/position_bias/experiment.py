@@ -7,6 +7,7 @@ reader         a small Llama: rollout of its maps beside gradients of its answer
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,4 +141,5 @@ def reader(bench: Bench[Settings]) -> Iterable[Row]:
         rolled = {arm: watch.influence(run.state, residual=one)[:, 0] for arm, one in ((PLAIN, None), (HALF, 0.5))}
     for arm, rows in rolled.items():
         for number, (row, slope) in enumerate(zip(rows, slopes, strict=True)):
-            yield {"arm": arm, "text": number, "correlation": float(spearmanr(row, slope).statistic)}
+            found: Any = spearmanr(row, slope)
+            yield {"arm": arm, "text": number, "correlation": float(found.statistic)}

@@ -101,7 +101,7 @@ def peaks(found: Results, figures: Figures) -> str:
         shown = (f"{row['measured']}{'*' if row['edge'] else ''} ({row['predicted']})" for row in rows)
         lines.append((f"{slope:g}", *shown))
     layers = found.distinct("peaks.layers")
-    return markdown_table(("slope", *(f"{n} layers" for n in layers)), lines)
+    return markdown_table(("slope", *(f"n = {n}" for n in layers)), lines)
 
 
 def networks(found: Results, figures: Figures) -> str:
