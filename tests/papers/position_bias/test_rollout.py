@@ -59,6 +59,19 @@ def test_maps_and_rollout_agree_with_the_follow_up(name: str) -> None:
     torch.testing.assert_close(by_layer, golden[f"{name}_P"], rtol=0, atol=1e-12)
 
 
+def test_a_single_prior_is_for_all_heads_or_as_in_the_follow_up_for_the_first() -> None:
+    slopes = (0.5, 0.1, 0.2)
+    for compat, each in (("none", (0.7, 0.7, 0.7)), ("official", (0.7, 0.0, 0.0))):
+        found = headed_map(6, slopes, diagonal=[0.7], compat=compat)  # type: ignore[arg-type]
+        torch.testing.assert_close(found, headed_map(6, slopes, diagonal=each))
+    assert torch.equal(headed_map(6, slopes, base=[3.0]), headed_map(6, slopes, base=[3.0, 3.0, 3.0]))
+    torch.testing.assert_close(headed_map(6, slopes, base=[3.0]), headed_map(6, slopes))
+    with pytest.raises(ValueError, match="diagonal has 2 entries for 3 heads"):
+        headed_map(6, slopes, diagonal=[1.0, 2.0])
+    with pytest.raises(ValueError, match="temperature=0 must be above 0"):
+        headed_map(6, slopes, temperature=0)
+
+
 @given(GRAPHS, st.integers(1, 5), st.floats(0, 3), st.floats(0, 1))
 def test_rows_sum_to_one_and_a_past_stays_a_past(graph: object, layers: int, slope: float, share: float) -> None:
     maps = attention_map(9, graph, slope=slope, scores=scores(layers, 2, 9, 9, seed=layers))  # type: ignore[arg-type]

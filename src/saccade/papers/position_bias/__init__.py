@@ -60,7 +60,7 @@ PAPER = Paper(
     deviations=(
         "a rotary base reaches every layer; compat='official' gives it to the first one alone, as released",
         "the residual is off by default as in released runs; its flag there says the opposite of what it does",
-        "in mean maps of heads every head has its prior; the follow-up's code gives a single one to head 0 alone",
+        "a single prior on content is for all heads; the follow-up's code gives it to head 0 alone: compat='official'",
         "statements of theorems are as derived again and tried, not quoted; constants are not sharp",
         "masks are boolean; released ones are added as a logarithm",
     ),

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saccade.analysis.rollout import head_mean
+from saccade.core.checks import check_word
 from saccade.papers.position_bias.masks import CAUSAL, Graph
 
 
@@ -58,21 +60,23 @@ def headed_map(
     diagonal: Sequence[float] | None = None,
     base: Sequence[float] | None = None,
     temperature: float = 1.0,
+    compat: Literal["none", "official"] = "none",
 ) -> Float[Tensor, "{n} {n}"]:
     """The mean map of heads with a decay each, and a prior on content each.
 
     slopes      m of each head
     weights     of the heads in the mean; None for equal ones
-    diagonal    added to each head's score of a token with itself
+    diagonal    added to each head's score of a token with itself; one entry for all heads, or one for each
     base        added to all of a head's scores, which changes nothing
     temperature   by which scores and decay together are divided
+    compat      "official" gives a single entry to head 0 alone, as the follow-up's code does
     Raises ValueError for a temperature that is not above 0, and for another number of entries than heads.
     """
-    heads, zeros = len(slopes), [0.0] * len(slopes)
-    diagonal, base = diagonal or zeros, base or zeros
-    for name, given in (("diagonal", diagonal), ("base", base)):
-        if len(given) != heads:
-            raise ValueError(f"{name} has {len(given)} entries for {heads} heads; give one for each")
+    check_word(("none", "official"), compat=compat)
+    diagonal, base = (
+        _by_head(name, given, len(slopes), alone=compat == "official")
+        for name, given in (("diagonal", diagonal), ("base", base))
+    )
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be above 0")
     eye = torch.eye(n, dtype=torch.float64)
@@ -81,6 +85,16 @@ def headed_map(
         for m, d, b in zip(slopes, diagonal, base, strict=True)
     ]
     return head_mean(torch.stack(maps), weights)
+
+
+def _by_head(name: str, given: Sequence[float] | None, heads: int, *, alone: bool) -> Sequence[float]:
+    """One entry for each head: zeros for None, a single one shared, or for head 0 `alone`."""
+    found = given or [0.0]
+    if len(found) == 1:
+        return [found[0], *[0.0 if alone else found[0]] * (heads - 1)]
+    if len(found) != heads:
+        raise ValueError(f"{name} has {len(found)} entries for {heads} heads; give one for all, or one for each")
+    return found
 
 
 def check_slope(slope: float) -> None:

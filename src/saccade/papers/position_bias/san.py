@@ -126,7 +126,7 @@ class SAN(Architecture):
         return self.through(x)[1]
 
     def through(self, x: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], list[Float[Tensor, "b n n"]]]:
-        """The tokens behind the last layer, and the maps on the way."""
+        """The tokens behind the last layer, and the maps on the way. Raises ValueError as a forward does."""
         c, n = self.config, x.shape[1]
         if x.shape[2] != c.width:
             raise ValueError(f"x of shape {tuple(x.shape)} must be (batch, tokens, {c.width}), as the config says")
