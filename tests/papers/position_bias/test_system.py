@@ -137,3 +137,17 @@ def test_gradients_say_which_inputs_move_the_answer() -> None:
             value.zero_()
     with pytest.raises(ValueError, match="the logits of row=-1 do not depend on any input"):
         gradient_influence(host, ids())
+
+
+@pytest.mark.compile
+def test_a_compiled_model_gives_the_same_rows() -> None:
+    host, watch = llama(), RolloutRecorder()
+    with attach(host, watch) as run:
+        host(ids())
+        plain = watch.influence(run.state)
+    compiled: Any = torch.compile(host, backend="eager")
+    with attach(compiled, watch) as run:
+        compiled(ids(), use_cache=False)
+        torch.testing.assert_close(watch.influence(run.state), plain)
+        compiled(ids(12), use_cache=False)
+        assert watch.influence(run.state).shape == (2, 1, 12)
