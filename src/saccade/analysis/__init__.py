@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from saccade.analysis.layer_plot import plot_layers as plot_layers
     from saccade.analysis.layers import LayerScores as LayerScores
     from saccade.analysis.layers import LayerSets as LayerSets
+    from saccade.analysis.position_profile import PositionProfile as PositionProfile
+    from saccade.analysis.position_profile import position_profile as position_profile
+    from saccade.analysis.rollout import FallingShare as FallingShare
+    from saccade.analysis.rollout import head_mean as head_mean
+    from saccade.analysis.rollout import rollout as rollout
     from saccade.analysis.routing import Usage as Usage
     from saccade.analysis.routing import count_usage as count_usage
     from saccade.analysis.routing import information as information
@@ -15,14 +20,19 @@ if TYPE_CHECKING:
     from saccade.analysis.usage_plot import plot_usage as plot_usage
 
 __all__ = [
+    "FallingShare",
     "LayerScores",
     "LayerSets",
+    "PositionProfile",
     "Usage",
     "count_usage",
+    "head_mean",
     "information",
     "load_variation",
     "plot_layers",
     "plot_usage",
+    "position_profile",
+    "rollout",
 ]
 
 __getattr__, __dir__ = lazily(__name__)
