@@ -30,7 +30,6 @@ from saccade.papers.visual_sink.seen_tokens import (
     cached,
     image_tokens,
     kept_sinks,
-    row_of,
     text_queries,
     widened,
 )
@@ -116,4 +115,4 @@ def group_masses(call: AttentionCall, image: Marked, sinks: Marked) -> SinkMasse
 
 def contribution(call: AttentionCall, keys: Marked) -> Float[Tensor, "b h n d"]:
     """What some keys alone bring to the output: the sum of their values by the weights of all keys' softmax."""
-    return attend(call.replace(v=call.v * row_of(call, keys), groups=None)).out
+    return attend(call.replace(v=call.v * keys[:, None, :, None], groups=None)).out

@@ -7,7 +7,7 @@ later is none. They are kept by layer, with the last key of the prompt, by which
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +35,7 @@ def cached(layout_q: Layout, layout_k: Layout) -> int:
     return sum(s.n for s in layout_k.segments if s.kind not in ("padding", "extra")) - layout_q.n
 
 
-def kept_sinks(call: AttentionCall, found: Marked, mem: Memory) -> Marked:
+def kept_sinks(call: AttentionCall, found: Bool[Tensor, "b n"], mem: Memory) -> Bool[Tensor, "b s"]:
     """Sinks of all tokens so far: those kept and those of this forward, which are kept in turn.
 
     Raises StateError where the cache holds tokens whose sinks were not kept.
@@ -50,7 +50,7 @@ def kept_sinks(call: AttentionCall, found: Marked, mem: Memory) -> Marked:
     return found
 
 
-def _earlier(call: AttentionCall, before: int, mem: Memory) -> Marked:
+def _earlier(call: AttentionCall, before: int, mem: Memory) -> Bool[Tensor, "b {before}"]:
     kept = mem.get(SINKS) if mem.has(SINKS) else None
     rows = call.q.shape[0]
     if kept is None or tuple(kept.shape) != (rows, before):
@@ -95,18 +95,13 @@ def text_queries(image: Marked, layout_q: Layout, layout_k: Layout, after: bool)
     return free[:, start : start + layout_q.n]
 
 
-def widened(marked: Marked, m: int) -> Marked:
+def widened(marked: Bool[Tensor, "b s"], m: int) -> Bool[Tensor, "b {m}"]:
     """No token of what follows is marked."""
     return F.pad(marked, (0, m - marked.shape[1]), value=False)
 
 
-def _marked(places: tuple[int, ...], m: int, device: torch.device) -> Bool[Tensor, " m"]:
+def _marked(places: tuple[int, ...], m: int, device: torch.device) -> Bool[Tensor, " {m}"]:
     inside = [place for place in places if place < m]  # the rest is still to come
     marks = torch.zeros(m, dtype=torch.bool)
     marks[inside] = True
     return marks.to(device)
-
-
-def row_of(call: AttentionCall, x: Float[Tensor, "b m"]) -> Float[Tensor, "b hk m 1"]:
-    """A weight for each key's value."""
-    return x[:, None, :, None].to(call.v.dtype)
