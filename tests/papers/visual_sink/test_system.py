@@ -1,4 +1,4 @@
-"""Redistribution in real models of transformers: against attention written out by loops, with caches, batches, refusals."""
+"""Redistribution in real models of transformers: against loops, with caches and batches, and what is refused."""
 
 from typing import Any
 
