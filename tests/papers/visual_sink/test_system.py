@@ -226,5 +226,5 @@ def test_a_model_or_prompt_it_cannot_work_on_is_refused() -> None:
     with attach(host, SYSTEM), pytest.raises(ValueError, match=r"the tokens \(text 4\) hold no picture"):
         logits(host, ids[:, :4])
     many = SinkRedistribution(dims=(CHANNEL,), images=((1,), (2,), (3,)))
-    with attach(host, many), pytest.raises(ValueError, match="tells the picture's tokens of 3 rows, the batch has 2"):
+    with attach(host, many), pytest.raises(ValueError, match="holds the picture's tokens of 3 rows, the batch has 2"):
         logits(host, ids, pictures(2))

@@ -43,7 +43,7 @@ PAPER = Paper(
 }""",
     claims=(
         "some image tokens receive much attention though they show nothing that matters; massive values in a few "
-        "channels of the residual stream tell them, and over 90 % lie on background",
+        "channels of the residual stream mark them, and over 90 % lie on background",
         "without what text takes from them answers stay as good; without as many random image tokens they do not",
         "LLaVA-1.5-7B: GQA 62.0 to 63.5, VizWiz 50.0 to 53.7, MM-Vet 31.1 to 33.7, VQAv2 78.5 to 78.6",
         "moving weight in all heads, chosen or not, breaks the model",

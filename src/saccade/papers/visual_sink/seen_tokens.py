@@ -1,7 +1,7 @@
 """What a layer knows of the tokens it has seen: which are the picture's, and which were sinks as they came.
 
 Sinks are looked for in every forward of more than one token, so in the prompt, whole or in pieces; a token written
-later is none. They are kept by layer, with the last key of the prompt, by which a cache of another prompt is told.
+later is none. They are kept by layer, with the prompt's last key, by which a cache of another prompt is recognised.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def image_tokens(call: AttentionCall, images: Images | None) -> Marked:
     if images is None:
         return call.layout_k.is_("image", call.q.device).expand(rows, m)
     if len(images) not in (1, rows):
-        raise ValueError(f"images= tells the picture's tokens of {len(images)} rows, the batch has {rows}")
+        raise ValueError(f"images= holds the picture's tokens of {len(images)} rows, the batch has {rows}")
     marks = torch.stack([_marked(places, m, call.q.device) for places in images])
     return marks.expand(rows, m)
 
