@@ -1,4 +1,4 @@
-"""A random LLaVA with a sink in its picture answers with the sink's weight moved to the rest of the picture, in seconds.
+"""A random LLaVA with sinks in its picture writes with their weight moved to the rest of the picture, in seconds.
 
 python examples/visual_sink.py
 """

@@ -24,7 +24,7 @@ from saccade.papers.visual_sink.knockout import Knockout
 from saccade.papers.visual_sink.planted import Surplus, loud_tokens
 from saccade.papers.visual_sink.sections import ALL, CHOSEN, CLAIMS, CLEAN, NOTHING, PLANTED, RANDOM, SECTIONS, SINKS
 from saccade.papers.visual_sink.sinks import highest_share, sink_values
-from saccade.papers.visual_sink.system import SinkRedistribution
+from saccade.papers.visual_sink.system import Heads, SinkRedistribution
 from saccade.train.causal import CausalStage
 from saccade.train.checkpoint import trained
 from saccade.train.loop import Fit, finished, fit
@@ -134,9 +134,10 @@ def planted(host: Any, given: Asked, said: Settings, channel: int, rng: np.rando
     chances = torch.from_numpy(rng.random((len(given.ids), PATCHES)))
     places = 1 + chances.masked_fill(~given.background, -1).argmax(1)
     surplus = Surplus(places=tuple(places.tolist()), score=said.score)
+    choices: dict[str, Heads] = {CHOSEN: "image_centric", ALL: "all"}
     moved = {
         arm: SinkRedistribution(dims=(channel,), tau=said.tau, rho=said.rho, take=said.take, heads=heads)
-        for arm, heads in ((CHOSEN, "image_centric"), (ALL, "all"))
+        for arm, heads in choices.items()
     }
     yield {"table": "planted", "arm": CLEAN, **scored(host, given)}
     for arm, more in ((PLANTED, ()), *((arm, (system,)) for arm, system in moved.items())):

@@ -65,9 +65,7 @@ SECTIONS = {
                 Column(source="sinks.everywhere", title="all on background", show=".3f"),
             ),
         ),
-        Note(
-            "Means over {seeds} models, {questions} pictures each; the loudest are a share of {share} of the patches."
-        ),
+        Note("Means over models of seeds {seeds}, {questions} pictures each; the loudest are {share} of all patches."),
     ),
     "knockout": (_scores("knockout"),),
     "planted": (
