@@ -58,6 +58,7 @@ class MovedWeight(Mechanism):
     compat: Compat | None
 
     def check(self, layout_q: Layout, layout_k: Layout) -> None:
+        """Raises ValueError where no token is a picture's."""
         if self.images is None and not layout_k.of("image"):
             raise ValueError(
                 f"the tokens ({layout_k.describe()}) hold no picture; detach for texts alone, or give images=, the "

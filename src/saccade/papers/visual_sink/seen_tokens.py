@@ -76,7 +76,10 @@ def _check_cache(call: AttentionCall, mem: Memory) -> None:
 
 
 def image_tokens(call: AttentionCall, images: Images | None) -> Marked:
-    """Which of the keys are the picture's, by the host's layout or as given, for each row."""
+    """Which of the keys are the picture's, by the host's layout or as given, for each row.
+
+    Raises ValueError where `images` is of another number of rows.
+    """
     rows, m = call.q.shape[0], call.k.shape[2]
     if images is None:
         return call.layout_k.is_("image", call.q.device).expand(rows, m)
