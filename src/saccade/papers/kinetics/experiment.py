@@ -24,7 +24,7 @@ from saccade.papers.kinetics.frontier import best_fixed
 from saccade.papers.kinetics.paged_cache import PagedCache
 from saccade.papers.kinetics.sections import CLAIMS, DENSE, PAGED, SECTIONS
 from saccade.papers.kinetics.selection import Selection
-from saccade.papers.kinetics.shapes import QWEN3
+from saccade.papers.kinetics.shapes import QWEN3, Shape
 from saccade.papers.kinetics.sums import Sums, Writer, written
 from saccade.papers.kinetics.system import SparseDecode
 from saccade.train.causal import CausalStage, CausalTask
@@ -77,28 +77,27 @@ EXPERIMENT = Experiment(
 
 @EXPERIMENT.part()
 def laws(bench: Bench[Settings]) -> Iterable[Row]:
-    """A row for each law, intensity and budget: the parameters of the size chosen.
+    """A row for each law: logs of how much larger a model and how much shorter a text pay, means over budgets.
 
     Accuracy a(P) (1 - exp(-Lout / tau(P))), its numbers drawn: larger models are better, and need fewer tokens.
     """
-    shapes = list(QWEN3.values())
-    settings = [(shape, n) for shape in shapes for n in LENGTHS]
+    settings = [(shape, n) for shape in QWEN3.values() for n in LENGTHS]
+    size = np.array([shape.parameters for shape, _ in settings]) / QWEN3["0.6B"].parameters
+    length = np.array([n for _, n in settings])
     for number in range(bench.settings.laws):
         rng = np.random.default_rng(number)
         worst, gain, reach, hurry = rng.uniform((0.7, 0.3, 3000, 0.1), (0.95, 0.6, 12000, 0.4))
-        size = np.array([shape.parameters / QWEN3["0.6B"].parameters for shape, _ in settings])
-        length = np.array([n for _, n in settings])
         accuracy = (1 - worst * size**-gain) * (1 - np.exp(-length * size**hurry / reach))
-        for law, intensity in (("FLOPs alone", 0.0), ("with the cache", B200)):
-            costs = [cost_of(shape, Use(prompt=256, generated=n)).equivalent(intensity) for shape, n in settings]
-            found = best_fixed(np.array(costs)[:, None], accuracy[:, None], BUDGETS)
-            for budget, chosen in zip(BUDGETS, found.chosen, strict=True):
-                if chosen >= 0:
-                    shape, tokens = settings[chosen]
-                    yield {
-                        "arm": law, "law": number, "budget": budget / 1e12, "parameters": shape.parameters / 1e9,
-                        "tokens": tokens,
-                    }  # fmt: skip
+        alone, whole = (chosen(settings, accuracy, intensity) for intensity in (0.0, B200))
+        both = (alone >= 0) & (whole >= 0)
+        sizes, lengths = (np.log(each[whole[both]] / each[alone[both]]).mean() for each in (size, length))
+        yield {"law": number, "larger": float(sizes), "shorter": float(-lengths)}
+
+
+def chosen(settings: list[tuple[Shape, int]], accuracy: np.ndarray, intensity: float) -> np.ndarray:
+    """The setting that is best at each budget; -1 where none is cheap enough."""
+    costs = [cost_of(shape, Use(prompt=256, generated=n)).equivalent(intensity) for shape, n in settings]
+    return best_fixed(np.array(costs)[:, None], accuracy[:, None], BUDGETS).chosen
 
 
 @EXPERIMENT.part()
