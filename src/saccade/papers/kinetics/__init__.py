@@ -16,6 +16,9 @@ from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.papers.kinetics.axes import best_of as best_of
+    from saccade.papers.kinetics.axes import block_budget as block_budget
+    from saccade.papers.kinetics.axes import cut_short as cut_short
     from saccade.papers.kinetics.cost import B200 as B200
     from saccade.papers.kinetics.cost import Budget as Budget
     from saccade.papers.kinetics.cost import Cost as Cost
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from saccade.papers.kinetics.cost import cost_of as cost_of
     from saccade.papers.kinetics.cost import crossover as crossover
     from saccade.papers.kinetics.cost import touched as touched
+    from saccade.papers.kinetics.coverage import graded as graded
     from saccade.papers.kinetics.coverage import pass_at as pass_at
     from saccade.papers.kinetics.frontier import Frontier as Frontier
     from saccade.papers.kinetics.frontier import best_fixed as best_fixed
