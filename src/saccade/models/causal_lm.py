@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from saccade.models.architecture import Architecture, Prediction, check_config
 from saccade.models.parts import Parts, check_parts, part
 from saccade.nn.memory import Memory, check_remembers
-from saccade.nn.part import TokenPositions, added
+from saccade.nn.part import Losses, TokenPositions, added
 from saccade.nn.registry import make_feedforward, make_mixer
 from saccade.nn.residual import NormKind, ResidualBlock, learned_norm, small_normal_
 from saccade.nn.routing import name_routers
@@ -85,8 +85,14 @@ class CausalLM(Architecture):
         for block, memory in zip(self.blocks, memories or [None] * len(self.blocks), strict=True):
             x, more, _ = block(x, TokenPositions(causal=True, keep=keep, memory=memory))
             losses.append(more)
+        return self._answered(x, losses, memories)
+
+    def _answered(
+        self, x: Float[Tensor, "b n d"], losses: list[Losses], memories: Sequence[Memory] | None
+    ) -> Prediction:
+        """Logits of the last block's output; the memories count its tokens."""
         for memory in memories or ():
-            memory.tokens += ids.shape[1]
+            memory.tokens += x.shape[1]
         return Prediction(self.logits(x), added(losses))
 
     def logits(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:

@@ -20,7 +20,7 @@ from saccade.models.architecture import Prediction
 from saccade.models.causal_lm import CausalLM, CausalLMConfig, fresh_block
 from saccade.models.parts import part
 from saccade.nn.memory import Memory
-from saccade.nn.part import TokenPositions, added
+from saccade.nn.part import TokenPositions
 from saccade.nn.registry import mixers
 from saccade.papers.deconstructing_attention.layouts import kinds, standard_layers
 from saccade.papers.deconstructing_attention.mixers import SOURCED, STREAMS, map_of
@@ -134,9 +134,7 @@ class DeconstructedLM(CausalLM):
             losses.append(more)
             if x is not None and any(sourced[i + 1 :]):  # later blocks look at it
                 x = block(x, replace(place, memory=other)).out
-        for memory in memories or ():
-            memory.tokens += ids.shape[1]
-        return Prediction(self.logits(h), added(losses))
+        return self._answered(h, losses, memories)
 
     def fresh_memories(self) -> list[Memory]:
         """One for each block, empty; behind them those of the fixed stream, where there is one."""

@@ -34,7 +34,7 @@ from saccade.experiments import (
 )
 from saccade.experiments.claims import difference
 from saccade.experiments.classifier import classified, scores
-from saccade.metrics.intervals import Interval
+from saccade.metrics.intervals import Interval, affine
 from saccade.metrics.stopwatch import in_turn
 from saccade.models import ViT
 from saccade.models.macs import macs
@@ -90,8 +90,7 @@ class Settings:
 
 def whole_brings_little(found: Results) -> Interval:
     """How much less than `LITTLE` of accuracy a gate on all channels brings."""
-    more = difference(found, "arms.accuracy", WHOLE, SELF)
-    return Interval(low=LITTLE - more.high, mid=LITTLE - more.mid, high=LITTLE - more.low, n=more.n)
+    return affine(difference(found, "arms.accuracy", WHOLE, SELF), -1, LITTLE)
 
 
 def faster(found: Results) -> Interval:

@@ -32,7 +32,7 @@ from saccade.experiments import (
 )
 from saccade.experiments.claims import difference
 from saccade.experiments.classifier import classified, scores
-from saccade.metrics.intervals import Interval
+from saccade.metrics.intervals import Interval, affine
 from saccade.models import ViT
 from saccade.models.macs import macs
 from saccade.models.sizing import Arm, parameters, sized
@@ -80,8 +80,7 @@ class Settings:
 
 def near(found: Results) -> Interval:
     """How much less than `NEAR` of accuracy the substitution costs."""
-    lost = difference(found, "arms.accuracy", BLOCK, FOUR)
-    return Interval(low=NEAR - lost.high, mid=NEAR - lost.mid, high=NEAR - lost.low, n=lost.n)
+    return affine(difference(found, "arms.accuracy", BLOCK, FOUR), -1, NEAR)
 
 
 def unlike(found: Results) -> Interval:

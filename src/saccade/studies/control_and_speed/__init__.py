@@ -21,7 +21,7 @@ from saccade.data.scenes import Prompt, Want
 from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Note, Results, Row, Verdicts
 from saccade.experiments.claims import difference
 from saccade.metrics.fidelity import Picture
-from saccade.metrics.intervals import Interval
+from saccade.metrics.intervals import Interval, affine
 from saccade.pipelines.shared import shared_pipeline
 
 __all__ = ["EXPERIMENT"]
@@ -114,7 +114,7 @@ def kept(task: str, beside: str) -> Claim:
 
     def measure(found: Results) -> Interval:
         change = difference(found, "quality.kept", f"{task}, {beside}", f"{task}, {ALONE}", pair="case")
-        return Interval(low=change.low + POINTS, mid=change.mid + POINTS, high=change.high + POINTS, n=change.n)
+        return affine(change, offset=POINTS)
 
     return Claim(text=f"{task} beside {beside} keeps what it does alone, up to two points", measure=measure, digits=3)
 
