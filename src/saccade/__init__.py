@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from saccade.edit.verb import edit
     from saccade.guide.verb import guide
     from saccade.insert.verb import insert
+    from saccade.inspect.verb import inspect
     from saccade.multi_prompt.verb import multi_prompt
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ __all__ = [
     "families",
     "guide",
     "insert",
+    "inspect",
     "mechanisms",
     "metrics",
     "models",
@@ -76,7 +78,7 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__)
-_VERBS = ("attach", "compare", "compose", "drag", "edit", "guide", "insert", "multi_prompt")
+_VERBS = ("attach", "compare", "compose", "drag", "edit", "guide", "insert", "inspect", "multi_prompt")
 
 
 class _Package(ModuleType):

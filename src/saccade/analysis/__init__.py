@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.analysis.attention_record import AttentionRecord as AttentionRecord
+    from saccade.analysis.attention_record import SiteRecord as SiteRecord
+    from saccade.analysis.head_roles import RoleRules as RoleRules
     from saccade.analysis.layer_plot import plot_layers as plot_layers
     from saccade.analysis.layers import LayerScores as LayerScores
     from saccade.analysis.layers import LayerSets as LayerSets
@@ -20,10 +23,13 @@ if TYPE_CHECKING:
     from saccade.analysis.usage_plot import plot_usage as plot_usage
 
 __all__ = [
+    "AttentionRecord",
     "FallingShare",
     "LayerScores",
     "LayerSets",
     "PositionProfile",
+    "RoleRules",
+    "SiteRecord",
     "Usage",
     "count_usage",
     "head_mean",

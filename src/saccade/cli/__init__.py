@@ -31,6 +31,7 @@ class _Commands(Lazy):
         "guide": "saccade.cli.guide:guide",
         "insert": "saccade.cli.insert:insert",
         "multi_prompt": "saccade.cli.multi_prompt:multi_prompt",
+        "inspect": "saccade.cli.inspect:inspect",
         "explain": "saccade.cli.explain:explain",
         "probe": "saccade.cli.probe:probe",
         "compare": "saccade.cli.compare:compare",

@@ -8,6 +8,7 @@ class _Benches(Lazy):
         "architectures": "saccade.cli.bench_architectures:architectures",
         "control": "saccade.cli.bench_control:control",
         "gpu": "saccade.cli.bench_gpu:gpu",
+        "inspect": "saccade.cli.bench_inspect:inspect",
         "kernels": "saccade.cli.bench_kernels:kernels",
         "languages": "saccade.cli.bench_languages:languages",
         "overhead": "saccade.cli.bench_overhead:overhead",
@@ -18,5 +19,5 @@ class _Benches(Lazy):
 
 app = group(
     _Benches,
-    "Measure kernels, block patterns, interception, control, architectures and language models on this machine.",
+    "Measure kernels, block patterns, interception, inspection, control, architectures and language models here.",
 )

@@ -1,6 +1,5 @@
 """`saccade generate`: one picture or video under a stack of systems."""
 
-import inspect
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,7 @@ from saccade.cli.options import (
     open_pipeline,
 )
 from saccade.cli.printing import console, print_json
-from saccade.ui.progress import ProgressCallback, progress_bar
+from saccade.ui.progress import progress_bar
 
 SHEET_COLUMNS = 9
 
@@ -78,24 +77,13 @@ def _draw(pipe: Any, stack: list[Any], prompt: str, seed: int, given: dict[str, 
 
     from saccade.attach import attach
     from saccade.metrics.output import pictures
+    from saccade.pipelines.progress import step_callback
 
     noise = torch.Generator("cpu").manual_seed(seed)
     pipe.set_progress_bar_config(disable=True)
     with attach(pipe, *stack, timing=True) as run, progress_bar() as progress:
-        drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **_callback(pipe, progress)))
+        drawn = pictures(pipe(prompt, generator=noise, output_type="np", **given, **step_callback(pipe, progress)))
     return drawn[0], run.report()
-
-
-def _callback(pipe: Any, progress: ProgressCallback) -> dict[str, Any]:
-    """The argument that lets a pipeline tell its steps, where it has one."""
-    if "callback_on_step_end" not in inspect.signature(pipe.__call__).parameters:
-        return {}
-
-    def step(pipe: Any, number: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        progress(number + 1, pipe.num_timesteps, "draw")
-        return tensors
-
-    return {"callback_on_step_end": step}
 
 
 def check_format(out: Path, name: str = "out") -> None:

@@ -44,6 +44,10 @@ class Memory:
             )
         return value
 
+    def holds(self, key: str) -> bool:
+        """Whether `key` was put, this step included: for whoever reads a run's result."""
+        return key in self.now or key in self.coming
+
     def put(self, key: str, value: Any) -> None:
         """Keep `value`; it can be read from the next step on."""
         self.coming[key] = value

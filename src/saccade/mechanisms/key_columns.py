@@ -43,7 +43,8 @@ class KeyColumns(Mechanism):
         queries = call.layout_q.span(call.layout_q.image.name)
         text = call.layout_k.span(call.layout_k.of("text")[0].name)
         lse = parts.lse[:, :, queries] if self.over == "all keys" else span_lse(call, text, queries)
-        words = [_heat(call, lse, word, text.start, queries) for word in by_row(self.tokens, call)]
+        places = torch.arange(text.start, text.stop, device=call.q.device)
+        words = [word_shares(call, lse, word, places, queries).mean(1) for word in by_row(self.tokens, call)]
         add_up(mem, torch.stack(words)[:, watched(call.rows, call.q.shape[0])].unflatten(2, call.layout_q.image.grid))
 
 
@@ -84,9 +85,9 @@ def watched(rows: Rows | None, batch: int) -> list[int]:
     return kept
 
 
-def _heat(
-    call: AttentionCall, lse: Float[Tensor, "b h r"], word: Int[Tensor, "#b c"], start: int, queries: slice
-) -> Float[Tensor, "b r"]:
-    """Mean over heads of the attention to all tokens of a word."""
-    columns = key_columns(call, lse, start + word.clamp(min=0), queries)
-    return (columns * (word >= 0)[:, None, None]).sum(-1).mean(1)
+def word_shares(
+    call: AttentionCall, lse: Float[Tensor, "b h r"], word: Int[Tensor, "#b c"], text: Int[Tensor, " t"], queries: slice
+) -> Float[Tensor, "b h r"]:
+    """What queries pay to all tokens of a word; `text` says where the text's tokens stand among the keys."""
+    columns = key_columns(call, lse, text[word.clamp(min=0)], queries)
+    return (columns * (word >= 0)[:, None, None]).sum(-1)

@@ -6,14 +6,20 @@ import torch
 from torch import nn
 
 
-def flux(*, text: int, height: int, width: int, heads: int, layers: int) -> tuple[nn.Module, dict[str, Any]]:
-    """A FLUX of `layers` double and `layers` single blocks, heads of 16 channels, and the inputs of one forward."""
+def flux(
+    *, text: int, height: int, width: int, heads: int, layers: int, singles: int | None = None, channels: int = 16
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A FLUX of `layers` double and as many (or `singles`) single blocks, and the inputs of one forward.
+
+    channels  of each head, a multiple of 8
+    """
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
     torch.manual_seed(0)
     model = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=layers, num_single_layers=layers, attention_head_dim=16,
-        num_attention_heads=heads, joint_attention_dim=64, pooled_projection_dim=64, axes_dims_rope=(4, 6, 6),
+        patch_size=1, in_channels=16, num_layers=layers, num_single_layers=layers if singles is None else singles,
+        attention_head_dim=channels, num_attention_heads=heads, joint_attention_dim=64, pooled_projection_dim=64,
+        axes_dims_rope=(channels // 4, channels * 3 // 8, channels * 3 // 8),
     )  # fmt: skip
     ids = torch.cartesian_prod(torch.arange(1), torch.arange(height), torch.arange(width)).float()
     return model.eval(), {

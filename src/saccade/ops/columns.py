@@ -32,7 +32,7 @@ def key_scores(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries)
     scores = q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT * call.scale
     for term in terms(call.bias):
         scores = scores + _bias(term, call, keys, queries)
-    allowed = _allowed(call, keys, queries)
+    allowed = allowed_pairs(call, keys, queries)
     return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
 
 
@@ -73,8 +73,8 @@ def _of(x: Float[Tensor, "_ h n d"], queries: Queries) -> Float[Tensor, "_ h r d
     return x[:, :, queries] if isinstance(queries, slice) else _chosen(x, queries)
 
 
-def _allowed(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Bool[Tensor, "#b #h r c"] | None:
-    """Which of these pairs the mask lets pass, by its rule alone."""
+def allowed_pairs(call: AttentionCall, keys: Int[Tensor, "#b c"], queries: Queries) -> Bool[Tensor, "#b #h r c"] | None:
+    """Which of these pairs the mask lets pass, by its rule alone; None for all of them."""
     if call.mask is None:
         return None
     device = call.q.device

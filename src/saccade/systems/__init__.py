@@ -1,4 +1,5 @@
-"""Systems that are no paper's: dense, a recorder of operands, where a word shows, moved keys, shifted scores."""
+"""Systems that are no paper's: dense, recorders of operands and of attention, where a word shows, moved keys, shifted
+scores."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +7,7 @@ from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.systems.attention_recorder import AttentionRecorder as AttentionRecorder
     from saccade.systems.dense import Dense as Dense
     from saccade.systems.moved_keys import MovedKeys as MovedKeys
     from saccade.systems.operand_recorder import OperandRecorder as OperandRecorder

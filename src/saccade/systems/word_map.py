@@ -22,7 +22,7 @@ from saccade.core.errors import StateError
 from saccade.core.mechanism import PlanItem
 from saccade.core.rows import Role
 from saccade.core.site import Site, Where
-from saccade.core.state import Memory, MemoryBank
+from saccade.core.state import MemoryBank
 from saccade.mechanisms.key_columns import KeyColumns, Over
 from saccade.mechanisms.mutual_columns import MutualColumns
 
@@ -72,7 +72,7 @@ class WordMap:
 
         Raises StateError where no site has watched yet.
         """
-        found = [m for (system, _, _), m in state.memories.items() if system == self.name and _watched(m)]
+        found = [m for (system, _, _), m in state.memories.items() if system == self.name and m.holds("sum")]
         if not found:
             raise StateError("no site has watched the words yet; run the pipeline first, and read before detaching")
         total, count = (torch.stack([m.last(key) for m in found]).sum(0) for key in ("sum", "count"))
@@ -80,7 +80,7 @@ class WordMap:
 
     @cached_property
     def _columns(self) -> KeyColumns | MutualColumns:
-        tokens = _table(self.tokens)
+        tokens = token_table(self.tokens)
         return (
             MutualColumns(tokens=tokens, role=self.role) if self.mutual else KeyColumns(tokens=tokens, over=self.over)
         )
@@ -104,8 +104,11 @@ def smoothed(heat: Float[Tensor, "*s h w"], side: int) -> Float[Tensor, "*s h w"
     return F.avg_pool2d(wide, side, stride=1).view(heat.shape)
 
 
-def _table(tokens: Mapping[str, Positions]) -> Int[Tensor, "w s c"]:
-    """All positions as one table, short rows filled up with -1."""
+def token_table(tokens: Mapping[str, Positions]) -> Int[Tensor, "w s c"]:
+    """All positions as one table, short rows filled up with -1.
+
+    Raises ValueError for positions below 0, none at all, or of another number of samples.
+    """
     by_word = [_by_sample(word, positions) for word, positions in tokens.items()]
     samples, longest = max(map(len, by_word)), max(len(row) for rows in by_word for row in rows)
     for word, rows in zip(tokens, by_word, strict=True):
@@ -121,7 +124,3 @@ def _by_sample(word: str, positions: Positions) -> list[list[int]]:
     if not rows or not all(rows) or any(p < 0 for row in rows for p in row):
         raise ValueError(f"tokens['{word}']={positions} must be positions within the text, 0 or above, at least one")
     return rows
-
-
-def _watched(memory: Memory) -> bool:
-    return "sum" in memory.now or "sum" in memory.coming

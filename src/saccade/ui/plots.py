@@ -59,7 +59,7 @@ def trade_off(comparison: Comparison) -> str | None:
     shown = [(i, row) for i, row in enumerate(rows) if row.role == "system" and row.psnr is not None]
     if not shown:
         return None
-    with _axes(6.4, 4.2) as ((ax,), done):
+    with themed_axes(6.4, 4.2) as ((ax,), done):
         for place, (i, row) in enumerate(shown):
             _cross(ax, row, colour(i), 6 if place % 2 else -13)
         ax.axvline(1, color=MUTED, lw=1)
@@ -77,7 +77,7 @@ def times(comparison: Comparison) -> str:
     if all(arm.attention for arm in comparison.arms):
         panels.insert(0, ("attention", lambda arm: arm.attention))
     arms = comparison.arms
-    with _axes(6.4, 0.42 * len(arms) + 1, columns=len(panels)) as (axes, done):
+    with themed_axes(6.4, 0.42 * len(arms) + 1, columns=len(panels)) as (axes, done):
         for ax, (title, spent) in zip(axes, panels, strict=True):
             dense = np.array(spent(comparison.reference))
             for i, arm in enumerate(arms):
@@ -115,7 +115,7 @@ def _shades(
 ) -> str:
     """A tile per share, the darker the larger, with its figure where there is room."""
     roomy = len(columns) <= ROOMY
-    with _axes(6.4, 0.4 * len(labels) + 1.1) as ((ax,), done):
+    with themed_axes(6.4, 0.4 * len(labels) + 1.1) as ((ax,), done):
         ax.grid(False)
         for y, (row, tint) in enumerate(zip(shares, tints, strict=True)):
             for x, share in enumerate(row):
@@ -173,7 +173,8 @@ def _short(label: str) -> str:
 
 
 @contextmanager
-def _axes(width: float, height: float, columns: int = 1) -> "Iterator[tuple[list[Axes], Callable[[], str]]]":
+def themed_axes(width: float, height: float, columns: int = 1) -> "Iterator[tuple[list[Axes], Callable[[], str]]]":
+    """Axes in a row, in inches, and what gives the finished figure as SVG in the page's colours."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 from math import isfinite
 from pathlib import Path
-from string import Template
 
 from saccade.compare.comparison import ArmResult, Comparison, SiteUse
 from saccade.compare.finding import finding
@@ -15,6 +13,7 @@ from saccade.ui import plots
 from saccade.ui.columns import Column, columns, subtitle
 from saccade.ui.gallery import gallery
 from saccade.ui.summary_table import remarks
+from saccade.ui.whole_page import whole_page
 from saccade.ui.wording import NONE, bounds, duration, middle, share
 
 PLOTS = (
@@ -36,15 +35,12 @@ def write_report(comparison: Comparison, path: Path | str) -> Path:
 def page(comparison: Comparison) -> str:
     """The whole page."""
     sections = (_tiles, _table, _pictures, _plots, _sites, _remarks, _facts)
-    return Template(_text("page.html")).substitute(
-        title=f"{escape(comparison.model)}: saccade compare",
-        heading=escape(comparison.model),
-        lead=escape(f"{subtitle(comparison)} · {comparison.device} · {comparison.started[:10]}"),
-        style=_text("page.css"),
-        script=_text("page.js"),
-        body="\n".join(section(comparison) for section in sections),
-        foot=f"Made by saccade {escape(comparison.versions.get('saccade', ''))}. "
-        '<span id="broken" hidden>Some pictures could not be shown.</span>',
+    return whole_page(
+        "saccade compare",
+        comparison.model,
+        f"{subtitle(comparison)} · {comparison.device} · {comparison.started[:10]}",
+        "\n".join(section(comparison) for section in sections),
+        comparison.versions.get("saccade", ""),
     )
 
 
@@ -52,10 +48,6 @@ def named(arm: ArmResult, index: int) -> str:
     """An arm's label with its colour mark."""
     mark = f'<span class="dot" style="background:var(--arm-{index % len(plots.ARMS)})"></span>'
     return f'<span class="arm">{mark}<span>{escape(arm.label)}</span></span>'
-
-
-def _text(name: str) -> str:
-    return (files("saccade.ui") / "page" / name).read_text(encoding="utf-8")
 
 
 def _tiles(comparison: Comparison) -> str:
