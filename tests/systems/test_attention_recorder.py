@@ -151,6 +151,40 @@ def test_a_long_sequence_goes_in_runs_of_queries(monkeypatch: pytest.MonkeyPatch
             torch.testing.assert_close(a.values[name], b.values[name], atol=1e-6, rtol=1e-5)
 
 
+def test_a_text_that_is_written_leaves_its_last_token() -> None:
+    model, inputs = BY_NAME["llama"].build()
+    recorder = AttentionRecorder(queries=4)
+    with attach(model, recorder) as run:
+        ids = model.generate(inputs["input_ids"], max_new_tokens=3, do_sample=False, eos_token_id=None)
+        site = recorder.read(run).sites[0]
+    assert site.queries.n == 1 and site.keys.n == ids.shape[1] - 1
+    assert site.values["own"].shape[1] == len(ids) and (site.values["own"] > 0).all()
+
+
+def test_nothing_of_a_training_is_held() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    recorder = AttentionRecorder(words=WORDS)
+    with attach(model, recorder) as run:
+        loss = model(**inputs)[0].square().mean()
+        assert not any(value.requires_grad for site in recorder.read(run).sites for value in site.values.values())
+        loss.backward()
+
+
+def test_shares_in_bfloat16_add_up() -> None:
+    model, inputs = BY_NAME["flux"].build()
+    recorder = AttentionRecorder(words=WORDS, queries=5)
+    model = model.to(torch.bfloat16)
+    half = {
+        k: v.to(torch.bfloat16) if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()
+    }
+    with attach(model, recorder) as run, torch.no_grad():
+        model(**half)
+        record = recorder.read(run)
+    for site in record.sites:
+        assert site.values["words"].dtype == torch.float32
+        torch.testing.assert_close(site.values["shares"].sum(-1), torch.ones(1, 2, 2), atol=1e-2, rtol=0)
+
+
 @pytest.mark.compile
 def test_compiled_it_records_the_same() -> None:
     model, inputs = BY_NAME["flux"].build()

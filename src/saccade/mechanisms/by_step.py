@@ -22,7 +22,12 @@ class StepRows:
         self.now.fill_(clock.step)
 
     def keep(self, mem: Memory, name: str, value: Float[Tensor, "*s"]) -> None:
-        """Put the rows under `name`, (steps *s), with `value` in this step's; NaN where no step wrote yet."""
-        shape = (self.steps, *value.shape)
+        """Put the rows under `name`, (steps *s), with `value` in this step's; NaN where no step wrote yet.
+
+        A single row may change its shape from forward to forward, as that of a text does while it is written.
+        """
+        value, shape = value.detach(), (self.steps, *value.shape)
+        if self.steps == 1:
+            return mem.put(name, value[None])
         rows = mem.get(name, shape=shape) if mem.has(name) else value.new_full(shape, torch.nan)
         mem.put(name, rows.index_copy(0, self.now[None].to(value.device), value[None]))
