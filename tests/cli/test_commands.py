@@ -224,7 +224,14 @@ def test_help_lists_every_command_without_loading_torch() -> None:
 
 @pytest.mark.parametrize(
     ("library", "extra"),
-    [("diffusers", "diffusers"), ("transformers", "transformers"), ("accelerate", "train"), ("pyarrow", "data")],
+    [
+        ("diffusers", "diffusers"),
+        ("transformers", "transformers"),
+        ("accelerate", "train"),
+        ("pyarrow", "data"),
+        ("multimatch_gaze", "gaze"),
+        ("sklearn", "retrieval"),
+    ],  # fmt: skip
 )
 def test_a_library_that_is_not_installed_is_named_with_the_extra_that_brings_it(
     library: str, extra: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ from saccade.cli.lazy import Lazy
 
 __all__ = ["app", "main"]
 
+IMPORTED = {"scikit-learn": "sklearn"}  # libraries that are imported under another name
 ABOUT = "Swap, steer, build and measure the attention of visual generative models."
 
 
@@ -86,7 +87,8 @@ def _extras_with(library: str | None) -> list[str]:
     except PackageNotFoundError:
         return []
     declared = [re.match(r"([\w-]+).*; extra == ['\"](\w+)['\"]$", line) for line in lines]
-    return [match[2] for match in declared if match and match[1] == library and match[2] != "dev"]
+    named = [match for match in declared if match and match[2] != "dev"]
+    return [match[2] for match in named if IMPORTED.get(match[1], match[1].replace("-", "_")) == library]
 
 
 def _code(error: Exception) -> int | None:
