@@ -5,6 +5,7 @@ allocates and never writes reads as NaN (integers: the largest value), so unwrit
 tests run without the fill, since it makes torch pick other code there.
 """
 
+import atexit
 import gc
 import os
 import shutil
@@ -45,6 +46,7 @@ def pytest_collection_finish() -> None:
     """Modules and tests stay to the end: the garbage collector need not go through them again and again."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(autouse=True)
