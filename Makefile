@@ -8,12 +8,14 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 CHECKED := --jaxtyping-packages=saccade,shape_checks.check
+export PYTHONDONTWRITEBYTECODE :=# what one pass of the tests compiles the next one reads
 
 # The tests of one tier, in three passes: torch.compile cannot trace run-time shape checks, and a clock tolerates no
-# neighbour. A pass that finds no test (status 5) is fine. $(call tests,which of them,how they are shared out)
+# neighbour. A pass that finds no test (status 5) is fine. $(call tests,which of them,how they are shared out,files)
+# A file is read only where it can hold one of them: to import all takes most of a minute.
 define tests
 status=0; run() { $(PYTEST) "$$@" || [ $$? -eq 5 ] || status=1; }; \
-run -m "$(1) and not compile and not timing" -n $(WORKERS) $(2) $(CHECKED); \
+run -m "$(1) and not compile and not timing" -n $(WORKERS) $(2) $(CHECKED) $(3); \
 run -m "$(1) and compile and not timing" -n $(WORKERS) $(2) $$(grep -rl --include='*.py' 'mark\.compile' tests); \
 run -m "$(1) and timing" $$(grep -rl --include='*.py' 'mark\.timing' tests); \
 exit $$status
@@ -33,7 +35,7 @@ test: .venv/ready compiler
 
 # File by file, since what several of these tests share takes longest to make
 test-slow: .venv/ready compiler
-	@$(call tests,slow,--dist loadfile)
+	@$(call tests,slow,--dist loadfile,$$(grep -rl --include='*.py' 'mark\.slow' tests))
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

@@ -5,6 +5,8 @@ allocates and never writes reads as NaN (integers: the largest value), so unwrit
 tests run without the fill, since it makes torch pick other code there.
 """
 
+import atexit
+import gc
 import os
 import shutil
 import sys
@@ -38,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: the garbage collector need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(autouse=True)

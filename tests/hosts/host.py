@@ -19,7 +19,7 @@ EVERY_KIND = Where(kinds=("joint", "self", "cross"))
 Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Host:
     """A model in eval mode with fixed weights, and the keyword arguments of a forward of two batch rows.
 

@@ -15,7 +15,7 @@ from saccade.core.call import AttentionCall
 from saccade.core.errors import RefusedError
 from saccade.core.partial import Partial
 from saccade.ops import flex, gather, native, reference, sdpa, spans, triton_kernel
-from saccade.ops.operands import trains
+from saccade.ops.operands import too_short, trains
 from saccade.ops.split_mask import split_mask
 
 
@@ -139,13 +139,18 @@ def _chosen(call: AttentionCall, kernel: str | None, want_lse: bool, density: fl
     reasons: dict[str, list[str]] = {}
     for name in (kernel,) if kernel else ORDER.get(call.q.device.type, ORDER["cpu"]):
         module = KERNELS[name]
-        why = module.refuses(call, want_lse=want_lse)
-        if not why and kernel is None:
-            why = module.unprofitable(call)
+        why = module.refuses(call, want_lse=want_lse) if kernel else _declined(module, call, want_lse)
         if not why:
             return Choice(name, reasons, density)
         reasons[name] = why
-    raise RefusedError(describe(call, want_lse), reasons)
+    cannot = {name: KERNELS[name].refuses(call, want_lse=want_lse) or why for name, why in reasons.items()}
+    raise RefusedError(describe(call, want_lse), cannot)
+
+
+def _declined(module: Any, call: AttentionCall, want_lse: bool) -> list[str]:
+    """Why a kernel nobody named is not taken; the blocks of a call too short for it are never sought."""
+    short = call.mask is not None and too_short(call, getattr(module, "MIN_TOKENS", 0))
+    return short or module.refuses(call, want_lse=want_lse) or module.unprofitable(call)
 
 
 def describe(call: AttentionCall, want_lse: bool = False) -> str:

@@ -23,7 +23,7 @@ from saccade.core.partial import Partial
 from saccade.ops.flex_blocks import BlockLists, block_lists, block_mask, options, power_of_two, with_padding
 from saccade.ops.gather import chosen_pattern, operand_heads, pattern_key
 from saccade.ops.native_build import compiler, no_compiler
-from saccade.ops.operands import has_dense, operands, trains, width
+from saccade.ops.operands import has_dense, operands, too_short, trains, width
 from saccade.ops.pattern import Pattern, Size
 from saccade.ops.split_mask import Fixed, split_mask
 
@@ -80,9 +80,8 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short, or blocks that cost too much."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < MIN_TOKENS:
-        return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"]
+    if short := too_short(call, MIN_TOKENS):
+        return short
     share = cost(chosen_pattern(call, _fixed(call)), call.q.device.type)
     limit = WORTH / UNIT.get(call.q.device.type, {}).get(call.q.dtype, SLOWER)
     return [f"its blocks cost {share:.0%} of all; dense is faster above {limit:.0%}"] if share > limit else []

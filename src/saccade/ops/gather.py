@@ -15,7 +15,7 @@ from saccade.core.partial import Partial
 from saccade.ops.block_cost import BlockCost
 from saccade.ops.gather_schedule import GatherSchedule, schedule
 from saccade.ops.gathered import BUDGET, tiles_for, work
-from saccade.ops.operands import Operands, has_dense, operands, width
+from saccade.ops.operands import Operands, has_dense, operands, too_short, width
 from saccade.ops.orders import reordered
 from saccade.ops.pattern import Pattern, pattern
 from saccade.ops.pattern_choice import cheapest
@@ -56,9 +56,8 @@ def unprofitable(call: AttentionCall) -> list[str]:
 
 def slower_than_dense(call: AttentionCall, costs: Costs, min_tokens: int) -> list[str]:
     """Why a kernel of these block costs does not pay for a call; nothing where it does."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    if min(n, m) < min_tokens:
-        return [f"{n} x {m} tokens; dense is faster below {min_tokens}"]
+    if short := too_short(call, min_tokens):
+        return short
     fixed = split_mask(call).fixed
     if fixed is None:
         return []

@@ -70,6 +70,12 @@ def trains(call: AttentionCall) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (call.q, call.k, call.v))
 
 
+def too_short(call: AttentionCall, least: int) -> list[str]:
+    """Why a kernel made for at least so many queries and keys does not pay; nothing where there are as many."""
+    n, m = call.q.shape[2], call.k.shape[2]
+    return [f"{n} x {m} tokens; dense is faster below {least}"] if min(n, m) < least else []
+
+
 def padded_columns(columns: int, device: torch.device) -> int:
     """Columns up to a multiple of what the device's fused kernels need."""
     return columns + -columns % ALIGN.get(device.type, 8)

@@ -16,6 +16,7 @@ from saccade.core.masks import KeyPadding
 from saccade.core.partial import Partial
 from saccade.core.regions import Partition, Regions
 from saccade.ops import sdpa
+from saccade.ops.operands import too_short
 from saccade.ops.split_mask import Fixed, split_mask
 
 NAME = "spans"
@@ -55,8 +56,7 @@ def refuses(call: AttentionCall, *, want_lse: bool = False) -> list[str]:
 
 def unprofitable(call: AttentionCall) -> list[str]:
     """Too short."""
-    n, m = call.q.shape[2], call.k.shape[2]
-    return [f"{n} x {m} tokens; dense is faster below {MIN_TOKENS}"] if min(n, m) < MIN_TOKENS else []
+    return too_short(call, MIN_TOKENS)
 
 
 def ready(call: AttentionCall) -> None:

@@ -15,7 +15,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, update_wrapper
+from functools import cache, lru_cache, update_wrapper
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -230,8 +230,9 @@ def _count(code: CodeType, routes: tuple[Route, ...]) -> int:
     return sum(name in names for name in _loads(code)) + sum(_count(c, routes) for c in nested)
 
 
-def _loads(code: CodeType) -> Iterator[str]:
-    return (
+@lru_cache(maxsize=4096)  # every attach reads the code of the same few classes
+def _loads(code: CodeType) -> tuple[str, ...]:
+    return tuple(
         str(i.argval)
         for i in dis.get_instructions(code)
         if i.opname.startswith(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_METHOD"))

@@ -13,13 +13,13 @@ GAP = 2
 
 
 def plot_losses(lines: Path, picture: Path) -> None:
-    """Draw every loss of a JSONL log against the step, on a logarithmic axis; nothing where the log is empty."""
+    """Draw every loss of a JSONL log against the step, on a logarithmic axis; nothing of a single line."""
     from matplotlib.figure import Figure
 
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    names = [name for name in (rows[0] if rows else ()) if name not in ("step", "seconds", "rate")]
-    if not names:
+    if len(rows) < 2:
         return
+    names = [name for name in rows[0] if name not in ("step", "seconds", "rate")]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name in names:

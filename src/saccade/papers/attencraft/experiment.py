@@ -63,7 +63,7 @@ CLAIMS = (
 EXPERIMENT = Experiment(
     name="attencraft",
     settings=Settings(),
-    quick=Settings(scenes=2, side=64, seeds=(0, 1), steps=1, pictures=1, sampling=1),
+    quick=Settings(scenes=2, side=64, seeds=(0,), steps=1, pictures=1, sampling=1),
     hours=0.1,
     sections={
         "maps": (plot_maps,),

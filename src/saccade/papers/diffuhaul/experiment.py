@@ -11,6 +11,7 @@ Not run: a denoiser trained with gated layers, on which the paper's first claim 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Note, Row, Verdicts
@@ -33,9 +34,10 @@ BUCKETS = (1, 2, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`count` cases for each of 8 ways, in `steps` steps, photos in `buckets` buckets."""
+    """`count` cases for each of the first `ways`, in `steps` steps, photos in `buckets` buckets."""
 
     model: str = "scenes-flux"
+    ways: int = 8
     count: int = 13
     steps: int = 4
     buckets: int = 2
@@ -94,7 +96,7 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="diffuhaul",
     settings=Settings(),
-    quick=Settings(count=1, steps=2, buckets=2),
+    quick=Settings(ways=1, count=1, steps=2, buckets=2),
     hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,
@@ -123,13 +125,13 @@ def drags(bench: Bench[Settings]) -> Iterable[Row]:
         options = {**DEFAULTS, **options} if options else {}
         key = repr(sorted(options.items()))
         if key not in known:
-            known[key] = list(scored(dragging, bench.settings.count, options))
+            known[key] = list(scored(dragging, bench.settings, options))
         yield from ({"table": table, "arm": arm, "case": case} | row for case, row in enumerate(known[key]))
 
 
-def scored(dragging: Dragging, count: int, options: dict[str, Any]) -> Iterable[Row]:
+def scored(dragging: Dragging, said: Settings, options: dict[str, Any]) -> Iterable[Row]:
     """A row for each case; by inversion where there are no options."""
-    for way, cases in enumerate(batches(count)):
+    for way, cases in enumerate(islice(batches(said.count), said.ways)):
         drawn = dragging.drag(cases, 100 * way, **options) if options else dragging.inverted(cases, **FULL)
         yield from rows(drawn, cases, dragging.system(cases))
 

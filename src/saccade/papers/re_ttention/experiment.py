@@ -49,7 +49,7 @@ RAMPS: dict[str, dict[str, Any]] = {
 EXPERIMENT = Experiment(
     name="re_ttention",
     settings=Settings(),
-    quick=Settings(grid=6, captions=2, steps=8, one_in=(2, 4), ablated=4),
+    quick=Settings(grid=6, captions=2, steps=4, one_in=(2, 4), ablated=4),
     hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,

@@ -46,7 +46,7 @@ class Settings:
 QUICK = SmallRun(
     size=Sides(high=16, low=8, trained=8, window=4),
     tuning=Tuning(steps=2, batch=1, pool=2, rank=2),
-    pictures=3,
+    pictures=1,
     captions=1,
     steps=1,
 )

@@ -136,7 +136,7 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="control_and_speed",
     settings=Settings(),
-    quick=Settings(side=64, steps=4, cases=2, timed=64, repeats=1),
+    quick=Settings(side=64, steps=2, cases=1, timed=64, repeats=1),
     hours=0.2,
     sections=SECTIONS,
     claims=CLAIMS,
