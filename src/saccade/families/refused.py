@@ -27,10 +27,6 @@ REFUSED: dict[str, str] = {
     "CodeGenForCausalLM": WRITTEN_OUT,
     "CodeGenModel": WRITTEN_OUT,
     "ControlNetXSAdapter": "holds parts for a UNetControlNetXSModel and runs nothing by itself; attach that",
-    "Cosmos3OmniTransformer": (
-        "it takes one sample without a batch axis, text, video, sound and actions packed in lists, so nothing says "
-        "what a batch row is; attach CosmosTransformer3DModel"
-    ),
     "DebertaV2ForMaskedLM": WRITTEN_OUT,
     "DebertaV2Model": WRITTEN_OUT,
     "FNetForMaskedLM": FOURIER,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saccade.core.errors import MissingError, SaccadeError, SilentSiteError
 from saccade.core.rows import Rows
+from saccade.seam.family import Family
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls
 
@@ -143,6 +144,8 @@ def _other_backend(interceptor: SiteInterceptor, name: str, asked: bool) -> None
 
 APART = "each batch row is a call of its own, which sees no other; use a host that takes all rows in one call"
 
+ALONE = "a forward takes one sample, beside which there is no place for weak rows; use a host that takes batches"
+
 
 def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> None:
     """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not.
@@ -159,6 +162,13 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
         known = rows.roles if rows else "unknown"
         mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or let a verb draw them, such as edit"
         raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
+
+
+def check_weak(family: Family, asked: tuple[str, float]) -> None:
+    """Raises MissingError where a system wants weak rows of a host that takes one sample at a time."""
+    name, weight = asked
+    if weight and family.one_sample:
+        raise MissingError(host=family.name, site=f"batch of '{name}'", item="rows.weak", mend=ALONE)
 
 
 def check_start(rows: Rows | None, sample: Tensor) -> None:
