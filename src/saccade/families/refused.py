@@ -17,7 +17,6 @@ FOLDED_HEADS = "folds heads into batch rows before its call, so heads and rows c
 UNROLLED = "its tokens stand in the order of its pooling, windows an axis of their own; take a timm Swin or ViT"
 
 REFUSED: dict[str, str] = {
-    "AnyFlowFARTransformer3DModel": FLEX.format("AnyFlowTransformer3DModel, which makes whole videos"),
     "BigBirdForMaskedLM": BLOCKS,
     "BigBirdModel": BLOCKS,
     "BloomForCausalLM": WRITTEN_OUT,

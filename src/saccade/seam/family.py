@@ -52,6 +52,7 @@ class Family:
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     batch_axis   arguments whose rows lie on another axis than the first -> that axis
+    backend      the back end of diffusers that its code asks for by itself; saccade's kernels run in its place
     padding      the argument that masks padded tokens or counts real ones, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
@@ -81,6 +82,7 @@ class Family:
     grid: Literal["image", "video", "none", "given"] = "image"
     shared: tuple[str, ...] = ()
     batch_axis: Mapping[str, int] = field(default_factory=dict)
+    backend: str = "native"
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)

@@ -115,7 +115,7 @@ def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> Non
         )
     chosen = getattr(processor, "_attention_backend", None) or _active()
     name = str(getattr(chosen, "value", chosen))
-    if name != "native":
+    if name not in ("native", interceptor.view.family.backend):
         _other_backend(interceptor, name, asked=_asks(processor))
 
 
