@@ -99,6 +99,20 @@ def test_far_fills_its_cache_as_the_host() -> None:
     assert torch.equal(*kept) and kept[0].any()
 
 
+def test_far_projects_tokens_as_its_calls_have_them() -> None:
+    model, inputs = BY_NAME["anyflow_far"].build()
+    module, entered, found = model.blocks[0].attn1, [], []
+    hook = module.register_forward_pre_hook(
+        lambda module, args, given: entered.append(given["hidden_states"]), with_kwargs=True
+    )
+    made = looking(lambda call: found.append((call.v, call.host.project(entered[0])[1])), "host.project")
+    with attach(model, made, where=at("blocks.0.attn1")):
+        output(model, inputs)
+    hook.remove()
+    ((v, projected),) = found
+    torch.testing.assert_close(projected, v[:, :, 54:102])
+
+
 def test_weak_rows_read_the_history_of_their_own_and_the_cache_comes_back_as_it_was() -> None:
     model, inputs = BY_NAME["anyflow_far"].build()
     with attach(model, Weak(Scaled()), rows=Rows.of("uncond", "cond")), torch.no_grad():

@@ -179,12 +179,12 @@ class SiteInterceptor:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
-        blocks, mask = (mask, None) if isinstance(mask, BlockMask) else (None, mask)
-        if mask is not None:
-            mask = spread(mask, self.site, (*q.shape[:3], k.shape[2]))
+        blocks, given = (mask, None) if isinstance(mask, BlockMask) else (None, mask)
+        if given is not None:
+            given = spread(given, self.site, (*q.shape[:3], k.shape[2]))
         if self.heads is not None:
-            q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
-        own_mask, own_bias = read_host_mask(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
+            q, k, v, given, bias = self._chosen(q, k, v, given, bias)
+        own_mask, own_bias = read_host_mask(given, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
         if blocks is not None:
             own_mask = read_block_mask(blocks, self.site, layout_q.n, layout_k.n, self.heads)
         if bias is not None:
