@@ -1,22 +1,31 @@
-"""Hosts that attend by torch's flex attention: AnyFlow FAR."""
+"""Hosts that attend by torch's flex attention under block masks of their own: AnyFlow FAR and Wan Animate 2."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AnyFlowFARPipeline, FlowMapEulerDiscreteScheduler
+from diffusers import (
+    AnyFlowFARPipeline,
+    ClassifierFreeGuidance,
+    FlowMapEulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+from diffusers.models.transformers.transformer_wan_animate_2 import WanAnimate2KVCache
+from diffusers.modular_pipelines.wan_animate_2.denoise import WanAnimate2SegmentDenoiseInner
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_mask
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
+from saccade.core.errors import MissingError
 from saccade.core.masks import forbid
 from saccade.core.rows import Rows
 from saccade.core.site import at
 from saccade.systems.dense import Dense
 from tests.hosts.host import EVERY_KIND, output
-from tests.hosts.models.flexible import CHUNKS, HOSTS
-from tests.hosts.stand_ins import Looking, Masked, Scaled, looking
+from tests.hosts.models.flexible import CHUNKS, HOSTS, uncompiled, wan_animate2
+from tests.hosts.stand_ins import Looking, Masked, Same, Scaled, looking
 from tests.hosts.test_steps import Clocks
 from tests.hosts.test_video_rows import Weak
 from tests.hosts.test_wan_pipelines import NO_TEXT, autoencoder
@@ -154,3 +163,111 @@ def test_far_pipeline_makes_chunk_after_chunk() -> None:
         "history_coarse 8 (1x2x4) | history 64 (2x4x8) | image 64 (2x4x8) | padding 64",
     ]
     assert found == [(step, ("uncond", "cond"), keys) for keys in tokens for step in range(2)]
+
+
+def test_animate2_reads_its_picture_and_the_video_it_follows() -> None:
+    model, inputs = BY_NAME["wan_animate2"].build()
+    asking = "reference1 6 (1x2x3) | image 12 (2x2x3) | padding 110"
+    assert layouts(model, inputs) == (asking, f"{asking} | followed 12 (2x2x3) | followed padding 116")
+    assert layouts(model, inputs, "cross") == ("reference1 6 (1x2x3) | image 12 (2x2x3)", "text 6")
+    assert layouts(model, shorter(inputs))[1] == (
+        "reference1 6 (1x2x3) | image 6 (1x2x3) | padding 116 | followed 6 (1x2x3) | followed padding 122"
+    )
+
+
+def shorter(inputs: Inputs) -> Inputs:
+    """A frame less of both videos, in the same room."""
+    own = {name: [x[:, :2] for x in inputs[name]] for name in ("hidden_states", "condition_latents")}
+    cache = WanAnimate2KVCache(2)
+    for layer, kept in zip(cache.layer_caches, inputs["kv_cache"].layer_caches, strict=True):
+        layer.store(*(x[:, :6] for x in kept.get()))
+    return {**inputs, **own, "kv_cache": cache, "seq_len": 12, "reference_grid_sizes": torch.tensor([[1, 2, 3]] * 2)}
+
+
+@pytest.mark.parametrize("change", [lambda inputs: inputs, shorter], ids=["whole", "shorter"])
+def test_animate2_run_through_us_is_the_host(change: Any) -> None:
+    """Padding in the room of longer videos is seen, as the host has it."""
+    model, inputs = BY_NAME["wan_animate2"].build()
+    inputs = change(inputs)
+    wanted = output(model, inputs)
+    with attach(model, Same()):
+        torch.testing.assert_close(output(model, inputs), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_animate2_frames_see_the_frames_they_follow() -> None:
+    model, inputs = BY_NAME["wan_animate2"].build()
+    found = []
+
+    def look(call: AttentionCall) -> None:
+        assert call.mask is not None
+        found.append(call.mask.materialize(call.layout_q, call.layout_k)[0, 0, :, call.layout_k.span("followed")])
+
+    with attach(model, looking(look), where=at("blocks.0.self_attn")):
+        output(model, inputs)
+    frames = found[0][:18].unflatten(0, (3, 6)).unflatten(-1, (2, 6))
+    wanted = torch.tensor([[False, False], [True, False], [False, True]])
+    assert torch.equal(frames, wanted[:, None, :, None].expand_as(frames))
+
+
+@pytest.mark.bad_input
+def test_animate2_in_the_room_of_larger_videos_is_refused() -> None:
+    model, inputs = BY_NAME["wan_animate2"].build()
+    uncompiled(model, frames=2, tokens=12)
+    with attach(model, Same()), pytest.raises(ValueError, match="makes room for 12 tokens a frame, the videos have 6"):
+        output(model, {**inputs, "origin_area": [64, 48]})
+
+
+@pytest.mark.bad_input
+def test_animate2_takes_no_weak_rows() -> None:
+    model, inputs = BY_NAME["wan_animate2"].build()
+    with attach(model, Weak(Scaled()), rows=Rows.of("cond", samples=2)):
+        with pytest.raises(MissingError, match="keys of the other video are kept for the rows of the batch alone"):
+            output(model, inputs)
+
+
+def test_animate2_reads_the_other_video_as_the_host_has_it() -> None:
+    model, inputs = BY_NAME["wan_animate2"].build()
+    given = {
+        **inputs, "kv_cache_mode": "extract", "seq_len": 12, "offset_grid_sizes": torch.tensor([[2, 2, 3]] * 2),
+        **{name: [x[:, :2] for x in inputs[name]] for name in ("hidden_states", "condition_latents")},
+    }  # fmt: skip
+    kept = []
+    for stack in ((), (Masked(), Looking(Scaled()))):
+        with attach(model, *stack, where=EVERY_KIND):
+            output(model, {**given, "kv_cache": (cache := WanAnimate2KVCache(2))})
+        kept.append(torch.stack([x for layer in cache.layer_caches for x in layer.get()]))
+    assert torch.equal(*kept)
+
+
+def test_animate2_is_denoised_in_turn_and_skips_a_block_without_the_prompt() -> None:
+    torch.manual_seed(0)
+    model, inputs = wan_animate2(layers=10)
+    pipe = SimpleNamespace(
+        transformer=model.eval(), scheduler=FlowMatchEulerDiscreteScheduler(), guider=ClassifierFreeGuidance(3.0)
+    )
+    pipe.scheduler.set_timesteps(2)
+    cache = WanAnimate2KVCache(10)
+    for layer in cache.layer_caches:
+        layer.store(*torch.randn(2, 1, 12, 2, 16))
+    found: list[Any] = []
+    clocks = Clocks()
+
+    def look(call: AttentionCall) -> None:
+        assert call.rows is not None
+        found.append((clocks.seen[-1].step, call.rows.roles, call.site.name.split(".")[1]))
+
+    with attach(pipe, clocks, looking(look), Masked()):
+        WanAnimate2SegmentDenoiseInner()(pipe, segment(inputs, cache, pipe.scheduler.timesteps), k=0)
+    blocks = {"cond": range(10), "uncond": range(9)}
+    assert found == [(step, (role,), str(i)) for step in range(2) for role, own in blocks.items() for i in own]
+
+
+def segment(inputs: Inputs, cache: Any, timesteps: Tensor) -> Any:
+    """The state of a segment that is about to be denoised."""
+    return SimpleNamespace(
+        latents=inputs["hidden_states"][0], reference_latents=inputs["condition_latents"][0], kv_cache=cache,
+        timesteps=timesteps, num_inference_steps=2, num_segments=1, max_seq_len=18,
+        grid_sizes_ref=inputs["reference_grid_sizes"][:1], segment_frame_length=5, height=32, width=48, generator=None,
+        prompt_embeds=[torch.randn(6, 16)], negative_prompt_embeds=[torch.randn(4, 16)],
+        denoiser_input_fields={"encoder_hidden_states_image": torch.randn(1, 3, 1280)},
+    )  # fmt: skip

@@ -20,6 +20,7 @@ from saccade.seam.family import Family, Guidance, Inputs, Layouts
 from saccade.seam.routes import diffusers_routes
 
 TWO_STREAMS = "text and video enter as two streams without a batch axis; use k and v of the call"
+ALONE = "a forward takes one sample, beside which there is no place for weak rows; use a host that takes batches"
 SHARDED = (
     "this model's sequence is sharded over devices (_cp_shard_fn), so no site sees all its tokens; unset it, or detach"
 )
@@ -95,5 +96,6 @@ COSMOS3 = Family(
     time_name="vision_timesteps",
     main_input="vision_tokens",
     one_sample=True,
+    alone=ALONE,
     image_asks=True,
 )

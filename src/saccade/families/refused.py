@@ -1,6 +1,5 @@
 """Classes of host libraries that are no hosts, and why. What is in no list is unknown; `attach` says how to read it."""
 
-FLEX = "attends by flex attention alone, over padded buffers with a cache of its own and a map made of code; attach {}"
 WRAPPER = "holds several models and attends by itself nowhere; attach those in its `nets`"
 TOWERS = "holds a model of text and one of pictures; attach its `text_model` or `vision_model`"
 WRITTEN_OUT = (
@@ -82,7 +81,6 @@ REFUSED: dict[str, str] = {
         "F.scaled_dot_product_attention and attach with layout="
     ),
     "VisionTransformerSAM": FOLDED_HEADS,
-    "WanAnimate2Transformer3DModel": FLEX.format("WanAnimateTransformer3DModel"),
     "XGLMForCausalLM": WRITTEN_OUT,
     "XGLMModel": WRITTEN_OUT,
     "XLNetLMHeadModel": WRITTEN_OUT,

@@ -44,7 +44,8 @@ class Family:
     fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
     folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
-    one_sample   a forward takes one sample, of which the main input lists the parts; rows of a batch there are none
+    one_sample   a forward takes one sample without a batch axis, of which the main input lists the parts
+    alone        why no rows can be added beside those of the batch, and what to do; empty where they can
     one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
     stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
@@ -104,6 +105,7 @@ class Family:
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
     one_sample: bool = False
+    alone: str = ""
     one_by_one: bool = False
     stacks: tuple[str, ...] = ()
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1

@@ -144,8 +144,6 @@ def _other_backend(interceptor: SiteInterceptor, name: str, asked: bool) -> None
 
 APART = "each batch row is a call of its own, which sees no other; use a host that takes all rows in one call"
 
-ALONE = "a forward takes one sample, beside which there is no place for weak rows; use a host that takes batches"
-
 
 def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> None:
     """A mechanism's need ("host.rotary", "rows.source") is there; `Missing` with the mend if not.
@@ -165,10 +163,10 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
 
 
 def check_weak(family: Family, asked: tuple[str, float]) -> None:
-    """Raises MissingError where a system wants weak rows of a host that takes one sample at a time."""
+    """Raises MissingError where a system wants weak rows of a host that takes none beside its own."""
     name, weight = asked
-    if weight and family.one_sample:
-        raise MissingError(host=family.name, site=f"batch of '{name}'", item="rows.weak", mend=ALONE)
+    if weight and family.alone:
+        raise MissingError(host=family.name, site=f"batch of '{name}'", item="rows.weak", mend=family.alone)
 
 
 def check_start(rows: Rows | None, sample: Tensor) -> None:

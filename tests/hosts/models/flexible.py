@@ -1,9 +1,11 @@
 """Tiny models that attend by torch's flex attention, under block masks of their own."""
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_block_mask
 
 from tests.hosts.host import Host
 
@@ -46,10 +48,50 @@ def far(latents: Tensor, chunks: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def wan_animate2(layers: int = 2) -> tuple[nn.Module, dict[str, Any]]:
+    """A reference picture and two frames, which follow two frames of another video."""
+    from diffusers import WanAnimate2Transformer3DModel
+    from diffusers.models.transformers.transformer_wan_animate_2 import WanAnimate2KVCache
+
+    model = WanAnimate2Transformer3DModel(
+        text_len=6, in_dim=8, dim=32, ffn_dim=32, freq_dim=16, text_dim=16, out_dim=4, num_heads=2, num_layers=layers
+    )
+    uncompiled(model, frames=2, tokens=6)
+    cache = WanAnimate2KVCache(layers)
+    for layer in cache.layer_caches:
+        layer.store(*torch.randn(2, 2, 12, 2, 16))
+    return model, {
+        "hidden_states": list(torch.randn(2, 4, 3, 4, 6)),
+        "condition_latents": list(torch.randn(2, 4, 3, 4, 6)),
+        "encoder_hidden_states": [torch.randn(6, 16), torch.randn(4, 16)],
+        "encoder_hidden_states_image": torch.randn(2, 3, 1280),
+        "timestep": torch.tensor([500.0, 500.0]),
+        "kv_cache": cache,
+        "kv_cache_mode": "cached",
+        "seq_len": 18,
+        "reference_grid_sizes": torch.tensor([[2, 2, 3]] * 2),
+        "origin_len": 5,
+        "origin_area": [32, 48],
+        "return_dict": False,
+    }
+
+
+def uncompiled(model: nn.Module, frames: int, tokens: int) -> None:
+    """Make the model's mask beforehand, by its own code, which would compile what makes it."""
+    from diffusers.models.transformers import transformer_wan_animate_2 as module
+
+    def plainly(*args: Any, **kwargs: Any) -> Any:
+        return create_block_mask(*args, **{**kwargs, "_compile": False})
+
+    with patch.object(module, "create_block_mask", plainly):
+        model.block_masks[frames, tokens] = model.create_mask(frames, tokens, torch.device("cpu"))
+
+
 HOSTS = (
     Host("anyflow_far", anyflow_far, "image 48 (2x4x6) | padding 80"),
     Host(
         "anyflow_far_train", anyflow_far_train,
         "history_coarse 6 (1x2x3) | image 96 (4x4x6) | clean 96 (4x4x6) | padding 58",
     ),
+    Host("wan_animate2", wan_animate2, "reference1 6 (1x2x3) | image 12 (2x2x3) | padding 110"),
 )  # fmt: skip
