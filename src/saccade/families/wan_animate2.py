@@ -40,7 +40,7 @@ def _room(inputs: Inputs, frame: int, followed: Segment) -> int:
     if {frame, grid[1] * grid[2]} != {room}:
         raise ValueError(
             f"origin_area={[height, width]} makes room for {room} tokens a frame, the videos have {frame} and "
-            f"{grid[1] * grid[2]}: between them would be gaps, which no layout tells; give the size of these videos"
+            f"{grid[1] * grid[2]}: between them would be gaps, which no layout says; give the size of these videos"
         )
     return room
 
