@@ -1,7 +1,8 @@
-"""Hosts that attend by torch's flex attention under block masks of their own: AnyFlow FAR and Wan Animate 2."""
+"""Hosts that attend by torch's flex attention: AnyFlow FAR, Wan Animate 2, and Kandinsky 6's super-resolution."""
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,21 +11,24 @@ from diffusers import (
     ClassifierFreeGuidance,
     FlowMapEulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Kandinsky6SRPipeline,
 )
+from diffusers.models.transformers import transformer_kandinsky6_sr
 from diffusers.models.transformers.transformer_wan_animate_2 import WanAnimate2KVCache
 from diffusers.modular_pipelines.wan_animate_2.denoise import WanAnimate2SegmentDenoiseInner
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import create_mask
+from torch.nn.attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_mask
 
 from saccade.attach import attach
 from saccade.core.call import AttentionCall
 from saccade.core.errors import MissingError
-from saccade.core.masks import forbid
+from saccade.core.masks import Table, forbid
 from saccade.core.rows import Rows
 from saccade.core.site import at
 from saccade.systems.dense import Dense
 from tests.hosts.host import EVERY_KIND, output
-from tests.hosts.models.flexible import CHUNKS, HOSTS, uncompiled, wan_animate2
+from tests.hosts.models.flexible import CHUNKS, HOSTS, kandinsky6_sr, uncompiled, wan_animate2
 from tests.hosts.stand_ins import Looking, Masked, Same, Scaled, looking
 from tests.hosts.test_steps import Clocks
 from tests.hosts.test_video_rows import Weak
@@ -271,3 +275,107 @@ def segment(inputs: Inputs, cache: Any, timesteps: Tensor) -> Any:
         prompt_embeds=[torch.randn(6, 16)], negative_prompt_embeds=[torch.randn(4, 16)],
         denoiser_input_fields={"encoder_hidden_states_image": torch.randn(1, 3, 1280)},
     )  # fmt: skip
+
+
+def nabla(call: AttentionCall, threshold: float, width: int) -> Tensor:
+    """Which pairs Kandinsky 6's super-resolution lets see, written out for tokens in raster order."""
+    t, h, w = call.layout_q.image.grid or (0, 0, 0)
+    y, x = torch.arange(h) // 8, torch.arange(w) // 8
+    tile = (torch.arange(t)[:, None, None] * (h // 8) + y[:, None]) * (w // 8) + x
+    tile = tile.flatten()
+    tiles = [tile == i for i in range(int(tile.max()) + 1)]
+    q, k = (torch.stack([x[:, :, own].double().mean(2) for own in tiles], dim=2) for x in (call.q, call.k))
+    weights = (q @ k.mT * width**-0.5).softmax(-1)
+    lighter = (weights[..., None, :] * (weights[..., None, :] <= weights[..., :, None])).sum(-1)  # with its own
+    seen = (lighter >= 1 - threshold) | torch.eye(weights.shape[-1], dtype=torch.bool)
+    return seen[:, :, tile][:, :, :, tile]
+
+
+@pytest.mark.parametrize("stack", [(), (Masked(),), (Masked(), Looking(Scaled()))], ids=len)
+def test_kandinsky6_sr_keeps_the_tiles_it_chose(stack: tuple[Any, ...]) -> None:
+    """Under a window too, and by q and k as the module has them, whatever a system does to them."""
+    model, inputs = BY_NAME["kandinsky6_sr"].build()
+    shares = []
+
+    def look(call: AttentionCall) -> None:
+        assert call.mask is not None
+        own = nabla(call, model.config.nabla_threshold, call.q.shape[-1])
+        found = call.mask.materialize(call.layout_q, call.layout_k)
+        if stack:
+            assert not (found & ~own).any()
+        else:
+            assert torch.equal(found, own)
+        shares.append(own.float().mean())
+
+    with attach(model, *stack, looking(look)):
+        output(model, inputs)
+    assert len(shares) == 2 and all(0.2 < share < 0.9 for share in shares)
+
+
+def test_kandinsky6_sr_stands_in_raster_order() -> None:
+    """Where the right half, whose border runs through tiles, is closed to the left one, nothing of it gets there."""
+    torch.manual_seed(0)
+    model, inputs = kandinsky6_sr(threshold=1.0)  # every tile is chosen, whatever stands in it
+    side = (torch.arange(384) % 24 >= 12).long()
+    apart = Table(side, side, torch.eye(2, dtype=torch.bool))
+    other = inputs["hidden_states"].clone()
+    other[:, :, :, 12:] += 1
+    with attach(model.eval(), Masked(apart)):
+        one, two = (output(model, {**inputs, "hidden_states": x}) for x in (inputs["hidden_states"], other))
+    torch.testing.assert_close(one[:, :, :, :12], two[:, :, :, :12])
+    assert (one - two).abs().max() > 1e-2
+
+
+@pytest.mark.inductor
+@pytest.mark.compile
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch, of torch's own code
+def test_kandinsky6_sr_with_flex_compiled_is_what_it_is_through_us() -> None:
+    """Compiled, torch heeds the mask. On the CPU it cannot compile the module's, which is one tensor twice."""
+    torch._dynamo.reset()
+    model, inputs = BY_NAME["kandinsky6_sr"].build()
+    with attach(model, Same()):
+        ours = output(model, inputs)
+    dense, made = output(model, inputs), transformer_kandinsky6_sr.nabla_block_mask
+
+    def apart(*args: Any, **kwargs: Any) -> BlockMask:
+        mask = made(*args, **kwargs)
+        assert mask.full_kv_num_blocks is not None
+        lists = mask.kv_num_blocks, mask.kv_indices, mask.full_kv_num_blocks, mask.kv_indices.clone()
+        return BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=mask.BLOCK_SIZE)
+
+    fast = patch.object(flex_attention, "flex_attention", torch.compile(flex_attention.flex_attention))
+    with fast, patch.object(transformer_kandinsky6_sr, "nabla_block_mask", apart):
+        torch.testing.assert_close(output(model, inputs), ours, rtol=1e-4, atol=1e-5)
+    assert (dense - ours).abs().max() > 1e-2
+    torch._dynamo.reset()
+
+
+class Vae:
+    """What the pipeline asks of an autoencoder: half as high and wide, a quarter as long, two channels."""
+
+    config = SimpleNamespace(scaling_factor=1.0)
+    spatial_compression_ratio, temporal_compression_ratio, dtype = 2, 4, torch.float32
+
+    def encode(self, video: Tensor, return_dict: bool) -> Any:
+        return (SimpleNamespace(mode=lambda: video[:, :2, ::4, ::2, ::2]),)
+
+    def decode(self, latents: Tensor, return_dict: bool) -> Any:
+        long = latents.repeat_interleave(4, 2)[:, :, 3:]
+        return (long.repeat_interleave(2, 3).repeat_interleave(2, 4)[:, [0, 1, 0]],)
+
+
+def test_kandinsky6_sr_pipeline_begins_anew_with_every_part_of_the_picture() -> None:
+    model = BY_NAME["kandinsky6_sr"].build()[0]
+    pipe: Any = Kandinsky6SRPipeline(model, Vae(), FlowMatchEulerDiscreteScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    clocks, found = Clocks(), []
+
+    def look(call: AttentionCall) -> None:
+        if call.site.index == 0:
+            found.append((clocks.seen[-1].step, call.layout_q.describe()))
+
+    video = torch.rand(1, 5, 3, 8, 32)
+    with attach(pipe, clocks, looking(look), Masked()):
+        pipe(video, resolution_scale=2, num_inference_steps=2, output_type="pt")
+    assert found == [(step, "image 384 (2x8x24)") for _ in range(2) for step in range(2)]

@@ -38,10 +38,6 @@ REFUSED: dict[str, str] = {
     "GPTNeoModel": WRITTEN_OUT,
     "Hiera": UNROLLED,
     "HunyuanDiT2DMultiControlNetModel": WRAPPER,
-    "Kandinsky6SRTransformer3DModel": (
-        "it picks blocks of keys from q and k in every call (NABLA), over tokens that stand in tiles and not in rows; "
-        "attach the model that makes the video, Kandinsky6Transformer3DModel"
-    ),
     "LongformerForMaskedLM": BLOCKS,
     "LongformerModel": BLOCKS,
     "MPNetForMaskedLM": WRITTEN_OUT,

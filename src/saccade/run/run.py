@@ -269,6 +269,7 @@ class Run:
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
         dtype = operand_dtype(now.sample, interceptor.view.module)
+        interceptor.view.order = attached.family.order(attached.model, now.inputs, device)
         batch, fold = now.sample.shape[0], attached.family.fold(attached.model, now.inputs, interceptor.site)
         interceptor.plan = plan = self.planner.plan(
             interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype, batch, fold

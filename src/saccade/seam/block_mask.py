@@ -76,7 +76,8 @@ def _made(n: int, size: int, device: torch.device) -> Partition:
 
 def _ordered(blocks: HostBlocks, order: Int[Tensor, " n"]) -> HostBlocks:
     """The same over tokens in another order, queries and keys alike."""
-    of, code = Partition(blocks.of_q.label[order], blocks.of_q.count), blocks.code
+    old, code = blocks.of_q, blocks.code
+    of = remembered(order, ("blocks", old.count, old.n), lambda: Partition(old.label[order], old.count))
     own = None if code is None else lambda b, h, q, k: code(b, h, order[q], order[k])
     return replace(blocks, of_q=of, of_k=of, code=own)
 

@@ -14,6 +14,7 @@ from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
 from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import Route
+from saccade.seam.token_order import TokenOrder
 
 Inputs = Mapping[str, Any]  # the arguments of the model's forward, by name
 Layouts = tuple[Layout, Layout]  # of queries and keys
@@ -41,6 +42,7 @@ class Family:
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     kind_of      the kind of one such module where its name alone does not tell; None where it is none
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
+    order        where its tokens stand in another order than the layout's, as in tiles; None where they do not
     fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
     folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
@@ -108,6 +110,7 @@ class Family:
     alone: str = ""
     one_by_one: bool = False
     stacks: tuple[str, ...] = ()
+    order: Callable[[nn.Module, Inputs, torch.device], TokenOrder | None] = lambda model, inputs, device: None
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
     folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, Site], CacheSpan | None] = lambda inputs, site: None

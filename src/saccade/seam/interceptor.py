@@ -184,9 +184,12 @@ class SiteInterceptor:
             given = spread(given, self.site, (*q.shape[:3], k.shape[2]))
         if self.heads is not None:
             q, k, v, given, bias = self._chosen(q, k, v, given, bias)
+        if (order := self.view.order) is not None:
+            q, k, v = (order.taken(x, 2) for x in (q, k, v))
+            given, bias = (None if x is None else order.taken(x, 2, 3) for x in (given, bias))
         own_mask, own_bias = read_host_mask(given, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
         if blocks is not None:
-            own_mask = read_block_mask(blocks, self.site, layout_q.n, layout_k.n, self.heads)
+            own_mask = read_block_mask(blocks, self.site, layout_q.n, layout_k.n, self.heads, order and order.host)
         if bias is not None:
             own_bias = DenseBias(bias)
         call = AttentionCall(
@@ -195,6 +198,7 @@ class SiteInterceptor:
         )  # fmt: skip
         chosen = sinks if sinks is None or self.heads is None else sinks[self.heads]
         out = self._run(plan, call, own.memories, chosen).to(q.dtype)
+        out = out if order is None else order.put_back(out)
         return out[:, :, :n] if takes else out
 
     def _check_backward(self) -> None:

@@ -87,6 +87,21 @@ def uncompiled(model: nn.Module, frames: int, tokens: int) -> None:
         model.block_masks[frames, tokens] = model.create_mask(frames, tokens, torch.device("cpu"))
 
 
+def kandinsky6_sr(threshold: float = 0.4) -> tuple[nn.Module, dict[str, Any]]:
+    """Two frames of 8 x 24 tokens: six tiles, of which each reads those it scores best, and itself."""
+    from diffusers import Kandinsky6SRTransformer3DModel
+
+    model = Kandinsky6SRTransformer3DModel(
+        in_visual_dim=2, out_visual_dim=2, time_dim=16, model_dim=32, ff_dim=32, num_visual_blocks=2,
+        axes_dims=(4, 6, 6), nabla_threshold=threshold, nabla_window=(1, 1, 1), tile_sizes=((16, 48),),
+    )  # fmt: skip
+    return model, {
+        "hidden_states": torch.randn(2, 2, 8, 24, 5),
+        "timestep": torch.tensor([500.0, 500.0]),
+        "return_dict": False,
+    }
+
+
 HOSTS = (
     Host("anyflow_far", anyflow_far, "image 48 (2x4x6) | padding 80"),
     Host(
@@ -94,4 +109,5 @@ HOSTS = (
         "history_coarse 6 (1x2x3) | image 96 (4x4x6) | clean 96 (4x4x6) | padding 58",
     ),
     Host("wan_animate2", wan_animate2, "reference1 6 (1x2x3) | image 12 (2x2x3) | padding 110"),
+    Host("kandinsky6_sr", kandinsky6_sr, "image 384 (2x8x24)", chooses=True),
 )  # fmt: skip
