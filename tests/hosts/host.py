@@ -30,7 +30,8 @@ class Host:
     `counted` models number their blocks, and stay whole where others lose some.
     `maps`: arguments named as masks that say nothing of padded text. `leaks`: the host's own code hears padded text
     outside attention. `idle`: a site whose output nothing reads. `lacks`: what its family offers, but not at all
-    sites. `turns_in`: the type in which it rotates q and k.
+    sites. `turns_in`: the type in which it rotates q and k. `chooses`: it masks what
+    its own q and k say in every call, and uncompiled torch does not heed that mask.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Host:
     idle: str = ""
     lacks: tuple[str, ...] = ()
     turns_in: torch.dtype = torch.float32
+    chooses: bool = False
 
     def build(self, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """The model and its inputs, the same for the same seed."""

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from saccade.attach import attach
 from saccade.papers.flashbias import Alibi, FlashBias
+from saccade.seam.routes import torch_routes
+from saccade.seam.shadow import Shadow
 from tests.hosts.stand_ins import Kept, Looking, Masked, Scaled, looking
 from tests.hosts.tiny import BY_NAME, PLAIN, PlainAttention, flux_inputs, output
 
@@ -168,3 +170,12 @@ def test_a_compiled_model_in_another_thread_has_its_own_site() -> None:
     for run in runs:
         run.detach()
     assert found == [True]
+
+
+def test_a_compilers_own_names_for_modules_stay_as_they_are() -> None:
+    """It keeps them where it compiled code of the host's module, and looks whether their value is still the same."""
+    home = {"__name__": "somewhere", "F": F, "__import_torch_dot_nn_dot_functional": F}
+    shadow = Shadow(torch_routes())
+    made = vars(shadow._module(home))
+    assert made["__import_torch_dot_nn_dot_functional"] is F is not made["F"]
+    shadow.hold()()

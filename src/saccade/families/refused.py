@@ -1,6 +1,5 @@
 """Classes of host libraries that are no hosts, and why. What is in no list is unknown; `attach` says how to read it."""
 
-FLEX = "attends by flex attention alone, over padded buffers with a cache of its own and a map made of code; attach {}"
 WRAPPER = "holds several models and attends by itself nowhere; attach those in its `nets`"
 TOWERS = "holds a model of text and one of pictures; attach its `text_model` or `vision_model`"
 WRITTEN_OUT = (
@@ -17,7 +16,6 @@ FOLDED_HEADS = "folds heads into batch rows before its call, so heads and rows c
 UNROLLED = "its tokens stand in the order of its pooling, windows an axis of their own; take a timm Swin or ViT"
 
 REFUSED: dict[str, str] = {
-    "AnyFlowFARTransformer3DModel": FLEX.format("AnyFlowTransformer3DModel, which makes whole videos"),
     "BigBirdForMaskedLM": BLOCKS,
     "BigBirdModel": BLOCKS,
     "BloomForCausalLM": WRITTEN_OUT,
@@ -27,10 +25,6 @@ REFUSED: dict[str, str] = {
     "CodeGenForCausalLM": WRITTEN_OUT,
     "CodeGenModel": WRITTEN_OUT,
     "ControlNetXSAdapter": "holds parts for a UNetControlNetXSModel and runs nothing by itself; attach that",
-    "Cosmos3OmniTransformer": (
-        "it takes one sample without a batch axis, text, video, sound and actions packed in lists, so nothing says "
-        "what a batch row is; attach CosmosTransformer3DModel"
-    ),
     "DebertaV2ForMaskedLM": WRITTEN_OUT,
     "DebertaV2Model": WRITTEN_OUT,
     "FNetForMaskedLM": FOURIER,
@@ -44,10 +38,6 @@ REFUSED: dict[str, str] = {
     "GPTNeoModel": WRITTEN_OUT,
     "Hiera": UNROLLED,
     "HunyuanDiT2DMultiControlNetModel": WRAPPER,
-    "Kandinsky6SRTransformer3DModel": (
-        "it picks blocks of keys from q and k in every call (NABLA), over tokens that stand in tiles and not in rows; "
-        "attach the model that makes the video, Kandinsky6Transformer3DModel"
-    ),
     "LongformerForMaskedLM": BLOCKS,
     "LongformerModel": BLOCKS,
     "MPNetForMaskedLM": WRITTEN_OUT,
@@ -87,7 +77,6 @@ REFUSED: dict[str, str] = {
         "F.scaled_dot_product_attention and attach with layout="
     ),
     "VisionTransformerSAM": FOLDED_HEADS,
-    "WanAnimate2Transformer3DModel": FLEX.format("WanAnimateTransformer3DModel"),
     "XGLMForCausalLM": WRITTEN_OUT,
     "XGLMModel": WRITTEN_OUT,
     "XLNetLMHeadModel": WRITTEN_OUT,

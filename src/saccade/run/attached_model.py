@@ -61,7 +61,8 @@ class AttachedModel:
 
     def sample(self, inputs: Inputs) -> Tensor:
         """The tensor whose batch size and device count: the family's main input, or the first tensor given."""
-        given = batch_of(inputs.get(self.family.main_input))
+        given = inputs.get(self.family.main_input)
+        given = given[0][None] if self.family.one_sample and given is not None else batch_of(given)
         return given if isinstance(given, Tensor) else next(v for v in inputs.values() if isinstance(v, Tensor))
 
     def undo(self) -> None:

@@ -36,6 +36,7 @@ from saccade.seam.guards import (
     check_need,
     check_seen,
     check_start,
+    check_weak,
     close,
     refuse_cache,
     refuse_in_graph,
@@ -268,6 +269,7 @@ class Run:
         items = {} if skipped else self.planner.items(interceptor.site, now.clock)
         device = site_device(interceptor.view.module, now.sample)
         dtype = operand_dtype(now.sample, interceptor.view.module)
+        interceptor.view.order = attached.family.order(attached.model, now.inputs, device)
         batch, fold = now.sample.shape[0], attached.family.fold(attached.model, now.inputs, interceptor.site)
         interceptor.plan = plan = self.planner.plan(
             interceptor.site, items, interceptor.layout_q, interceptor.layout_k, device, dtype, batch, fold
@@ -346,7 +348,8 @@ class Run:
         at = (id(attached), branch)
         first = self._firsts[at] = min(self._firsts.get(at, clock.step), clock.step)
         self.clock = replace(clock, branch=branch, part=self._part, first=first)
-        rows = self._weak.begin(attached.family.name, self.planner.weak_weight(self.clock), rows, self.clock)
+        check_weak(family, asked := self.planner.weak_weight(self.clock))
+        rows = self._weak.begin(family.name, asked, rows, self.clock)
         if rows is not None:  # a view stands for the batch with its weak rows, which are made outside
             sample = sample[:1].expand(rows.n, *sample.shape[1:])
         return ForwardContext(inputs, sample, self.clock, self.planner.same(rows))

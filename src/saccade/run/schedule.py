@@ -80,7 +80,7 @@ class Schedule:
         return self.begin
 
     def _looked_up(self, given: Tensor | float, scale: float | None, offset: float) -> int:
-        if scale is None:
+        if scale is None or (isinstance(given, Tensor) and not given.numel()):  # no part of the sample is noisy
             return self._first()
         value = largest(given) * scale + offset
         near = self._near(value, scale, offset, given.dtype if isinstance(given, Tensor) else torch.float64)

@@ -39,6 +39,7 @@ class WeakRows:
     added    by sample (and role): w (cond - weak), kept for forwards of other branches
     widened  whether the forward in progress has weak rows
     listed   whether its rows come and go as lists
+    lent     arguments with weak rows, and the caller's own in whose place they are
     """
 
     own: tuple[Hashable, ...] = ()
@@ -47,6 +48,7 @@ class WeakRows:
     added: dict[Hashable, Tensor] = field(default_factory=dict)
     widened: bool = False
     listed: bool = False
+    lent: list[tuple[Any, Any]] = field(default_factory=list)
 
     def begin(self, host: str, asked: tuple[str, float], rows: Rows | None, clock: Clock) -> Rows | None:
         """Decide on the weak rows of a forward by the system that asked and its w; returns all rows there will be.
@@ -80,7 +82,7 @@ class WeakRows:
         """What the model's caller gets: the output without weak rows, steered; None where it stays as it is."""
         if not self.own:
             return None
-        first, rebuilt = _main(output, len(self.own))
+        first, rebuilt = _main(output, len(self.own), self._own_again)
         out: Tensor = batch_of(first) if self.listed else first
         if self.widened:
             self._take(out)
@@ -92,7 +94,12 @@ class WeakRows:
     def forget(self) -> None:
         """Drop what was kept."""
         self.added.clear()
+        self.lent.clear()
         self.own, self.widened = (), False
+
+    def _own_again(self, value: Any) -> Any:
+        """The caller's own of what the model hands back as it was given, as a cache."""
+        return next((own for lent, own in self.lent if lent is value), value)
 
     def _more(
         self, attached: AttachedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -104,11 +111,10 @@ class WeakRows:
                 return value
             if name in family.folded and isinstance(value, Tensor):
                 return _repeated(value.unflatten(0, (rows, -1)), self.strong, rows, False).flatten(0, 1)
-            axis = family.batch_axis.get(name, 0) if isinstance(value, Tensor) else 0
-            first = value.movedim(axis, 0) if axis else value
-            repeated = _repeated(first, self.strong, rows, self.listed)
-            return repeated.movedim(0, axis) if axis else repeated
+            self.lent.append((_repeated(value, self.strong, rows, self.listed, family.batch_axis.get(name, 0)), value))
+            return self.lent[-1][0]
 
+        self.lent.clear()
         return (
             tuple(more(name, value) for name, value in zip(names, args, strict=False)),
             {name: more(name, value) for name, value in kwargs.items()},
@@ -139,32 +145,34 @@ def owners(rows: Rows) -> tuple[Hashable, ...]:
     return tuple(zip(rows.roles, rows.samples, strict=True)) if edited else rows.samples
 
 
-def _repeated(value: Any, rows: tuple[int, ...], batch: int, listed: bool) -> Any:
+def _repeated(value: Any, rows: tuple[int, ...], batch: int, listed: bool, axis: int = 0) -> Any:
     """Tensors of as many rows as the batch, also within tuples, lists and dictionaries; all else as it is.
 
     listed  rows come as lists too
+    axis    of a tensor on which its rows lie; a list of tensors stands for the first axis of one
     """
     if isinstance(value, Tensor):
-        batched = value.ndim and len(value) == batch
-        return torch.cat((value, *(value[row : row + 1] for row in rows))) if batched else value
+        batched = value.ndim > axis and value.shape[axis] == batch
+        return torch.cat((value, *(value.narrow(axis, row, 1) for row in rows)), dim=axis) if batched else value
     if isinstance(value, dict):
-        return {key: _repeated(inner, rows, batch, listed) for key, inner in value.items()}
+        return {key: _repeated(inner, rows, batch, listed, axis) for key, inner in value.items()}
     if listed and isinstance(value, list) and len(value) == batch:
         return value + [value[row] for row in rows]
     if type(value) in (tuple, list):
-        return type(value)(_repeated(inner, rows, batch, listed) for inner in value)
+        below = [max(axis - isinstance(inner, Tensor), 0) for inner in value]
+        return type(value)(_repeated(x, rows, batch, listed, a) for x, a in zip(value, below, strict=True))
     return value
 
 
-def _main(output: Any, own: int) -> tuple[Tensor, Callable[[Any], Any]]:
+def _main(output: Any, own: int, back: Callable[[Any], Any]) -> tuple[Tensor, Callable[[Any], Any]]:
     """The prediction within a model's output, and how to put another in its place, all else cut to the own rows."""
     if isinstance(output, Tensor):
         return output, lambda made: made
     if isinstance(output, tuple | list):
         first, *others = output
-        return first, lambda made: type(output)((made, *(_cut(x, len(first), own) for x in others)))
-    name, first = next(iter(output.items()))  # a ModelOutput of diffusers
-    return first, lambda made: replace(output, **{name: made})
+        return first, lambda made: type(output)((made, *(back(_cut(x, len(first), own)) for x in others)))
+    (name, first), *others = output.items()  # a ModelOutput of diffusers
+    return first, lambda made: replace(output, **{name: made, **{other: back(x) for other, x in others}})
 
 
 def _cut(value: Any, rows: int, own: int) -> Any:

@@ -14,6 +14,7 @@ from saccade.core.site import Site, SiteKind
 from saccade.seam.cache_span import CacheSpan
 from saccade.seam.rotary import Rotary
 from saccade.seam.shadow import Route
+from saccade.seam.token_order import TokenOrder
 
 Inputs = Mapping[str, Any]  # the arguments of the model's forward, by name
 Layouts = tuple[Layout, Layout]  # of queries and keys
@@ -41,9 +42,12 @@ class Family:
     sites        glob of an attention module's name -> kind, as `transformer_blocks.*.attn`
     kind_of      the kind of one such module where its name alone does not tell; None where it is none
     layout       the tokens of a site, from the forward's arguments; asked for one site of each kind and cache span
+    order        where its tokens stand in another order than the layout's, as in tiles; None where they do not
     fold         attention rows the host makes of each batch row at a site, one after the other: its frames, its places
     folded       arguments that come so folded, a row for each frame of each batch row
     by_site      sites of one kind differ in their tokens, as in a U-Net: `layout` is asked for every one
+    one_sample   a forward takes one sample without a batch axis, of which the main input lists the parts
+    alone        why no rows can be added beside those of the batch, and what to do; empty where they can
     one_by_one   attention is called for one batch row after the other, each with its real tokens alone, text last
     stacks       the model's stacks of blocks in order of execution, where it lists them in another
     routes       the functions its attention code calls
@@ -51,6 +55,7 @@ class Family:
     grid         what the tokens with places are
     shared       arguments all batch rows have in common, such as places of tokens
     batch_axis   arguments whose rows lie on another axis than the first -> that axis
+    backend      the back end of diffusers that its code asks for by itself; saccade's kernels run in its place
     padding      the argument that masks padded tokens or counts real ones, None where the host takes none
     left_alone   glob -> why those attention modules are left alone
     unsupported  item of ITEMS -> what to do instead; everything else is offered at joint and self sites
@@ -80,6 +85,7 @@ class Family:
     grid: Literal["image", "video", "none", "given"] = "image"
     shared: tuple[str, ...] = ()
     batch_axis: Mapping[str, int] = field(default_factory=dict)
+    backend: str = "native"
     padding: str | None = None
     left_alone: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -100,8 +106,11 @@ class Family:
     unseen: Callable[[nn.Module], str | None] = lambda module: None
     bypasses: Mapping[str, str] = field(default_factory=dict)
     by_site: bool = False
+    one_sample: bool = False
+    alone: str = ""
     one_by_one: bool = False
     stacks: tuple[str, ...] = ()
+    order: Callable[[nn.Module, Inputs, torch.device], TokenOrder | None] = lambda model, inputs, device: None
     fold: Callable[[nn.Module, Inputs, Site], int] = lambda model, inputs, site: 1
     folded: tuple[str, ...] = ()
     cache_span: Callable[[Inputs, Site], CacheSpan | None] = lambda inputs, site: None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saccade.core.errors import MissingError, SaccadeError, SilentSiteError
 from saccade.core.rows import Rows
+from saccade.seam.family import Family
 from saccade.seam.interceptor import SiteInterceptor
 from saccade.seam.shadow import Undo, calls
 
@@ -114,7 +115,7 @@ def check_interceptor(interceptor: SiteInterceptor, replaced: str | None) -> Non
         )
     chosen = getattr(processor, "_attention_backend", None) or _active()
     name = str(getattr(chosen, "value", chosen))
-    if name != "native":
+    if name not in ("native", interceptor.view.family.backend):
         _other_backend(interceptor, name, asked=_asks(processor))
 
 
@@ -159,6 +160,13 @@ def check_need(interceptor: SiteInterceptor, need: str, rows: Rows | None) -> No
         known = rows.roles if rows else "unknown"
         mend = f"the rows are {known}; pass rows=Rows.of(...) to attach, or let a verb draw them, such as edit"
         raise MissingError(host=family.name, site=site.name, item=f"rows.{item}", mend=mend)
+
+
+def check_weak(family: Family, asked: tuple[str, float]) -> None:
+    """Raises MissingError where a system wants weak rows of a host that takes none beside its own."""
+    name, weight = asked
+    if weight and family.alone:
+        raise MissingError(host=family.name, site=f"batch of '{name}'", item="rows.weak", mend=family.alone)
 
 
 def check_start(rows: Rows | None, sample: Tensor) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 
 from saccade.core.biases import DenseBias
 from saccade.core.call import AttentionCall
@@ -23,6 +24,7 @@ from saccade.core.site import Site
 from saccade.core.stack import Plan, run_plan
 from saccade.core.state import Memory
 from saccade.ops.parts import attend_parts
+from saccade.seam.block_mask import read_block_mask
 from saccade.seam.checkpointing import called_by_checkpointing
 from saccade.seam.host_mask import read_host_mask, spread
 from saccade.seam.one_by_one import OneRow, filled, real
@@ -83,7 +85,7 @@ class SiteInterceptor:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        attn_mask: Tensor | None = None,
+        attn_mask: Tensor | BlockMask | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
@@ -102,7 +104,7 @@ class SiteInterceptor:
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
         mask = attn_mask
         if mask is not None and mask.shape == (len(q), k.shape[2]):  # padding, as the dispatcher reads it
-            mask = mask[:, None, None]
+            mask = mask[:, None, None]  # type: ignore[index]
         out = self.attend(q, k, v, mask, dropout_p, is_causal, scale)
         if out is not None and self.heads is None:
             return out.transpose(1, 2)
@@ -135,7 +137,7 @@ class SiteInterceptor:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        mask: Tensor | None,
+        mask: Tensor | BlockMask | None,
         dropout_p: float,
         is_causal: bool,
         scale: float | None,
@@ -177,11 +179,17 @@ class SiteInterceptor:
             raise ValueError(
                 f"dropout_p={dropout_p} at site '{self.site.name}'; call eval() on the model, or set dropout to 0"
             )
-        if mask is not None:
-            mask = spread(mask, self.site, (*q.shape[:3], k.shape[2]))
+        blocks, given = (mask, None) if isinstance(mask, BlockMask) else (None, mask)
+        if given is not None:
+            given = spread(given, self.site, (*q.shape[:3], k.shape[2]))
         if self.heads is not None:
-            q, k, v, mask, bias = self._chosen(q, k, v, mask, bias)
-        own_mask, own_bias = read_host_mask(mask, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
+            q, k, v, given, bias = self._chosen(q, k, v, given, bias)
+        if (order := self.view.order) is not None:
+            q, k, v = (order.taken(x, 2) for x in (q, k, v))
+            given, bias = (None if x is None else order.taken(x, 2, 3) for x in (given, bias))
+        own_mask, own_bias = read_host_mask(given, is_causal, self.site, layout_q.n, layout_k.n, self.ahead)
+        if blocks is not None:
+            own_mask = read_block_mask(blocks, self.site, layout_q.n, layout_k.n, self.heads, order and order.host)
         if bias is not None:
             own_bias = DenseBias(bias)
         call = AttentionCall(
@@ -190,6 +198,7 @@ class SiteInterceptor:
         )  # fmt: skip
         chosen = sinks if sinks is None or self.heads is None else sinks[self.heads]
         out = self._run(plan, call, own.memories, chosen).to(q.dtype)
+        out = out if order is None else order.put_back(out)
         return out[:, :, :n] if takes else out
 
     def _check_backward(self) -> None:

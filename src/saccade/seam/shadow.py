@@ -28,6 +28,7 @@ from saccade.seam.entry import INTERCEPTOR, enter_module, enter_processor
 
 Undo = Callable[[], None]
 _numbers = itertools.count(1)
+COMPILERS = "__import_"  # names that dynamo gives itself in a module whose code it compiled, and knows the value of
 _LEADS = (nn.functional, nn, torch)  # modules by which code reaches `F.scaled_dot_product_attention`
 
 
@@ -107,7 +108,8 @@ class Shadow:
 
     def _fill(self, home: dict[str, Any], module: ModuleType) -> None:
         sys.modules[module.__name__] = module
-        vars(module).update({k: self._substitute(v) for k, v in home.items() if k != "__name__"})
+        own = {k: v if k.startswith(COMPILERS) else self._substitute(v) for k, v in home.items() if k != "__name__"}
+        vars(module).update(own)
 
     def _substitute(self, value: object) -> object:
         if isinstance(value, ModuleType):

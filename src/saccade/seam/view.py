@@ -18,13 +18,14 @@ from saccade.core.errors import MissingError, StateError
 from saccade.core.site import Site
 from saccade.seam.family import Family
 from saccade.seam.rotary import Rotary
+from saccade.seam.token_order import TokenOrder
 
 
 class HostView:
     """One site's view of its host.
 
     `entered` and `block_entered` are what hooks caught in the running forward; `heads` counts all heads, `chosen` holds
-    those a run chose, if not all.
+    those a run chose, if not all; `order` is that of the host's tokens, where it is not the layout's.
     """
 
     def __init__(self, family: Family, site: Site, module: nn.Module, block: nn.Module) -> None:
@@ -33,13 +34,15 @@ class HostView:
         self.entered: tuple[Tensor, Tensor | None] | None = None
         self.block_entered: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self.table: Rotary | None = None
+        self.order: TokenOrder | None = None
 
     @property
     def hidden(self) -> Tensor:
         """(b n c) what entered the attention module, in layout order."""
         self._offer("hidden")
         hidden, encoder = self._caught("hidden", self.entered)
-        return self._ordered(hidden, encoder)
+        tokens = self._ordered(hidden, encoder)
+        return tokens if self.order is None else self.order.taken(tokens, 1)
 
     @property
     def stream(self) -> Tensor:
