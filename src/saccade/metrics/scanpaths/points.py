@@ -1,0 +1,74 @@
+"""Fixations as points: (x, y) in pixels, x to the right, y downwards; those outside the picture; cells of a grid."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+Points = Shaped[np.ndarray, "n d"]  # x, y and, where there is a third column, seconds
+Size = tuple[int, int]
+
+
+class Clipped(NamedTuple):
+    """Points moved to the border of the picture where they lay outside, and how many did."""
+
+    points: Float64[np.ndarray, "n d"]
+    outside: int
+
+
+def check_points(points: Points, name: str = "points", columns: tuple[int, ...] = (2, 3)) -> Float64[np.ndarray, "n d"]:
+    """The points as float64.
+
+    Raises ValueError for another shape, for no point at all, and for values that are NaN or infinite.
+    """
+    found = np.asarray(points, dtype=np.float64)
+    if found.ndim != 2 or found.shape[1] not in columns:
+        wanted = " or ".join(f"(n, {count})" for count in columns)
+        raise ValueError(f"{name} of shape {found.shape} must be {wanted}: x, y, and seconds if any")
+    if not len(found):
+        raise ValueError(f"{name} is empty; leave out trials without a fixation")
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if len(bad):
+        raise ValueError(f"{name} has no number in rows {bad.tolist()[:5]} of {len(found)}; drop them first")
+    return found
+
+
+def check_size(size: Size) -> None:
+    """Raises ValueError for anything but two positive sides."""
+    if len(size) != 2 or min(size) <= 0:
+        raise ValueError(f"size={size} must be (width, height), both above 0")
+
+
+def clipped(points: Points, size: Size) -> Clipped:
+    """Points inside the picture, 0 <= x <= width and 0 <= y <= height; `size` is (width, height).
+
+    Raises ValueError as `check_points` does, and where most points are outside `size` but none outside the same two
+    sides turned round.
+    """
+    check_size(size)
+    found = check_points(points)
+    outside = _outside(found, size)
+    if 2 * outside > len(found) and not _outside(found, (size[1], size[0])):
+        raise ValueError(f"size={size} leaves {outside} of {len(found)} points outside; give (width, height)")
+    return Clipped(np.column_stack((found[:, :2].clip(0, size), found[:, 2:])), outside)
+
+
+def _outside(points: Points, size: Size) -> int:
+    return int((((points[:, :2] < 0) | (points[:, :2] > np.array(size))).any(1)).sum())
+
+
+def grid_cells(points: Points, size: Size, bins: Size = (12, 8)) -> Int64[np.ndarray, " n"]:
+    """The cell of each point on a grid of bins = (columns, rows), counted row by row; the border belongs to the last.
+
+    Raises ValueError as `clipped` does, and for a grid without cells.
+    """
+    check_bins(bins)
+    inside = clipped(points, size).points[:, :2]
+    column, row = np.minimum(np.floor(inside / size * bins), np.array(bins) - 1).T.astype(np.int64)
+    return row * bins[0] + column
+
+
+def check_bins(bins: Size) -> None:
+    """Raises ValueError for a grid without cells."""
+    if len(bins) != 2 or min(bins) < 1:
+        raise ValueError(f"bins={bins} must be (columns, rows), both at least 1")
