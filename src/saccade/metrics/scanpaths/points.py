@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-Points = Shaped[np.ndarray, "n d"]  # x, y and, where there is a third column, seconds
+Points = Shaped[np.ndarray, "_ _"]  # x, y and, where there is a third column, seconds
 Size = tuple[int, int]
 
 
