@@ -287,7 +287,7 @@ def test_bad_input_is_refused_with_its_mend(message: str) -> None:
 
 
 def real_pair() -> tuple[np.ndarray, np.ndarray]:
-    """Two people's fixations on one film."""
+    """Two people's fixations on one video."""
     root = os.environ.get("SACCADE_DATA")
     folder = Path(root or "") / "multimatch"
     if not root or not folder.is_dir():
