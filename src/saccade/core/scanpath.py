@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-Points = Shaped[np.ndarray, "n d"]  # x, y and, where there is a third column, seconds
-Durations = Shaped[np.ndarray, " n"]
+Points = Shaped[np.ndarray, "_ _"]  # (n, 2): x, y and, where there is a third column, seconds
+Durations = Shaped[np.ndarray, "_"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

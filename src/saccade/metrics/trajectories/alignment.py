@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from saccade.core.scanpath import Points, check_points
 
 Kind = Literal["dtw", "frechet"]
-Table = Float64[np.ndarray, "n m"]
+Table = Float64[np.ndarray, "_ _"]
 Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of a distance and of what the way so far costs
 CELLS = 2**22  # of all tables that are worked out at once
 

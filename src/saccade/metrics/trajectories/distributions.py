@@ -14,7 +14,7 @@ from saccade.core.scanpath import Points, Scanpath, check_points
 BINS = 20
 LONGEST_MS = 1000.0  # longer fixations are counted in the last bin
 
-Values = Shaped[np.ndarray, " n"]
+Values = Shaped[np.ndarray, "_"]
 
 
 @dataclass(frozen=True, kw_only=True)
