@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
+from saccade.core.checks import check_word
 from saccade.core.scanpath import Points, Scanpath
 
 Picture = Float[np.ndarray, "1 h w 3"]
@@ -41,8 +42,7 @@ class GazeSet:
 
         Raises ValueError for another split, and for a share that leaves one of both without a picture.
         """
-        if split not in get_args(GazeSplit):
-            raise ValueError(f"split='{split}' is unknown; choose one of {', '.join(get_args(GazeSplit))}")
+        check_word(get_args(GazeSplit), split=split)
         if not 2 <= every <= len(self):
             raise ValueError(f"every={every} must be in 2 to {len(self)}, the pictures there are")
         return self.take(n for i, n in enumerate(self.names) if (i % every == every - 1) == (split == "held-out"))

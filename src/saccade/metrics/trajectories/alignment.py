@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
+from saccade.core.checks import check_word
 from saccade.core.scanpath import Points, check_points
 
 Kind = Literal["dtw", "frechet"]
@@ -33,7 +34,8 @@ def dtw(path: Points, reference: Points, radius: int | None = None) -> float:
         return float(_last_cells([distances(path, reference)], np.add)[0])
     if radius < 1:
         raise ValueError(f"radius={radius} must be at least one point; give None for the exact value")
-    return _fast(*(check_points(points, columns=(2,)) for points in (path, reference)), radius)[0]
+    p, q = (check_points(points, columns=(2,)) for points in (path, reference))
+    return _fast(p, q, radius)[0]
 
 
 def discrete_frechet(path: Points, reference: Points) -> float:
@@ -49,8 +51,7 @@ def align_all(paths: Sequence[Points], references: Sequence[Points], kind: Kind)
 
     Raises ValueError as they do, and for another kind.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind='{kind}' is unknown; choose one of {', '.join(get_args(Kind))}")
+    check_word(get_args(Kind), kind=kind)
     combine: Combine = np.add if kind == "dtw" else np.maximum
     pairs = [(path, other) for path in paths for other in references]
     found = [_last_cells([distances(*pair) for pair in part], combine) for part in _parts(pairs)]

@@ -34,11 +34,11 @@ def divergences(made: Sequence[Scanpath], humans: Sequence[Scanpath], size: tupl
     if not made or not humans:
         raise ValueError(f"{len(made)} and {len(humans)} scanpaths: give at least one of either")
     (amplitudes, directions), (their, ways) = _pooled(made), _pooled(humans)
-    durations = [np.concatenate([each.durations for each in paths]) for paths in (made, humans)]
+    durations, lasting = (np.concatenate([each.durations for each in paths]) for paths in (made, humans))
     return Divergences(
         amplitude=jensen_shannon(amplitudes, their, (0.0, float(np.hypot(*size)))),
         direction=jensen_shannon(directions, ways, (-np.pi, np.pi)),
-        duration=jensen_shannon(*durations, (0.0, LONGEST_MS)),
+        duration=jensen_shannon(durations, lasting, (0.0, LONGEST_MS)),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
+from saccade.core.checks import check_word
 from saccade.core.scanpath import Points
 from saccade.metrics.trajectories.alignment import Table, distances
 
@@ -30,8 +31,8 @@ def tde(path: Points, reference: Points, k: int = WINDOW, *, window: Window = "s
 
     Raises ValueError for points that `check_points` refuses, k below one, and another `window` or `over`.
     """
-    _check("window", window, get_args(Window))
-    _check("over", over, get_args(Over))
+    check_word(get_args(Window), window=window)
+    check_word(get_args(Over), over=over)
     if k < 1:
         raise ValueError(f"k={k} must be at least one point of a window")
     apart = distances(path, reference)
@@ -72,8 +73,3 @@ def _all_windows(apart: Table) -> Iterator[tuple[int, np.ndarray]]:
     for k in range(1, min(apart.shape) + 1):
         yield k, sums
         sums = sums[:-1, :-1] + apart[k:, k:]
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}")
