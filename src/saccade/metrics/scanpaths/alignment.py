@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64, Shaped
 
 from saccade.metrics.scanpaths.points import Points, Size, check_bins, check_points, grid_cells
 
-Symbols = Sequence[int] | Shaped[np.ndarray, " n"]
+Symbols = Sequence[int] | Shaped[np.ndarray, " _"]
 
 
 def alignment_score(similarity: Float[np.ndarray, "n m"], gap: float = 0.0) -> float:
