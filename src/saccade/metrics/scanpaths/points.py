@@ -3,9 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64
 
-Points = Shaped[np.ndarray, "_ _"]  # x, y and, where there is a third column, seconds
+from saccade.core.scanpath import Points as Points
+from saccade.core.scanpath import check_points as check_points
+
 Size = tuple[int, int]
 
 
@@ -14,23 +16,6 @@ class Clipped(NamedTuple):
 
     points: Float64[np.ndarray, "n d"]
     outside: int
-
-
-def check_points(points: Points, name: str = "points", columns: tuple[int, ...] = (2, 3)) -> Float64[np.ndarray, "n d"]:
-    """The points as float64.
-
-    Raises ValueError for another shape, for no point at all, and for values that are NaN or infinite.
-    """
-    found = np.asarray(points, dtype=np.float64)
-    if found.ndim != 2 or found.shape[1] not in columns:
-        wanted = " or ".join(f"(n, {count})" for count in columns)
-        raise ValueError(f"{name} of shape {found.shape} must be {wanted}: x, y, and seconds if any")
-    if not len(found):
-        raise ValueError(f"{name} is empty; leave out trials without a fixation")
-    bad = np.flatnonzero(~np.isfinite(found).all(1))
-    if len(bad):
-        raise ValueError(f"{name} has no number in rows {bad.tolist()[:5]} of {len(found)}; drop them first")
-    return found
 
 
 def check_size(size: Size) -> None:
