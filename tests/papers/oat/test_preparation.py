@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.papers.oat import sort_boxes, to_objects, usual_lengths
+from saccade.papers.oat import leave_out, sort_boxes, split_trials, to_objects, usual_lengths
 from saccade.papers.oat.preparation import centres
 from saccade.papers.oat.training import padded
 
@@ -48,6 +48,18 @@ def test_sequences_stand_between_begin_and_end_padded() -> None:
     assert padded([[0, 2], np.array([1])], 3).tolist() == [[5, 0, 2, 3], [5, 1, 3, 4]]
 
 
+def test_trials_are_split_by_eighty_ten_and_ten() -> None:
+    parts = split_trials(50, seed=1)
+    assert [len(part) for part in parts] == [40, 5, 5]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(50))
+    assert not np.array_equal(parts[0], split_trials(50, seed=2)[0])
+
+
+def test_a_pair_of_layout_and_target_is_left_out() -> None:
+    kept, left = leave_out(["a", "a", "b", "b"], [1, 2, 1, 1], "b", 1)
+    assert kept.tolist() == [0, 1] and left.tolist() == [2, 3]
+
+
 BAD: dict[str, Callable[[], Any]] = {
     r"boxes of shape \(0, 4\) must be \(m, 4\) with m > 0": lambda: to_objects(np.ones((1, 2)), np.empty((0, 4))),
     r"boxes \[0\] do not have left < right": lambda: sort_boxes(np.array([[10.0, 0, 0, 10]])),
@@ -56,6 +68,8 @@ BAD: dict[str, Callable[[], Any]] = {
     "points has no number in rows": lambda: to_objects(np.full((2, 2), np.nan), BOXES),
     "paths is empty": lambda: usual_lengths([]),
     "path 1 must be fixated objects 0 to 2, at least one": lambda: padded([[1], []], 3),
+    "count=2 must be at least 3": lambda: split_trials(2),
+    "layout='c' with target=1 must be of some trials": lambda: leave_out(["a"], [1], "c", 1),
     "path 0 must be fixated objects 0 to 2": lambda: padded([[3]], 3),
 }
 
