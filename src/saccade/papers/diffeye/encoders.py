@@ -130,7 +130,7 @@ class HostTokens:
         return self.model(pixel_values=x).last_hidden_state
 
 
-def stretched(pictures: Pictures, pixels: tuple[int, int]) -> Pictures:
+def stretched(pictures: Pictures, pixels: tuple[int, int]) -> Float[Tensor, "b 3 y x"]:
     """To (height, width), each side by its own factor."""
     if pictures.shape[2:] == pixels:
         return pictures

@@ -56,7 +56,7 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     discs: Training = field(default_factory=lambda: Training(steps=320, rate=3e-3))
-    osie: Training = field(default_factory=lambda: Training(steps=600, rate=3e-3, length=48))
+    osie: Training = field(default_factory=lambda: Training(steps=400, rate=3e-3))
     photographs: Literal["osie", "discs"] = "osie"
     pictures: int = 4000
     held: int = 32

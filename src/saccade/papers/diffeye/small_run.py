@@ -55,7 +55,7 @@ def trained(encoder: ColourEdges, source: GazeSource, how: Training, seed: int, 
 
 
 def sampled(
-    model: DiffEye, encoder: ColourEdges, image: Float[Tensor, "m k c"], observers: int, how: Training, seed: int
+    model: DiffEye, encoder: ColourEdges, image: Float[Tensor, "m n c"], observers: int, how: Training, seed: int
 ) -> Float[np.ndarray, "m k l 2"]:
     """Trajectories in [-1, 1] of so many observers of each encoded picture."""
     pipe = DiffEyePipeline(model, encoder)
