@@ -59,7 +59,7 @@ class Settings:
     osie: Training = field(default_factory=lambda: Training(steps=400, rate=3e-3))
     photographs: Literal["osie", "discs"] = "osie"
     pictures: int = 4000
-    held: int = 32
+    held: int = 24
     observers: int = 4
     grid: tuple[int, int] = (9, 12)
     pixels: tuple[int, int] = (180, 240)

@@ -34,7 +34,7 @@ class Training:
     """
 
     steps: int
-    batch: int = 32
+    batch: int = 16
     rate: float = 2e-3
     width: int = 64
     length: int = 32
