@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from saccade.nn.cross_attention import CrossAttention
 from saccade.papers.diffeye.config import DiffEyeConfig
-from saccade.papers.diffeye.corresponding import CorrespondingPositions
+from saccade.papers.diffeye.corresponding import CorrespondingPositions, Lookup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Looking(nn.Module):
         self.attend = CrossAttention(width, config.heads, key_width=config.width)
         self.positions = CorrespondingPositions(width, config.pixels)
         self.placed = config.cpe_of in ("both", "points") and config.cpe_at == "stages"
-        self.lookup = config.lookup
+        self.lookup: Lookup = config.lookup
 
     def forward(self, x: Float[Tensor, "b l c"], seen: Seen) -> Float[Tensor, "b l c"]:
         queries = self.norm(x)
