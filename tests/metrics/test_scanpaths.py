@@ -23,6 +23,8 @@ from saccade.metrics.scanpaths import (
     behaviour_delta,
     cc,
     clipped,
+    clustered_score,
+    fixation_clusters,
     fixation_map,
     grid_cells,
     kl,
@@ -254,6 +256,33 @@ def test_sim_of_the_next_object_is_its_probability_averaged_over_steps() -> None
     assert next_sim(probabilities, np.array([1, 2])) == pytest.approx(np.minimum(probabilities, onehot).sum(1).mean())
 
 
+def visits(rng: np.random.Generator, order: list[int]) -> np.ndarray:
+    """Fixations close to three places far apart."""
+    places = np.array([[100.0, 100.0], [1100.0, 150.0], [600.0, 600.0]])
+    return places[order] + rng.normal(0, 8, (len(order), 2))
+
+
+def test_clusters_are_the_places_people_looked_at() -> None:
+    rng = np.random.default_rng(0)
+    orders = [0, 1, 2, 0, 1], [2, 1, 0, 2, 1], [0, 2, 1, 1, 0]
+    people = [visits(rng, order) for order in orders]
+    found = fixation_clusters(people)
+    assert found.count == 3 and found.score == (11 - 1) / 3  # eleven moves between clusters, one within
+    strings = [found.of(path).tolist() for path in people]
+    named = {place: strings[0][orders[0].index(place)] for place in range(3)}
+    assert strings == [[named[place] for place in order] for order in orders] and len(set(named.values())) == 3
+    wanted = np.mean([sequence_score(strings[0], each) for each in strings])
+    assert clustered_score(people[0], people, found) == pytest.approx(wanted)
+    assert clustered_score(np.tile(people[0], (5, 1)), [np.tile(people[0], (4, 1))], found) == 1  # 16 of each
+
+
+def test_clusters_need_fixations_in_several_places() -> None:
+    with pytest.raises(ValueError, match="people is empty"):
+        fixation_clusters([])
+    with pytest.raises(ValueError, match="fixations in one place only"):
+        fixation_clusters([np.ones((4, 2))])
+
+
 POINTS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 BAD = {
     "points is empty": lambda: grid_cells(np.empty((0, 2)), SCREEN),
@@ -287,7 +316,7 @@ def test_bad_input_is_refused_with_its_mend(message: str) -> None:
 
 
 def real_pair() -> tuple[np.ndarray, np.ndarray]:
-    """Two people's fixations on one film."""
+    """Two people's fixations on one video."""
     root = os.environ.get("SACCADE_DATA")
     folder = Path(root or "") / "multimatch"
     if not root or not folder.is_dir():

@@ -34,7 +34,7 @@ def distance_table(
 
     norm       of a code; None: the root of width
     rotation   seed of a random rotation of the channels, which spreads a code over all of them; None: not turned
-    Raises ValueError for more places than channels, for no place, and for places too close to be told apart.
+    Raises ValueError for more places than channels, and for no place.
     """
     if not 1 <= count <= width:
         raise ValueError(f"count={count} places must be at least 1 and no more than width={width} channels")
@@ -102,10 +102,7 @@ def _factor(count: int, sigma: float) -> Float[Tensor, "count count"]:
     """L of L L^T, the wanted cosines of whole numbers."""
     whole = torch.arange(count, device="cpu")
     wanted = gaussian_kernel(whole, whole, sigma) + RIDGE * torch.eye(count, dtype=torch.float64, device="cpu")
-    factor, info = torch.linalg.cholesky_ex(wanted)
-    if int(info):
-        raise ValueError(f"sigma={sigma} makes {count} places too alike to be told apart; take a smaller one")
-    return factor
+    return torch.linalg.cholesky(wanted)
 
 
 def _rotation(width: int, seed: int | None) -> Float[Tensor, "width width"]:

@@ -9,6 +9,9 @@ from saccade.metrics.scanpaths.behaviour import Behaviour as Behaviour
 from saccade.metrics.scanpaths.behaviour import behaviour as behaviour
 from saccade.metrics.scanpaths.behaviour import behaviour_delta as behaviour_delta
 from saccade.metrics.scanpaths.behaviour import mean_behaviour as mean_behaviour
+from saccade.metrics.scanpaths.clusters import FixationClusters as FixationClusters
+from saccade.metrics.scanpaths.clusters import clustered_score as clustered_score
+from saccade.metrics.scanpaths.clusters import fixation_clusters as fixation_clusters
 from saccade.metrics.scanpaths.maps import auc_judd as auc_judd
 from saccade.metrics.scanpaths.maps import cc as cc
 from saccade.metrics.scanpaths.maps import fixation_map as fixation_map
@@ -28,6 +31,7 @@ from saccade.metrics.scanpaths.points import grid_cells as grid_cells
 __all__ = [
     "Behaviour",
     "Clipped",
+    "FixationClusters",
     "MultiMatch",
     "Simplify",
     "alignment_score",
@@ -37,6 +41,8 @@ __all__ = [
     "cc",
     "check_points",
     "clipped",
+    "clustered_score",
+    "fixation_clusters",
     "fixation_map",
     "grid_cells",
     "kl",

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from saccade.papers.oat.decoding import scanpaths as scanpaths
     from saccade.papers.oat.model import OAT as OAT
     from saccade.papers.oat.model import OATConfig as OATConfig
+    from saccade.papers.oat.preparation import leave_out as leave_out
     from saccade.papers.oat.preparation import sort_boxes as sort_boxes
+    from saccade.papers.oat.preparation import split_trials as split_trials
     from saccade.papers.oat.preparation import to_objects as to_objects
     from saccade.papers.oat.preparation import usual_lengths as usual_lengths
     from saccade.papers.oat.search import Search as Search
     from saccade.papers.oat.search import special as special
+    from saccade.papers.oat.training import ScanpathStage as ScanpathStage
     from saccade.papers.oat.training import ScanpathTask as ScanpathTask
+    from saccade.papers.oat.training import padded as padded
 
 PAPER = Paper(
     title="OAT: Object-Level Attention Transformer for Gaze Scanpath Prediction",
@@ -47,6 +51,7 @@ PAPER = Paper(
         "attention weights are not dropped in training; what blocks add and what the decoder reads is",
         "crops of tokens that are no object are ones throughout; compat='official' has zeros for end and padding in "
         "decoding, which changes no fixation",
+        "trained to averaged weights; the paper stops early and keeps the best of its checkpoints",
         "places between whole numbers, continuous=True, and layouts whose number of objects differs, are ours",
     ),
 )

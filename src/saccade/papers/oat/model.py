@@ -53,7 +53,7 @@ class OATConfig:
     positions, places   kind of the position code; rows and columns that its table has
     sigma, alpha, rotation, table_width   of the table, as `PositionCode` takes them
     continuous   places between whole numbers have codes of their own, as natural pictures need
-    target_position   "neutral": the target token does not tell where the target is; "true": it does, as released
+    target_position   "neutral": the target token does not give away where the target is; "true": it does, as released
     dropout      of what blocks add, and of what the decoder reads
     compat       "official": crops of end and padding are zeros in decoding, ones in training
     Raises ValueError for options out of range.

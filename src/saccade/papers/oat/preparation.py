@@ -68,3 +68,27 @@ def check_boxes(boxes: Boxes) -> Shaped[np.ndarray, "m 4"]:
     if len(bad):
         raise ValueError(f"boxes {bad.tolist()[:5]} do not have left < right and top < bottom; give the corners")
     return found
+
+
+def split_trials(count: int, *, seed: int = 0) -> tuple[Int64[np.ndarray, " _"], ...]:
+    """Random trials to train on, to stop by and to judge by: 80, 10 and 10 in a hundred.
+
+    Raises ValueError for fewer than three, one for each.
+    """
+    if count < 3:
+        raise ValueError(f"count={count} must be at least 3, a trial for each part")
+    order, held = np.random.default_rng(seed).permutation(count), max(1, count // 10)
+    return order[: count - 2 * held], order[count - 2 * held : count - held], order[count - held :]
+
+
+def leave_out(
+    layouts: Sequence[object], targets: Sequence[object], layout: object, target: object
+) -> tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]:
+    """Trials of all other pairs of layout and target, and those of this pair, to judge by.
+
+    Raises ValueError where one of both would be empty.
+    """
+    left = np.array([pair == (layout, target) for pair in zip(layouts, targets, strict=True)], dtype=bool)
+    if left.all() or not left.any():
+        raise ValueError(f"layout={layout!r} with target={target!r} must be of some trials, and not of all")
+    return np.flatnonzero(~left), np.flatnonzero(left)

@@ -56,7 +56,7 @@ class Search:
         if min(self.grid) < 1:
             raise ValueError(f"grid={self.grid} must be (rows, columns), both at least 1")
         self._check_places()
-        if self.target is not None:
+        if self.target is not None and not self.target.is_meta:
             _check_target(self.target, self.count, self.keep)
 
     def _check_places(self) -> None:
@@ -96,7 +96,7 @@ def object_places(search: Search, target_position: TargetPosition = "neutral") -
     """Row, column and flag of all objects, then of the target token, whose flag is 1 if there is a target.
 
     target_position   "neutral": the target token is nowhere; "true": it stands where the target does, as released,
-                      which tells where to look
+                      which gives away where to look
     """
     rows = len(search.objects)
     at = _places(search)
@@ -125,6 +125,8 @@ def fixation_places(search: Search, sequence: Int64[Tensor, "b t"]) -> Float[Ten
 def check_sequence(sequence: Int64[Tensor, "b t"], objects: int) -> None:
     """Raises ValueError for an empty sequence, one that does not begin, and for tokens outside the vocabulary."""
     begin = special(objects).begin
+    if sequence.is_meta:
+        return
     if not sequence.shape[1] or not bool((sequence[:, 0] == begin).all()):
         raise ValueError(f"every row of sequence must begin with {begin}, the token behind {objects} objects")
     if not 0 <= int(sequence.min()) <= int(sequence.max()) <= begin:
