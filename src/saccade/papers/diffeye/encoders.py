@@ -130,7 +130,7 @@ class HostTokens:
         return self.model(pixel_values=x).last_hidden_state
 
 
-def stretched(pictures: Pictures, pixels: tuple[int, int]) -> Pictures:
+def stretched(pictures: Pictures, pixels: tuple[int, int]) -> Float[Tensor, "b 3 y x"]:
     """To (height, width), each side by its own factor."""
     if pictures.shape[2:] == pixels:
         return pictures
@@ -148,8 +148,8 @@ def check_pictures(pictures: Pictures) -> None:
 def _measures(model: nn.Module) -> tuple[int, int, int]:
     """Patch size, width, and tokens before those of patches."""
     if hasattr(model, "forward_features") and hasattr(model, "patch_embed"):
-        patch: Any = model.patch_embed.patch_size
-        return int(patch[0]), int(model.num_features), int(model.num_prefix_tokens)  # type: ignore[arg-type]
+        embed: Any = model.patch_embed
+        return int(embed.patch_size[0]), int(model.num_features), int(model.num_prefix_tokens)  # type: ignore[arg-type]
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "patch_size") or not hasattr(config, "hidden_size"):
         raise ValueError(f"model={type(model).__name__} is no Dinov2Model or ViT with a patch size; write an encoder")

@@ -34,10 +34,10 @@ class Training:
     """
 
     steps: int
-    batch: int = 32
+    batch: int = 16
     rate: float = 2e-3
-    width: int = 48
-    length: int = 64
+    width: int = 64
+    length: int = 32
     sampling: int = 20
     guidance: float = 2.0
 
@@ -46,7 +46,7 @@ def trained(encoder: ColourEdges, source: GazeSource, how: Training, seed: int, 
     """A DiffEye of two stages after its training, or the one that `folder` holds."""
     torch.manual_seed(seed)
     model = DiffEye(
-        length=how.length, width=how.width, stages=(how.width, how.width), blocks=1, heads=4, groups=8,
+        length=how.length, width=how.width, stages=(how.width, how.width), blocks=1, heads=2, groups=8,
         features=encoder.features, grid=encoder.grid, pixels=encoder.pixels, **arm,
     )  # fmt: skip
     optim = Optim(kind="adamw", lr=how.rate, weight_decay=0.0, warmup=0.05, cooldown=0.5)
@@ -55,7 +55,7 @@ def trained(encoder: ColourEdges, source: GazeSource, how: Training, seed: int, 
 
 
 def sampled(
-    model: DiffEye, encoder: ColourEdges, image: Float[Tensor, "m k c"], observers: int, how: Training, seed: int
+    model: DiffEye, encoder: ColourEdges, image: Float[Tensor, "m n c"], observers: int, how: Training, seed: int
 ) -> Float[np.ndarray, "m k l 2"]:
     """Trajectories in [-1, 1] of so many observers of each encoded picture."""
     pipe = DiffEyePipeline(model, encoder)

@@ -12,9 +12,7 @@ from torch.nn import functional as F
 
 from saccade.nn.cross_attention import CrossAttention
 from saccade.papers.diffeye.config import DiffEyeConfig
-from saccade.papers.diffeye.corresponding import CorrespondingPositions
-
-Sequence = Float[Tensor, "b l c"]
+from saccade.papers.diffeye.corresponding import CorrespondingPositions, Lookup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class ResidualBlock(nn.Module):
         self.norm2, self.conv2 = nn.GroupNorm(groups, width), nn.Conv1d(width, width, 3, padding=1)
         self.skip = nn.Linear(into, width) if into != width else nn.Identity()
 
-    def forward(self, x: Sequence, time: Float[Tensor, "b e"]) -> Sequence:
+    def forward(self, x: Float[Tensor, "b l i"], time: Float[Tensor, "b e"]) -> Float[Tensor, "b l o"]:
         h = self.conv1(F.silu(self.norm1(x.mT))) + self.time(F.silu(time))[..., None]
         return self.skip(x) + self.conv2(F.silu(self.norm2(h))).mT
 
@@ -56,9 +54,9 @@ class Looking(nn.Module):
         self.attend = CrossAttention(width, config.heads, key_width=config.width)
         self.positions = CorrespondingPositions(width, config.pixels)
         self.placed = config.cpe_of in ("both", "points") and config.cpe_at == "stages"
-        self.lookup = config.lookup
+        self.lookup: Lookup = config.lookup
 
-    def forward(self, x: Sequence, seen: Seen) -> Sequence:
+    def forward(self, x: Float[Tensor, "b l c"], seen: Seen) -> Float[Tensor, "b l c"]:
         queries = self.norm(x)
         if self.placed:
             queries = queries + self.positions.at(seen.points_at(x.shape[1]), self.lookup).to(x.dtype)
@@ -77,7 +75,7 @@ class Stage(nn.Module):
         self.norm, self.attend = nn.LayerNorm(width), CrossAttention(width, config.heads)
         self.look = Looking(width, config) if looks else None
 
-    def forward(self, x: Sequence, seen: Seen) -> Sequence:
+    def forward(self, x: Float[Tensor, "b l i"], seen: Seen) -> Float[Tensor, "b l o"]:
         for block in self.blocks:
             x = block(x, seen.time)
         x = x + self.attend(self.norm(x))
@@ -91,7 +89,7 @@ class Down(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(width, width, 3, stride=2, padding=1)
 
-    def forward(self, x: Sequence) -> Sequence:
+    def forward(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "b k c"]:
         return self.conv(x.mT).mT
 
 
@@ -102,5 +100,5 @@ class Up(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(width, width, 3, padding=1)
 
-    def forward(self, x: Sequence) -> Sequence:
+    def forward(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "b k c"]:
         return self.conv(torch.repeat_interleave(x, 2, dim=1).mT).mT

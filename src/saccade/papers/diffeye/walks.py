@@ -1,6 +1,6 @@
 """Trajectories that know no picture: what any generator has to beat.
 
-centre walk   an Ornstein-Uhlenbeck walk per axis, R_(t+1) = mu + a (R_t - mu) + s n, begun where people begin; mu, a and
+centre walk   an Ornstein-Uhlenbeck walk an axis, R_(t+1) = mu + a (R_t - mu) + s n, begun where people begin; mu, a and
               s are those of people's trajectories, so that it stays about the middle as long, and moves as far, as they
 uniform       every sample anywhere in the picture
 """
