@@ -42,16 +42,23 @@ SPECIAL = 1.0  # every value of the crop of a token that is no object
 class OATConfig:
     """Sizes and parts.
 
-    width, heads, hidden   of a token, half of it for appearance and half for position; of attention; of feed-forwards
+    width        of a token: half of it appearance, half position
+    heads        of attention
+    hidden       channels inside the feed-forwards
     depth, decoder_depth   blocks
     mixer        of the encoder and, causally, of the decoder
-    pointer_heads, pointer_width   heads of the pointer; their scores are divided by the root of pointer_width, None:
-                 width
+    pointer_heads   of the pointer; their scores are weighed where there are several
+    pointer_width   scores of the pointer are divided by its root; None: width
     features     what `Search.objects` holds: "crops"; "vectors" of half the width, taken as they are; or the length of
                  vectors made elsewhere, which a linear layer brings to that
-    crop, pyramid   height and width of crops; levels of a spatial pyramid, for crops of any size; 0: none
-    positions, places   kind of the position code; rows and columns that its table has
-    sigma, alpha, rotation, table_width   of the table, as `PositionCode` takes them
+    crop         height and width of crops, in pixels
+    pyramid      levels of a spatial pyramid, for crops of any size; 0: none
+    positions    kind of the position code
+    places       rows and columns that its table has, at least the layout's
+    sigma        of the Gaussian, in places
+    alpha        of the frequency laws "exp1", "exp2" and "linear"
+    rotation     seed by which the Gaussian table is turned, so that a code fills its channels; None: not turned
+    table_width   channels of one axis; None: a third of half the width, even and rounded up
     continuous   places between whole numbers have codes of their own, as natural pictures need
     target_position   "neutral": the target token does not give away where the target is; "true": it does, as released
     dropout      of what blocks add, and of what the decoder reads
