@@ -34,7 +34,7 @@ def draw_scanpath(
     draw_boxes(axes, boxes)
     axes.plot(*points.T, color=colour, linewidth=1)
     areas = SMALLEST + GROWTH * np.minimum(durations / LONGEST, 2)
-    axes.scatter(*points.T, s=areas, color=colour, alpha=0.7, zorder=2)
+    axes.scatter(*points.T, s=areas, color=colour, edgecolor="white", linewidth=0.7, alpha=0.8, zorder=2)
     for number, (x, y) in enumerate(points.tolist(), 1):
         axes.annotate(str(number), (x, y), color="white", fontsize=6, ha="center", va="center", zorder=3)
 

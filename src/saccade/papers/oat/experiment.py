@@ -56,7 +56,8 @@ def picture_of(results: Results, figures: Figures) -> str:
     grid = figure.subplots((len(row["paths"]) + 1) // 2, 2, squeeze=False).ravel()
     for ax in grid:
         ax.set_axis_off()
-    for number, (ax, (name, path)) in enumerate(zip(grid, row["paths"].items(), strict=False)):
+    paths = {name.removesuffix(" again"): path for name, path in row["paths"].items()}
+    for number, (ax, (name, path)) in enumerate(zip(grid, paths.items(), strict=False)):
         draw_scanpath(ax, picture, middles[path], name, f"C{number % 10}", boxes[[shelf.target]])
     return figures.save("paths", figure, "A shelf that was not trained on, searched by the searcher and by models")
 
