@@ -59,6 +59,7 @@ def picture_of(results: Results, figures: Figures) -> str:
     paths = {name.removesuffix(" again"): path for name, path in row["paths"].items()}
     for number, (ax, (name, path)) in enumerate(zip(grid, paths.items(), strict=False)):
         draw_scanpath(ax, picture, middles[path], name, f"C{number % 10}", boxes[[shelf.target]])
+        ax.images[0].set_interpolation("none")  # stored as small as it is
     return figures.save("paths", figure, "A shelf that was not trained on, searched by the searcher and by models")
 
 
