@@ -25,7 +25,7 @@ def test_it_is_its_definition(heads: int, scale_width: int | None) -> None:
                     else x.new_zeros(())
                     for each in head.heads
                 ]
-                wanted = scores[0] if heads == 1 else head.readout(torch.stack(scores))[0]
+                wanted = scores[0] if head.readout is None else head.readout(torch.stack(scores))[0]
                 torch.testing.assert_close(found[b, t, i], wanted)
 
 
