@@ -43,7 +43,10 @@ class DiscViews:
             raise ValueError(f"length={self.length} must be at least 16 samples, four stops and the ways between")
 
     def places(self, rng: np.random.Generator) -> Points:
-        """Middles of the red, green and blue disc, (x, y); discs do not touch, nor the middle of the picture."""
+        """Middles of the red, green and blue disc, (x, y); discs do not touch, nor the middle of the picture.
+
+        Raises ValueError where no such places are found.
+        """
         for _ in range(TRIES):
             found = rng.integers(self.radius, self.side - self.radius, size=(3, 2)).astype(np.float64)
             stops = np.concatenate((self.middle, found))

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from saccade.core.errors import SaccadeError
 from saccade.core.scanpath import Points, Scanpath, check_points
 
 Run = tuple[int, int]  # first sample, and the one after the last
 
 
-class NoFixationError(ValueError):
+class NoFixationError(SaccadeError, ValueError):
     """No stretch of a path is a fixation."""
 
 

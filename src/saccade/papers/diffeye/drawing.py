@@ -15,7 +15,7 @@ from saccade.ui.scanpaths import row_of as row_of
 
 
 def draw_trajectories(axes: Axes, picture: Picture, paths: Sequence[Points], title: str = "") -> None:
-    """Lines over the picture, each from its light to its dark end."""
+    """Lines over the picture, a white dot where each begins."""
     draw_picture(axes, picture, title)
     for number, path in enumerate(paths):
         colour = f"C{number % 10}"

@@ -13,12 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.core.checks import check_whole, check_word
+from saccade.data.rgb import as_picture
 from saccade.nn.eval_mode import eval_mode
 from saccade.papers.diffeye.encoders import Encoder
+from saccade.papers.diffeye.estimate import LooksAtEstimate
 from saccade.papers.diffeye.model import DiffEye
 from saccade.papers.diffeye.observers import Observers
 from saccade.papers.diffeye.source import null, shown
 from saccade.runs.denoising import guided
+from saccade.runs.gaussian import Chain, linear_betas
 
 Picture = Any  # an array (h w 3) of bytes or floats in [0, 1], or one of PIL
 Progress = Callable[[int, int], None]  # steps done, in all
@@ -50,7 +53,7 @@ class DiffEyePipeline:
                     f"the encoder's {name}={theirs} is not the model's, {ours}; give the one it learned by"
                 )
         self.model, self.encoder, self.estimate = model, encoder, estimate
-        self.betas = {"num_train_timesteps": steps, "beta_start": low, "beta_end": high, "beta_schedule": "linear"}
+        self.chain = Chain(betas=linear_betas(steps, low, high), times=torch.arange(steps))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, encoder: Encoder, **options: Any) -> Self:
@@ -82,7 +85,7 @@ class DiffEyePipeline:
         check_word(("ddim", "ddpm"), sampler=sampler)
         if not len(pictures):
             raise ValueError("pictures is empty; give one or more")
-        arrays = [as_array(picture) for picture in pictures]
+        arrays = [as_picture(picture) for picture in pictures]
         image = torch.cat([self.encode(array) for array in arrays]).repeat_interleave(observers, 0)
         options = {"steps": steps, "guidance": guidance, "sampler": sampler, "eta": eta, "batch": batch}
         unit = self.sample(image, generator=generator, progress=progress, **options)  # type: ignore[arg-type]
@@ -131,26 +134,12 @@ class DiffEyePipeline:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         kind: Any = DDIMScheduler if sampler == "ddim" else DDPMScheduler
-        return kind(**self.betas, clip_sample=False, timestep_spacing="trailing")
+        betas = self.chain.betas.float().numpy()
+        return kind(len(betas), trained_betas=betas, clip_sample=False, timestep_spacing="trailing")
 
     def _predict(self, image: Tensor, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
-        from saccade.papers.diffeye.estimate import LooksAtEstimate
-        from saccade.runs.gaussian import Chain, linear_betas
-
-        model: Any = self.model
-        if self.estimate:
-            steps, low, high = (self.betas[f] for f in ("num_train_timesteps", "beta_start", "beta_end"))
-            betas = linear_betas(int(steps), float(low), float(high))
-            model = LooksAtEstimate(model, Chain(betas=betas, times=torch.arange(int(steps))))
-        condition = shown(image)
+        condition, model = shown(image), LooksAtEstimate(self.model, self.chain) if self.estimate else self.model
         return guided(model, condition, null(condition), guidance)
-
-
-def as_array(picture: Picture) -> Float[np.ndarray, "1 h w 3"]:
-    """In [0, 1]. Raises ValueError for an array of another shape or type."""
-    from saccade.data.rgb import as_picture
-
-    return as_picture(picture)
 
 
 def _check_finite(unit: Float[Tensor, "b l 2"]) -> None:
