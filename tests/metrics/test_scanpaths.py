@@ -153,6 +153,15 @@ def test_simplification_is_the_library_s_own_where_that_can_do_it() -> None:
         np.testing.assert_allclose(multimatch(a, b, SCREEN, Simplify()), wanted)
 
 
+def test_saccades_in_one_line_and_of_no_length_are_simplified() -> None:
+    """The library takes the arc cosine of a number above 1 here."""
+    line = np.array([[0, 0, 0.1], [59, 33, 0.1], [177, 99, 0.1], [177, 99, 0.1], [1000, 500, 0.1]])
+    other = scanpath(np.random.default_rng(0), 6)
+    for a, b in ((line, other), (other, line), (line, line)):
+        found = np.array(multimatch(a, b, SCREEN, Simplify()))
+        assert ((0 <= found) & (found <= 1)).all()
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_multimatch_of_fewer_than_three_fixations_is_nan(n: int) -> None:
     path = scanpath(np.random.default_rng(0), 5)

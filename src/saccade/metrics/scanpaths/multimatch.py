@@ -47,8 +47,7 @@ def multimatch(a: Points, b: Points, size: Size, simplify: Simplify | None = Non
     """All five similarities of scanpaths of (x, y) or (x, y, seconds); `size` is (width, height) in pixels.
 
     All are nan where a path has fewer than three fixations; duration is nan where there are no durations.
-    Raises ValueError for points that `check_points` refuses and for scanpaths that cannot be simplified; ImportError
-    without `multimatch_gaze`.
+    Raises ValueError for points that `check_points` refuses, ImportError without `multimatch_gaze`.
     """
     check_size(size)
     x, y = check_points(a, "a"), check_points(b, "b")
@@ -67,16 +66,35 @@ def _compared(a: np.ndarray, b: np.ndarray, size: Size, simplify: Simplify | Non
 
 
 def _simplified(library: ModuleType, path: np.ndarray, by: Simplify) -> Any:
-    """The library's own two steps in turn; its own loop fails where a single short saccade is left."""
+    """Both steps in turn until nothing changes; the library's own loop fails where a single short saccade is left."""
     found, before = library.gen_scanpath_structure(path), 0
     while len(found["sac"]["x"]) not in (1, before):
         before = len(found["sac"]["x"])
-        try:
-            found = library.simdir(found, by.direction, by.duration)
-        except ValueError as error:
-            raise ValueError(f"simplify={by} finds no angle between two saccades ({error}); give None") from error
+        found = _by_direction(found, by)
         found = found if len(found["sac"]["x"]) == 1 else library.simlen(found, by.amplitude, by.duration)
     return found
+
+
+def _by_direction(path: Any, by: Simplify) -> Any:
+    """The library's step, which takes the arc cosine of a number above 1 where saccades lie in one line."""
+    starts, vectors = (
+        np.column_stack([path["sac"][name] for name in names]) for names in (("x", "y"), ("lenx", "leny"))
+    )
+    durations, kept, i = path["fix"]["dur"], [], 0
+    while i < len(vectors):
+        pair = vectors[i : i + 2]
+        joins = len(pair) == 2 and _angle(*pair) < by.direction and durations[i + 1] < by.duration
+        kept.append((*starts[i], *(pair.sum(0) if joins else pair[0]), durations[i]))
+        i += 2 if joins else 1
+    x, y, lenx, leny, rested = (list(values) for values in zip(*kept, strict=True))
+    rho, theta = np.hypot(lenx, leny).tolist(), np.arctan2(leny, lenx).tolist()
+    saccades = {"x": x, "y": y, "lenx": lenx, "leny": leny, "rho": rho, "theta": theta}
+    return {"sac": saccades, "fix": {"dur": [*rested, durations[-1]]}}
+
+
+def _angle(a: np.ndarray, b: np.ndarray) -> float:
+    """In degrees; nan where one has no length."""
+    return float(np.degrees(np.arccos(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))))
 
 
 def _of_chains(library: ModuleType, x: Any, y: Any, size: Size) -> MultiMatch:
