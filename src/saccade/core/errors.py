@@ -6,6 +6,7 @@ SaccadeError
 ├── DivergedError     a training's loss became NaN or infinite (`saccade.train.records`)
 ├── LoadError         a checkpoint's names do not match the model's (`saccade.models.checkpoint_names`)
 ├── MissingError      a mechanism needs what its host does not offer (host, site and mend are named)
+├── NoFixationError   no stretch of a path is a fixation (`saccade.metrics.trajectories`)
 ├── RefusedError      no kernel takes a call (every reason of every kernel is listed)
 ├── SelectorError     a selector matches no site
 ├── SilentSiteError   an attached site ran without its call being seen

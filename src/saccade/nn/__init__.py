@@ -10,6 +10,9 @@ from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
     from saccade.nn.additive_attention import AdditiveAttention as AdditiveAttention
+    from saccade.nn.aligned_positions import distance_code as distance_code
+    from saccade.nn.aligned_positions import distance_table as distance_table
+    from saccade.nn.aligned_positions import optimised_table as optimised_table
     from saccade.nn.attention import SelfAttention as SelfAttention
     from saccade.nn.block import DiTBlock as DiTBlock
     from saccade.nn.eval_mode import eval_mode as eval_mode
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from saccade.nn.part import MixerOutput as MixerOutput
     from saccade.nn.part import TokenPositions as TokenPositions
     from saccade.nn.perturbable import Perturbable as Perturbable
+    from saccade.nn.pointer import PointerHead as PointerHead
     from saccade.nn.registry import feedforward as feedforward
     from saccade.nn.registry import feedforwards as feedforwards
     from saccade.nn.registry import make_feedforward as make_feedforward
@@ -41,12 +45,15 @@ __all__ = [
     "MixerOutput",
     "MoE",
     "Perturbable",
+    "PointerHead",
     "ResidualBlock",
     "Router",
     "Routing",
     "SelfAttention",
     "TokenPositions",
     "balance_offsets_",
+    "distance_code",
+    "distance_table",
     "eval_mode",
     "feedforward",
     "feedforwards",
@@ -54,6 +61,7 @@ __all__ = [
     "make_mixer",
     "mixer",
     "mixers",
+    "optimised_table",
     "record_routing",
 ]
 
