@@ -51,8 +51,8 @@ PAPER = Paper(
     deviations=(
         "terms stand beside the projections and no weight is touched; a set that is not active costs nothing and gets "
         "no gradient, where the released layers multiply by 0, so that AdamW still moves it",
-        "the error is weighted by the mask, as in the paper; the released code multiplies both sides by it and so squares "
-        "it: compat='official'",
+        "the error is weighted by the mask, as in the paper; the released code weights by its square: "
+        "compat='official'",
         "merging keeps the weights as they were and puts them back bit for bit; released: it subtracts",
         "the contrast is the released form with the cosine; similarity='dot' is what the paper prints, whose logarithm "
         "stands outside the sum",

@@ -1,14 +1,15 @@
 """Videos of a relation between two shapes: they approach, all but touch in the middle of the video, and go back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from saccade.data.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing, masks, render
+from saccade.data.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, Thing, masks, render
 
 SIDE, FRAMES = 48, 9
 GAP = 0.04  # between the boxes where they are nearest, as a share of the side
@@ -42,7 +43,9 @@ class Bounce:
         """In the words of the bundled models' captions."""
         ways = ("moving left then right", "moving right then left")
         said = ways if self.flipped else ways[::-1]
-        one, two = (f"{_article(t.colour)} {t.colour} {t.shape} {way}" for t, way in zip(self.scene.things, said))
+        one, two = (
+            f"{_article(t.colour)} {t.colour} {t.shape} {way}" for t, way in zip(self.scene.things, said, strict=True)
+        )
         return f"{one} and {two} on a {self.scene.background} background"
 
     def video(self, side: int = SIDE, frames: int = FRAMES) -> UInt8[np.ndarray, "t h w 3"]:
@@ -54,14 +57,19 @@ class Bounce:
         return torch.from_numpy(np.stack([masks(self.at(i, frames), side) for i in range(frames)])).float()
 
 
-def bounce(rng: np.random.Generator, kinds: tuple[Kind, Kind] = EXEMPLAR) -> Bounce:
-    """A random one of two kinds of things: sides, sizes, row and background vary."""
+def bounce(
+    rng: np.random.Generator,
+    kinds: tuple[Kind, Kind] = EXEMPLAR,
+    *,
+    sizes: Sequence[str] = tuple(SIZES),
+    backgrounds: Sequence[str] = tuple(BACKGROUNDS),
+) -> Bounce:
+    """A random one of two kinds of things: sides, rows, sizes and background vary."""
     flipped = bool(rng.random() < 0.5)
     start, row = rng.uniform(*STARTS), rng.uniform(*ROWS)
-    background = [*BACKGROUNDS][rng.integers(len(BACKGROUNDS))]
-    sizes = ["small", "large"]
+    background = backgrounds[rng.integers(len(backgrounds))]
     things = tuple(
-        Thing(colour=colour, shape=shape, size=sizes[rng.integers(2)], x=1 - start if right else start, y=row)
+        Thing(colour=colour, shape=shape, size=sizes[rng.integers(len(sizes))], x=1 - start if right else start, y=row)
         for (colour, shape), right in zip(kinds, (flipped, not flipped), strict=True)
     )
     boxes = sorted(thing.box for thing in things)
@@ -70,12 +78,12 @@ def bounce(rng: np.random.Generator, kinds: tuple[Kind, Kind] = EXEMPLAR) -> Bou
     )
 
 
-def exemplars(count: int, *, seed: int) -> list[Bounce]:
-    """So many of a red circle and a blue square; number i from `(seed, i)` alone."""
-    return [bounce(np.random.default_rng([seed, i])) for i in range(count)]
+def exemplars(count: int, *, seed: int, **looks: Any) -> list[Bounce]:
+    """So many of a red circle and a blue square; number i from `(seed, i)` alone; `looks` as of `bounce`."""
+    return [bounce(np.random.default_rng([seed, i]), **looks) for i in range(count)]
 
 
-def unseen(count: int, *, seed: int) -> Iterator[Bounce]:
+def unseen(count: int, *, seed: int, **looks: Any) -> Iterator[Bounce]:
     """So many of two things that have neither colour nor both shapes of the exemplars, and differ in both."""
     own = {colour for colour, _ in EXEMPLAR}
     colours = [colour for colour in COLOURS if colour not in own]
@@ -85,7 +93,7 @@ def unseen(count: int, *, seed: int) -> Iterator[Bounce]:
         shapes = ("circle", "square")
         while {*shapes} == {"circle", "square"}:
             shapes = tuple(str(name) for name in rng.permutation(SHAPES)[:2])
-        yield bounce(rng, ((one, shapes[0]), (two, shapes[1])))
+        yield bounce(rng, ((one, shapes[0]), (two, shapes[1])), **looks)
 
 
 def _article(word: str) -> str:

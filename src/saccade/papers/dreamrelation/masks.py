@@ -36,7 +36,7 @@ def read_frames(folder: str | Path) -> UInt8[np.ndarray, "f h w 3"]:
 
 def subject_masks(
     coloured: UInt8[np.ndarray, "f h w 3"], *, frames: int | None = None, offset: int = 0
-) -> Float[Tensor, "f 2 h w"]:
+) -> Float[Tensor, "t 2 h w"]:
     """The pixels of each subject, 1 or 0; zeros for a second subject that is not there.
 
     frames   of the video, None for all that are coloured; offset   coloured frames before its first
