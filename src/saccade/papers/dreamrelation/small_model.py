@@ -22,7 +22,7 @@ from saccade.train.video_flow import TIMES, VideoFlowLoss
 BOUNCING = "bouncing"
 WORDS = (*COLOURS, *SHAPES, *MOTIONS, BOUNCING)
 THINGS = 2
-DRAWN = 2  # times as large pictures are rendered, then averaged
+DRAWN = 4  # times as large pictures are rendered, then averaged
 Told = tuple[tuple[Kind, str], ...]  # of each thing its kind and its motion
 DIRECTIONS = ("still", "left", "right", "up", "down")
 
@@ -31,11 +31,11 @@ DIRECTIONS = ("still", "left", "right", "up", "down")
 class SmallVideos:
     """Sizes of the model and of its videos, on black: `frames` of `side` pixels, cut into tokens of `patch` pixels."""
 
-    side: int = 16
-    frames: int = 9
-    patch: int = 4
+    side: int = 12
+    frames: int = 5
+    patch: int = 3
     heads: int = 4
-    head_dim: int = 24
+    head_dim: int = 16
     layers: int = 4
 
     def transformer(self) -> WanTransformer3DModel:
@@ -55,7 +55,7 @@ class SmallVideos:
         """A relation's video."""
         return self.shrunk(drawn.video(DRAWN * self.side, self.frames))
 
-    def enlarged(self, latents: Float[Tensor, "3 t side side"], times: int = 3) -> UInt8[np.ndarray, "t h w 3"]:
+    def enlarged(self, latents: Float[Tensor, "3 t side side"], times: int = DRAWN) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames as the parser takes them: every pixel `times` as large."""
         x = ((latents.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).numpy()
         return x.repeat(times, axis=1).repeat(times, axis=2)
@@ -90,7 +90,7 @@ def told(drawn: Bounce) -> Told:
 
 
 def random_video(rng: np.random.Generator, frames: int) -> Video:
-    """Two large things on black that start apart, each still or on a straight way that may turn once at the edge."""
+    """Two large things on black that start apart, each still or on a straight way."""
     while True:
         things = tuple(_thing(rng) for _ in range(THINGS))
         apart = max(abs(things[0].x - things[1].x), abs(things[0].y - things[1].y)) > 0.3
