@@ -115,6 +115,11 @@ class RelationalContrast(nn.Module):
     def _one(self, video: Float[Tensor, "c f h w"]) -> Tensor | None:
         features = appearance(video)
         changes = dynamics(features)
+        if tuple(changes.shape) != tuple(self.relations.rows.shape[1:]):
+            raise ValueError(
+                f"a video of {len(features)} latent frames cannot be compared, frame by frame, with those of "
+                f"{self.relations.rows.shape[1] + 1} in the bank; train on videos of one length"
+            )
         loss = self._against_banks(features, changes) if len(self.relations) else None
         self.relations.push(changes[None])
         self.frames.push(features)
@@ -122,11 +127,6 @@ class RelationalContrast(nn.Module):
 
     def _against_banks(self, features: Float[Tensor, "f c"], changes: Float[Tensor, "a c"]) -> Tensor:
         said, anchors = self.options, len(changes)
-        if tuple(changes.shape) != tuple(self.relations.rows.shape[1:]):
-            raise ValueError(
-                f"a video of {len(features)} latent frames cannot be compared, frame by frame, with those of "
-                f"{self.relations.rows.shape[1] + 1} in the bank; train on videos of one length"
-            )
         stored = self.relations.draw(said.positives, anchors)  # (a p f-1 c)
         own = torch.arange(anchors, device=stored.device)
         more: Any = self.frames.draw(max(said.negatives - len(features), 0), anchors)

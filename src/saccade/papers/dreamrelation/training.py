@@ -160,6 +160,8 @@ def contrast_of(stage: RelationStage, clips: RelationClips) -> RelationalContras
     """The banks for clips of this size; None where the stage wants none. Raises ValueError for pictures."""
     if stage.contrast is None:
         return None
+    if clips.latents.ndim < 5:
+        raise ValueError("contrast: pictures have no frames to contrast; give contrast=None")
     channels, frames = clips.latents.shape[1:3]
     return RelationalContrast(frames, channels, stage.contrast)
 
