@@ -1,4 +1,4 @@
-"""Rendered relations show what they say, and the judge tells them from other motions."""
+"""Rendered relations show what they say, and the judge knows them from other motions."""
 
 import numpy as np
 import pytest

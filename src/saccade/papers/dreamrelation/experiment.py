@@ -74,6 +74,26 @@ SHOWN = {
     "caption": "things as asked for",
     "leaked": "exemplars' colours",
 }
+SECTIONS = {
+    "masks": (plot_masks,),
+    "similarity": (
+        plot_similarity,
+        ArmTable(
+            columns=(Column(source="similarity.similarity", title="similarity", show=".3f"),
+                     Column(source="similarity.random", title="random", show=".3f")),
+            of="similarity.arm", title="pair",
+        ),
+        Note("The first {rank} left singular vectors, over all joint and self-attention of the bundled models."),
+    ),
+    "relations": (
+        ArmTable(
+            columns=tuple(Column(source=f"relations.{k}", title=v, show=".2f") for k, v in SHOWN.items()),
+            of="relations.arm",
+        ),
+        Note("Shares, over the videos of unseen things of three seeds; one first training for all of them."),
+    ),
+    "claims": (Verdicts(CLAIMS, differences=True),),
+}  # fmt: skip
 EXPERIMENT = Experiment(
     name="dreamrelation",
     settings=Settings(),
@@ -85,26 +105,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     hours=0.1,
-    sections={
-        "masks": (plot_masks,),
-        "similarity": (
-            plot_similarity,
-            ArmTable(
-                columns=(Column(source="similarity.similarity", title="similarity", show=".3f"),
-                         Column(source="similarity.random", title="random", show=".3f")),
-                of="similarity.arm", title="pair",
-            ),
-            Note("The first {rank} left singular vectors, over all joint and self-attention of the bundled models."),
-        ),
-        "relations": (
-            ArmTable(
-                columns=tuple(Column(source=f"relations.{k}", title=v, show=".2f") for k, v in SHOWN.items()),
-                of="relations.arm",
-            ),
-            Note("Shares, over the videos of unseen things of three seeds; one first training for all of them."),
-        ),
-        "claims": (Verdicts(CLAIMS, differences=True),),
-    },
+    sections=SECTIONS,
     claims=CLAIMS,
 )  # fmt: skip
 

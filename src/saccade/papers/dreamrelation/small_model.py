@@ -23,7 +23,7 @@ BOUNCING = "bouncing"
 WORDS = (*COLOURS, *SHAPES, *MOTIONS, BOUNCING)
 THINGS = 2
 DRAWN = 4  # times as large pictures are rendered, then averaged
-Told = tuple[tuple[Kind, str], ...]  # of each thing its kind and its motion
+Caption = tuple[tuple[Kind, str], ...]  # of each thing its kind and its motion
 DIRECTIONS = ("still", "left", "right", "up", "down")
 
 
@@ -75,16 +75,16 @@ class SmallVideos:
         return sample_euler(velocity, noise, torch.linspace(1, 0, steps + 1).tolist())
 
 
-def embedded(told: Told) -> Float[Tensor, "l k"]:
+def embedded(caption: Caption) -> Float[Tensor, "l k"]:
     """The words of a caption, one-hot, each with the number of its thing."""
     rows = []
-    for number, ((colour, shape), motion) in enumerate(told):
+    for number, ((colour, shape), motion) in enumerate(caption):
         own = F.one_hot(torch.tensor([WORDS.index(word) for word in (colour, shape, motion)]), len(WORDS))
         rows.append(torch.cat((own, F.one_hot(torch.tensor([number] * len(own)), THINGS)), dim=1))
     return torch.cat(rows).float()
 
 
-def told(drawn: Bounce) -> Told:
+def caption_of(drawn: Bounce) -> Caption:
     """What a caption says of a relation."""
     return tuple(((thing.colour, thing.shape), BOUNCING) for thing in drawn.scene.things)
 

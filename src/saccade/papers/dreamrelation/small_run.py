@@ -17,7 +17,7 @@ from saccade.papers.dreamrelation.judging import judge_relation
 from saccade.papers.dreamrelation.lora import RelationLora
 from saccade.papers.dreamrelation.masks import latent_masks
 from saccade.papers.dreamrelation.placement import Placement
-from saccade.papers.dreamrelation.small_model import DRAWN, Pool, PretrainTask, SmallVideos, embedded, told
+from saccade.papers.dreamrelation.small_model import DRAWN, Pool, PretrainTask, SmallVideos, embedded, caption_of
 from saccade.papers.dreamrelation.subspaces import attention_subspaces
 from saccade.papers.dreamrelation.system import DreamRelation
 from saccade.papers.dreamrelation.training import RelationStage
@@ -81,7 +81,7 @@ class SmallRun:
         ]
         return RelationClips(
             latents=torch.stack([self.size.exemplar(one) for one in drawn]),
-            words=torch.stack([embedded(told(one)) for one in drawn]), masks=torch.stack(masks).transpose(1, 2),
+            words=torch.stack([embedded(caption_of(one)) for one in drawn]), masks=torch.stack(masks).transpose(1, 2),
         )  # fmt: skip
 
     def learned(self, transformer: Any, arm: Arm, seed: int, folder: Path) -> RelationLora:
@@ -97,7 +97,10 @@ class SmallRun:
 
     def drawn(self, transformer: Any, learned: RelationLora | None, wanted: list[Bounce], seed: int) -> Tensor:
         """Videos of what is wanted (b 3 t h w), by the relation's set alone."""
-        words, options = torch.stack([embedded(told(one)) for one in wanted]), {"steps": self.sampling, "seed": seed}
+        words, options = (
+            torch.stack([embedded(caption_of(one)) for one in wanted]),
+            {"steps": self.sampling, "seed": seed},
+        )
         if learned is None:
             return self.size.sample(transformer, words, **options)
         with attach(transformer, DreamRelation(learned=learned)):
