@@ -10,7 +10,7 @@ import torch
 from saccade.papers.dreamrelation.bounces import exemplars
 from saccade.papers.dreamrelation.experiment import ARMS, CLAIMS, EXPERIMENT, FULL, NONE, SECTIONS
 from saccade.papers.dreamrelation.judging import judge_relation
-from saccade.papers.dreamrelation.small_model import BOUNCING, WORDS, SmallVideos, embedded, random_video, caption_of
+from saccade.papers.dreamrelation.small_model import BOUNCING, WORDS, SmallVideos, caption_of, embedded, random_video
 from saccade.papers.dreamrelation.small_run import LOOKS
 
 pytestmark = pytest.mark.host

@@ -17,7 +17,7 @@ from saccade.papers.dreamrelation.judging import judge_relation
 from saccade.papers.dreamrelation.lora import RelationLora
 from saccade.papers.dreamrelation.masks import latent_masks
 from saccade.papers.dreamrelation.placement import Placement
-from saccade.papers.dreamrelation.small_model import DRAWN, Pool, PretrainTask, SmallVideos, embedded, caption_of
+from saccade.papers.dreamrelation.small_model import DRAWN, Pool, PretrainTask, SmallVideos, caption_of, embedded
 from saccade.papers.dreamrelation.subspaces import attention_subspaces
 from saccade.papers.dreamrelation.system import DreamRelation
 from saccade.papers.dreamrelation.training import RelationStage
