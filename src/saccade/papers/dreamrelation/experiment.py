@@ -71,7 +71,6 @@ CLAIMS = (
 SHOWN = {
     "success": "shows the relation",
     "seen": "frames with both things",
-    "caption": "things as asked for",
     "leaked": "exemplars' colours",
 }
 SECTIONS = {

@@ -49,16 +49,16 @@ class SmallRun:
     """
 
     size: SmallVideos = field(default_factory=SmallVideos)
-    pretrain: int = 300
-    rows: int = 24
+    pretrain: int = 600
+    rows: int = 32
     pool: int = 1200
     count: int = 10
-    steps: int = 60
-    batch: int = 4
+    steps: int = 200
+    batch: int = 8
     rank: int = 8
-    lr: float = 3e-3
-    asked: int = 16
-    sampling: int = 10
+    lr: float = 5e-3
+    asked: int = 32
+    sampling: int = 12
 
     def base(self, folder: Path) -> Any:
         """The model before any relation, trained once in a folder."""
@@ -66,7 +66,7 @@ class SmallRun:
         transformer = self.size.transformer()
         length = Fit(
             steps=self.pretrain, precision="no", decay=0.98, save_every=50, sheet_every=10**6,
-            optim=Optim(lr=2e-3, muon_lr=6e-3),
+            optim=Optim(lr=3e-3, muon_lr=1e-2),
         )  # fmt: skip
         task = PretrainTask(transformer, Pool.drawn(self.size, self.pool, seed=0), self.rows)
         fit(task, length, folder, cpu=True)
