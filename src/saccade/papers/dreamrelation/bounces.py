@@ -67,9 +67,15 @@ def bounce(
     """A random one of two kinds of things: sides, rows, sizes and background vary."""
     flipped = bool(rng.random() < 0.5)
     start, row = rng.uniform(*STARTS), rng.uniform(*ROWS)
-    background = backgrounds[rng.integers(len(backgrounds))]
+    background = backgrounds[int(rng.integers(len(backgrounds)))]
     things = tuple(
-        Thing(colour=colour, shape=shape, size=sizes[rng.integers(len(sizes))], x=1 - start if right else start, y=row)
+        Thing(
+            colour=colour,
+            shape=shape,
+            size=sizes[int(rng.integers(len(sizes)))],
+            x=1 - start if right else start,
+            y=row,
+        )
         for (colour, shape), right in zip(kinds, (flipped, not flipped), strict=True)
     )
     boxes = sorted(thing.box for thing in things)

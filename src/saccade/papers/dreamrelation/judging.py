@@ -48,7 +48,7 @@ def judge_relation(video: UInt8[np.ndarray, "t h w 3"], wanted: Bounce) -> Relat
     )  # fmt: skip
 
 
-def tracked(frames: Sequence[Parsed], colours: Sequence[str]) -> Path:
+def tracked(frames: Sequence[Parsed], colours: Sequence[str]) -> Float[np.ndarray, "t c 2"]:
     """Centres (x, y) of the largest thing of each colour in each frame; nan where there is none."""
     path = np.full((len(frames), len(colours), 2), np.nan)
     for i, frame in enumerate(frames):

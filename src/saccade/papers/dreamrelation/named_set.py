@@ -1,6 +1,6 @@
 """One named set of low-rank terms, as what a plan holds: an `Adapter`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from saccade.core.projections import LowRankTerm, Terms
@@ -8,17 +8,16 @@ from saccade.core.site import Site
 from saccade.mechanisms.low_rank import LowRank
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class NamedSet:
-    """The terms of a set, times `scale`, which is alpha / r."""
+    """The terms of a set, times `scale`, which is alpha / r; `mend` is what errors propose."""
 
     low: LowRank
     scale: float
+    mend: str = field(init=False)
 
-    @property
-    def mend(self) -> str:
-        """What errors propose."""
-        return self.low.mend
+    def __post_init__(self) -> None:
+        self.mend = self.low.mend
 
     @cached_property
     def sites(self) -> frozenset[str]:

@@ -87,7 +87,7 @@ class SmallRun:
     def learned(self, transformer: Any, arm: Arm, seed: int, folder: Path) -> RelationLora:
         """The sets of one arm."""
         optim = Optim(kind="adamw", lr=self.lr, betas=(0.9, 0.999), warmup=0.1, cooldown=0.5, clip=None)
-        rare = {"save_every": 10**6, "sheet_every": 10**6}
+        rare: dict[str, Any] = {"save_every": 10**6, "sheet_every": 10**6}
         stage = RelationStage(
             fit=Fit(steps=self.steps, seed=seed, precision="no", decay=0, optim=optim, **rare),
             rank=self.rank, placement=arm.placement, hybrid=arm.masks, contrast=Contrast() if arm.contrast else None,
