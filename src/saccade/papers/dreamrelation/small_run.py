@@ -53,7 +53,7 @@ class SmallRun:
     rows: int = 32
     pool: int = 1200
     count: int = 10
-    steps: int = 200
+    steps: int = 120
     batch: int = 8
     rank: int = 8
     lr: float = 5e-3
