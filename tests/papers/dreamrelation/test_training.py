@@ -138,6 +138,19 @@ def test_batches_draw_names_captions_and_samples() -> None:
     assert abs(float(spread.mean()) - 1) < 0.1  # the posterior's own spread comes on top
 
 
+def test_pictures_are_learned_without_the_contrast(tmp_path: Path) -> None:
+    model, _ = build("sd3")
+    pictures = RelationClips(
+        latents=torch.randn(2, 4, 8, 8), words=torch.randn(2, 6, 32), pooled=torch.randn(2, 32),
+        masks=(torch.rand(2, 2, 8, 8) < 0.4).float(),
+    )  # fmt: skip
+    made = RelationTuning(model, pictures, replace(STAGE, contrast=None, fit=replace(FIT, steps=3)))
+    before = {k: v.clone() for k, v in made.learned.state_dict().items()}
+    after = made.run(tmp_path, cpu=True).state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+    assert made.loss.contrast is None and all(value.isfinite().all() for value in after.values())
+
+
 def folder_of_videos(folder: Path) -> Path:
     """Two videos as a user would have them."""
     for i, one in enumerate(exemplars(2, seed=3)):
