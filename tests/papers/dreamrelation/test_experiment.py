@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from saccade.experiments import Figures
+from saccade.experiments.page import made
+from saccade.experiments.results import newest
 from saccade.papers.dreamrelation.bounces import exemplars
 from saccade.papers.dreamrelation.experiment import ARMS, CLAIMS, EXPERIMENT, FULL, NONE, SECTIONS
 from saccade.papers.dreamrelation.judging import judge_relation
@@ -14,6 +17,7 @@ from saccade.papers.dreamrelation.small_model import BOUNCING, WORDS, SmallVideo
 from saccade.papers.dreamrelation.small_run import LOOKS
 
 pytestmark = pytest.mark.host
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def test_words_are_one_hot_beside_the_number_of_their_thing() -> None:
@@ -46,6 +50,12 @@ def test_clips_have_the_masks_of_their_subjects() -> None:
         clips.latents.movedim(1, -1)[keep].mean() for keep in (clips.masks.sum(1) > 0, clips.masks.sum(1) == 0)
     )
     assert inside > outside + 0.3  # black lies at -0.88
+
+
+def test_the_page_says_what_the_results_say(tmp_path: Path) -> None:
+    page, found = (DOCS / EXPERIMENT.page).read_text(), newest(DOCS / "results", "dreamrelation")
+    parts = made(SECTIONS, found, Figures(folder=tmp_path, name="dreamrelation"))
+    assert [name for name, text in parts.items() if f"<!-- figures: {name} -->\n{text}\n<!-- end -->" not in page] == []
 
 
 def test_arms_differ_in_what_they_claim() -> None:
