@@ -103,6 +103,35 @@ def test_gradients_are_those_of_terms_in_the_weights() -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("alpha", [None, 6.0])
+def test_checkpointing_leaves_gradients_as_they_are(alpha: float | None) -> None:
+    model, inputs = build("wan")
+    sets = learned(model.requires_grad_(False), alpha=alpha)
+    switch, grads = RelationSwitch(learned=sets), []
+    for _ in range(2):
+        sets.zero_grad()
+        with attach(model, switch):
+            with switch.using("relation"):
+                loss = model(**inputs)[0].square().sum()
+            loss.backward()  # parts run again under the sets of their forward
+        grads.append([p.grad.clone() for p in sets.low("relation").parameters() if p.grad is not None])
+        model.enable_gradient_checkpointing()
+    assert len(grads[0]) == len(list(sets.low("relation").parameters()))
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+def test_float32_sets_are_trained_beside_a_bfloat16_host() -> None:
+    model, inputs = build("wan")
+    sets = learned(model.requires_grad_(False).to(torch.bfloat16))
+    inputs = {k: v.to(torch.bfloat16) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in inputs.items()}
+    with attach(model, RelationSwitch(learned=sets, active=ALL)):
+        out = model(**inputs)[0]
+        out.float().square().sum().backward()
+    assert out.dtype == torch.bfloat16
+    assert all(p.dtype == torch.float32 and p.grad is not None and p.grad.dtype == p.dtype for p in sets.parameters())
+
+
 def test_the_active_set_may_change_from_call_to_call() -> None:
     model, inputs = build("wan")
     switch = RelationSwitch(learned=learned(model))
