@@ -67,7 +67,17 @@ ARMS: dict[str, tuple[Any, ...]] = {
     "sparsed": tuple(SparseD(keep=0.4, block=4, skip=0.0, select_rule=rule) for rule in ("official", "joint")),
 }
 # Of one model's sites, of other hosts, or of pairs of rows: these have tests of their own
-APART = ("attencraft", "consistedit", "diffuhaul", "ditctrl", "freeflux", "siamlayout", "visual_sink", "word_strength")
+APART = (
+    "attencraft",
+    "consistedit",
+    "diffuhaul",
+    "ditctrl",
+    "dreamrelation",
+    "freeflux",
+    "siamlayout",
+    "visual_sink",
+    "word_strength",
+)
 SINGLE = [name for name, entry in systems().items() if entry.attaches and name not in APART]
 ALONE = [(arm,) for name in SINGLE for arm in ARMS.get(name, (made(name),))]
 EVERY = [*ALONE, *((Clear(radius=1.5, pool=2), FlashBias(), Dense(kernel=name)) for name in ("gather", "sdpa"))]

@@ -18,6 +18,7 @@ from saccade.core.stack import make_plan
 from saccade.mechanisms.low_rank import LowRank
 from saccade.models import Architecture
 from saccade.papers.diffuhaul import Blob
+from saccade.papers.dreamrelation import RelationLora
 from saccade.papers.lamic import Box, Entity
 
 NAMES = tuple(systems())
@@ -28,6 +29,7 @@ SITE = Site(name="blocks.0.attn", kind="joint", heads=2)
 TERM = LowRankTerm(torch.zeros(2, 8), torch.zeros(8, 2))
 OPTIONS: dict[str, dict[str, Any]] = {  # options without a default
     "attencraft": {"learned": LowRank({(SITE.name, "add_k_proj"): TERM})},
+    "dreamrelation": {"learned": RelationLora({"relation": LowRank({(SITE.name, "to_q"): TERM})}, rank=2)},
     "clear": {"radius": 3.0}, "freeflux": {"layers": LayerSets(sites=(SITE.name,), content=(SITE.name,))},
     "diffuhaul": {"source": (BLOB,), "target": (BLOB.moved((0.75, 0.75)),)},
     "lamic": {"entities": HALVES},
