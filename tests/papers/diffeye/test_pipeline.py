@@ -69,6 +69,13 @@ def test_the_same_seed_gives_the_same_observers(pipe: DiffEyePipeline, sampler: 
     assert not np.allclose(one.unit[0, 0], one.unit[0, 1])
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_estimates_may_be_kept_inside_the_picture(pipe: DiffEyePipeline, sampler: Any) -> None:
+    image = pipe.encode(PICTURES[0][None].astype(np.float32))
+    free, kept = (pipe.sample(image, steps=3, sampler=sampler, clip=clip, generator=seeded()) for clip in (None, 1.0))
+    assert kept.abs().max() <= 1 + 1e-6 < free.abs().max()
+
+
 def test_batches_change_nothing_and_rows_are_independent(pipe: DiffEyePipeline) -> None:
     image = torch.cat([pipe.encode(picture[None].astype(np.float32)) for picture in PICTURES])
     whole, parted = (pipe.sample(image, steps=3, batch=batch, generator=seeded()) for batch in (64, 1))

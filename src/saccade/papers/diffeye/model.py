@@ -90,7 +90,8 @@ class DiffEye(Architecture):
         return tokens if shown is None else torch.where(shown[:, None, None], tokens, self.null.to(tokens.dtype))
 
     def _through(self, h: Float[Tensor, "b l d"], seen: Seen) -> Float[Tensor, "b l c"]:
-        kept, last = list[Tensor](), len(self.down) - 1
+        last = len(self.down) - 1
+        kept: list[Tensor] = []
         for level, stage in enumerate(self.down):
             h = stage(h, seen)
             kept.append(h)

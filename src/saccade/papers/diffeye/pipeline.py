@@ -70,6 +70,7 @@ class DiffEyePipeline:
         guidance: float = 2.0,
         sampler: Sampler = "ddim",
         eta: float = 0.0,
+        clip: float | None = None,
         batch: int = 64,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
@@ -77,6 +78,7 @@ class DiffEyePipeline:
         """Trajectories of so many observers of each picture, whatever its size.
 
         eta        of DDIM: 0 adds no noise on the way; "ddpm" adds it
+        clip       keep estimates of the clean trajectory within so much, 1 for the picture; None: as they are
         batch      rows of a forward, which changes nothing but memory
         generator  of all noise, on the CPU unless it lives elsewhere: the same samples for the same seed
         Raises ValueError for options out of range, no picture, and trajectories that became NaN.
@@ -87,7 +89,7 @@ class DiffEyePipeline:
             raise ValueError("pictures is empty; give one or more")
         arrays = [as_picture(picture) for picture in pictures]
         image = torch.cat([self.encode(array) for array in arrays]).repeat_interleave(observers, 0)
-        options = {"steps": steps, "guidance": guidance, "sampler": sampler, "eta": eta, "batch": batch}
+        options = {"steps": steps, "guidance": guidance, "sampler": sampler, "eta": eta, "clip": clip, "batch": batch}
         unit = self.sample(image, generator=generator, progress=progress, **options)  # type: ignore[arg-type]
         sizes = tuple((array.shape[2], array.shape[1]) for array in arrays)
         return Observers(unit=unit.view(len(pictures), observers, -1, 2).double().cpu().numpy(), sizes=sizes)
@@ -107,12 +109,13 @@ class DiffEyePipeline:
         guidance: float = 2.0,
         sampler: Sampler = "ddim",
         eta: float = 0.0,
+        clip: float | None = None,
         batch: int = 64,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> Float[Tensor, "b l 2"]:
         """A trajectory in [-1, 1] for each row of encoded pictures. Raises ValueError where one became NaN."""
-        scheduler = self.scheduler(sampler)
+        scheduler = self.scheduler(sampler, clip)
         scheduler.set_timesteps(steps)
         device = "cpu" if generator is None else generator.device
         start = torch.randn((len(image), self.model.config.length, 2), generator=generator, device=device)
@@ -128,14 +131,15 @@ class DiffEyePipeline:
         _check_finite(z)
         return z
 
-    def scheduler(self, sampler: Sampler = "ddim") -> Any:
+    def scheduler(self, sampler: Sampler = "ddim", clip: float | None = None) -> Any:
         """That of diffusers, from the noisiest step on in even strides."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         kind: Any = DDIMScheduler if sampler == "ddim" else DDPMScheduler
         betas = self.chain.betas.float().numpy()
-        return kind(len(betas), trained_betas=betas, clip_sample=False, timestep_spacing="trailing")
+        clipped = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
+        return kind(len(betas), trained_betas=betas, timestep_spacing="trailing", **clipped)
 
     def _predict(self, image: Tensor, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
         condition, model = shown(image), LooksAtEstimate(self.model, self.chain) if self.estimate else self.model
