@@ -12,6 +12,7 @@ from torch import Tensor
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.hunyuan_video import HUNYUAN_VIDEO
+from saccade.families.pixart import INLINE
 from saccade.seam.family import Inputs, Layouts, joint_layouts, latent_grid
 
 POOLED = "tokens of the past are rotated by the mean of several tables; edit q and k as they come, rotated"
@@ -50,7 +51,7 @@ FRAMEPACK = replace(
     classes=("HunyuanVideoFramepackTransformer3DModel",),
     layout=_layout,
     shared=PLACES,
-    unsupported={**HUNYUAN_VIDEO.unsupported, "rotary": POOLED, "raw": POOLED},
+    unsupported={**INLINE, "rotary": POOLED, "raw": POOLED},
     rotary=None,
     whole=False,
 )
