@@ -1,0 +1,49 @@
+"""Give a frozen video model memory: videos retrieved for the prompt, as more keys of every self-attention (DiT-Mem).
+
+DiTMem(x), L -> MemoryEncoder, length     latents of K videos to 2 K L tokens of the model's width
+high, low, FreqFilter, W -> branches, FreqFilter, weight     fixed gains on the spectrum of features
+M -> MemoryTokens                         distinct tokens, and for how many equal ones each stands (log r on its logit)
+zin = LN([x, M]) (1 + sc) + sh -> MemoryKeys     the block's own norm, modulation, projections; no rotation, no queries
+bank, top K -> CaptionIndex, Bank         nearest captions by inner product, and their latents
+training of the encoder -> MemoryLoss, train_encoder
+Differs: see PAPER.deviations.
+"""
+
+from typing import TYPE_CHECKING
+
+from saccade.core.catalogue import Entry, Offers, Paper
+from saccade.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from saccade.papers.dit_mem.config import MemoryEncoderConfig as MemoryEncoderConfig
+    from saccade.papers.dit_mem.encoder import MemoryEncoder as MemoryEncoder
+    from saccade.papers.dit_mem.frequency import FreqFilter as FreqFilter
+    from saccade.papers.dit_mem.frequency import frequency_weights as frequency_weights
+    from saccade.papers.dit_mem.system import DiTMem as DiTMem
+    from saccade.papers.dit_mem.tokens import HeldMemory as HeldMemory
+    from saccade.papers.dit_mem.tokens import MemoryTokens as MemoryTokens
+
+PAPER = Paper(
+    title="Learning Plug-and-play Memory for Guiding Video Diffusion Models",
+    year=2025,
+    arxiv="2511.19229",
+    bibtex="""@article{song2025learning,
+  title   = {Learning Plug-and-play Memory for Guiding Video Diffusion Models},
+  journal = {arXiv preprint arXiv:2511.19229},
+  year    = {2025}
+}""",
+)
+OFFERS = Offers(
+    entries=(
+        Entry(
+            name="dit_mem",
+            paper=PAPER,
+            kind="retrieved videos as keys",
+            seam="call",
+            hosts=("wan", "hunyuan_video", "cogvideox", "ltx", "flux", "sd3"),
+            make="system:DiTMem",
+        ),
+    ),
+    models=("encoder",),
+)
+__getattr__, __dir__ = lazily(__name__)
