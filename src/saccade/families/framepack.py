@@ -12,7 +12,6 @@ from torch import Tensor
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.hunyuan_video import HUNYUAN_VIDEO
-from saccade.families.pixart import INLINE
 from saccade.seam.family import Inputs, Layouts, joint_layouts, latent_grid
 
 POOLED = "tokens of the past are rotated by the mean of several tables; edit q and k as they come, rotated"
@@ -51,7 +50,7 @@ FRAMEPACK = replace(
     classes=("HunyuanVideoFramepackTransformer3DModel",),
     layout=_layout,
     shared=PLACES,
-    unsupported={**INLINE, "rotary": POOLED, "raw": POOLED},
+    unsupported={**HUNYUAN_VIDEO.unsupported, "rotary": POOLED, "raw": POOLED},
     rotary=None,
     whole=False,
 )

@@ -6,7 +6,6 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.hunyuan_video import HUNYUAN_VIDEO
-from saccade.families.pixart import INLINE
 from saccade.seam.family import Inputs, Layouts, grid_ids, joint_layouts
 from saccade.seam.rotary import Rotary
 
@@ -37,6 +36,5 @@ HUNYUAN_IMAGE = replace(
     layout=_layout,
     grid="image",
     rotary=_rotary,
-    unsupported=INLINE,
     whole=False,  # how many words of each encoder are real decides on sizes inside
 )

@@ -27,8 +27,9 @@ def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
 def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
     """Where a first frame is known its tokens have a conditioning of their own; none of these is one of them."""
     norm = block.norm if hasattr(block, "norm") else block.norm1
-    known = (condition, 0) if "TokenReplace" in type(norm).__name__ else ()
-    return norm(tokens, condition, *known)[0]
+    replaces = "TokenReplace" in type(norm).__name__
+    known = {"token_replace_emb": condition, "first_frame_num_tokens": 0} if replaces else {}
+    return norm(tokens, emb=condition, **known)[0]
 
 
 HUNYUAN_VIDEO = Family(

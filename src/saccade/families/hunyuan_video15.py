@@ -10,7 +10,6 @@ from typing import Any
 from saccade.core.layout import Layout
 from saccade.core.site import Site
 from saccade.families.hunyuan_video import HUNYUAN_VIDEO
-from saccade.families.pixart import INLINE
 from saccade.seam.family import Inputs, Layouts, joint_layouts, latent_grid
 
 TEXTS = ("encoder_hidden_states", "encoder_hidden_states_2", "image_embeds")
@@ -27,6 +26,5 @@ HUNYUAN_VIDEO_15 = replace(
     classes=("HunyuanVideo15Transformer3DModel",),
     sites={"transformer_blocks.*.attn": "joint"},
     layout=_layout,
-    unsupported=INLINE,
     whole=False,
 )
