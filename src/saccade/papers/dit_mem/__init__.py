@@ -4,7 +4,7 @@ DiTMem(x), L -> MemoryEncoder, length     latents of K videos to 2 K L tokens of
 high, low, FreqFilter, W -> branches, FreqFilter, weight     fixed gains on the spectrum of features
 M -> MemoryTokens                         distinct tokens, and for how many equal ones each stands (log r on its logit)
 zin = LN([x, M]) (1 + sc) + sh -> MemoryKeys     the block's own norm, modulation, projections; no rotation, no queries
-bank, top K -> CaptionIndex, Bank         nearest captions by inner product, and their latents
+bank, top K -> VideoIndex, Bank           nearest captions by inner product, and their latents
 training of the encoder -> MemoryLoss, train_encoder
 Differs: see PAPER.deviations.
 """
@@ -15,10 +15,15 @@ from saccade.core.catalogue import Entry, Offers, Paper
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from saccade.papers.dit_mem.bank import Bank as Bank
+    from saccade.papers.dit_mem.bank import Retrieved as Retrieved
     from saccade.papers.dit_mem.config import MemoryEncoderConfig as MemoryEncoderConfig
     from saccade.papers.dit_mem.encoder import MemoryEncoder as MemoryEncoder
     from saccade.papers.dit_mem.frequency import FreqFilter as FreqFilter
     from saccade.papers.dit_mem.frequency import frequency_weights as frequency_weights
+    from saccade.papers.dit_mem.retrieval import Hit as Hit
+    from saccade.papers.dit_mem.retrieval import VideoIndex as VideoIndex
+    from saccade.papers.dit_mem.retrieval import cls_embedder as cls_embedder
     from saccade.papers.dit_mem.system import DiTMem as DiTMem
     from saccade.papers.dit_mem.tokens import HeldMemory as HeldMemory
     from saccade.papers.dit_mem.tokens import MemoryTokens as MemoryTokens

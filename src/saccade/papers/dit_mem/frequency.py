@@ -2,7 +2,7 @@
 
     out = BatchNorm( Dropout( irfftn( W rfftn(y) ) ) + y )
     high: g = 0.2 + 0.8 sqrt(rho),  low: g = 1.2 - 0.8 sqrt(rho),  Re W_c = clamp(slope_c g + off_c, 0.2, 1.2)
-rho in [0, 1] is how far a frequency lies from 0 on all three axes. W is no parameter: drawn once, stored with the model.
+rho in [0, 1] is how far a frequency lies from 0. W is no parameter: it is drawn once and stored with the model.
 """
 
 from typing import Literal, get_args
