@@ -11,7 +11,7 @@ Differs: see PAPER.deviations.
 
 from typing import TYPE_CHECKING
 
-from saccade.core.catalogue import Entry, Offers, Paper
+from saccade.core.catalogue import Entry, Offers, Paper, Recipe
 from saccade.core.lazy import lazily
 
 if TYPE_CHECKING:
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from saccade.papers.dit_mem.bank import Retrieved as Retrieved
     from saccade.papers.dit_mem.config import MemoryEncoderConfig as MemoryEncoderConfig
     from saccade.papers.dit_mem.encoder import MemoryEncoder as MemoryEncoder
+    from saccade.papers.dit_mem.examples import Examples as Examples
     from saccade.papers.dit_mem.frequency import FreqFilter as FreqFilter
     from saccade.papers.dit_mem.frequency import frequency_weights as frequency_weights
+    from saccade.papers.dit_mem.recipe import DiTMemRecipe as DiTMemRecipe
     from saccade.papers.dit_mem.retrieval import Hit as Hit
     from saccade.papers.dit_mem.retrieval import VideoIndex as VideoIndex
     from saccade.papers.dit_mem.retrieval import cls_embedder as cls_embedder
     from saccade.papers.dit_mem.system import DiTMem as DiTMem
     from saccade.papers.dit_mem.tokens import HeldMemory as HeldMemory
     from saccade.papers.dit_mem.tokens import MemoryTokens as MemoryTokens
+    from saccade.papers.dit_mem.training import MemoryLoss as MemoryLoss
+    from saccade.papers.dit_mem.training import MemoryStage as MemoryStage
+    from saccade.papers.dit_mem.training import MemoryTask as MemoryTask
+    from saccade.papers.dit_mem.training import train_encoder as train_encoder
 
 PAPER = Paper(
     title="Learning Plug-and-play Memory for Guiding Video Diffusion Models",
@@ -50,5 +56,6 @@ OFFERS = Offers(
         ),
     ),
     models=("encoder",),
+    recipes={"dit-mem": Recipe(make="recipe:DiTMemRecipe")},
 )
 __getattr__, __dir__ = lazily(__name__)
