@@ -67,10 +67,10 @@ def keeps_rule(frames: Sequence[UInt8[np.ndarray, "n n 3"]], asked: Video) -> Ke
         things = sorted(parse(frame).things, key=lambda each: (each.colour != thing.colour, -each.mask.sum()))
         found.append((things[0].x, things[0].y) if things else None)
         colours += [things[0].colour or ""] if things else []
-    way = way_of(found)
+    way, direction = way_of(found), RULES[thing.shape]
     usual = max({*colours}, key=colours.count, default="")
     return Kept(
-        error=way_error(way, RULES[thing.shape]), right=float(way[-1] @ np.array(DIRECTIONS[RULES[thing.shape]]) > CLEAR),
+        error=way_error(way, direction), right=float(way[-1] @ np.array(DIRECTIONS[direction]) > CLEAR),
         colour=usual, seen=len(colours) / len(frames), way=tuple((float(x), float(y)) for x, y in way.round(3)),
     )  # fmt: skip
 

@@ -33,6 +33,7 @@ class MemoryStage:
 
     batch  videos of a step
     shift  of the times; a pipeline's own is its scheduler's `shift`
+    bell   whether times weigh as in the paper; there those near noise, where motion is decided, weigh least
     Raises ValueError for options out of range.
     """
 
@@ -44,6 +45,7 @@ class MemoryStage:
     )  # fmt: skip
     batch: int = 8
     shift: float = 5.0
+    bell: bool = True
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -91,7 +93,7 @@ class MemoryTask:
     def __init__(self, module: MemoryLoss, examples: Examples, stage: MemoryStage) -> None:
         self.module, self.examples, self.stage = module, examples, stage
         self._times = shifted_times(stage.shift)
-        self._weights = time_weights(self._times)
+        self._weights = time_weights(self._times) if stage.bell else torch.ones_like(self._times)
 
     @property
     def settings(self) -> dict[str, Any]:
