@@ -9,7 +9,7 @@ from saccade.models.scenes_wan import ScenesWan
 from saccade.papers.dit_mem import Bank, DiTMem, MemoryEncoder, VideoIndex
 
 torch.manual_seed(0)
-CAPTIONS = ("a ball falls", "a ball rolls", "a cat sleeps", "a cat runs")
+CAPTIONS = ["a ball falls", "a ball rolls", "a cat sleeps", "a cat runs"]
 WORDS = sorted({word for caption in CAPTIONS for word in caption.split()})
 
 

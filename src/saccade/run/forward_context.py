@@ -37,8 +37,9 @@ class ForwardContext:
     def noisiest(self, family: Family) -> Tensor | None:
         """The token (b) of each row with the latest time, where the host is given a time for each token (b n)."""
         times = self.inputs.get(family.time_name)
-        by_token = isinstance(times, Tensor) and times.ndim == 2 and times.shape[1] > 1
-        return times.argmax(1) if by_token else None
+        if not isinstance(times, Tensor) or times.ndim != 2 or times.shape[1] == 1:
+            return None
+        return times.argmax(1)
 
     def sample_of(self, fold: int) -> Tensor:
         """A tensor like `sample` with as many rows as attention has."""

@@ -24,7 +24,8 @@ def encoder(**changes: Any) -> MemoryEncoder:
     made = MemoryEncoder(**SMALL | changes).double()
     for module in made.modules():
         if isinstance(module, nn.BatchNorm3d):
-            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
     return made.eval()
 
 

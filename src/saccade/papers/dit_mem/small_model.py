@@ -88,7 +88,7 @@ class SmallVideos:
 
     @torch.no_grad()
     def draw(
-        self, model: WanTransformer3DModel, words: Float[Tensor, "n t v"], *, steps: int, seed: int
+        self, model: WanTransformer3DModel, words: Float[Tensor, "n w v"], *, steps: int, seed: int
     ) -> UInt8[np.ndarray, "n t s s 3"]:
         """A video of each caption, as large as the parser needs, by even Euler steps."""
 
