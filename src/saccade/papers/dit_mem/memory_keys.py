@@ -41,6 +41,7 @@ class MemoryKeys(Mechanism):
         return (Appended(segment=Segment(SEGMENT, "extra", self.memory.n), seen_by=seen_by),)
 
     def keys(self, call: AttentionCall, mem: Memory) -> AttentionCall:
+        """Raises ValueError for a memory of another width than the model's, and as `rows_of` does."""
         tokens, stream = self.rows_of(call.rows, len(call.q)), call.host.stream
         if tokens.shape[-1] != stream.shape[-1]:
             raise ValueError(
