@@ -20,6 +20,7 @@ from tests.hosts.stand_ins import looking
 from tests.hosts.tiny import HOSTS as TINY
 from tests.hosts.tiny import MORE, output
 from tests.papers.dit_mem.golden import close, inputs, stored, wan
+from tests.tiny_videos import tiny_wan
 
 pytestmark = pytest.mark.host
 BY_NAME = {host.name: host for host in (*TINY, *MORE)}
@@ -183,6 +184,28 @@ def test_each_prompt_has_its_own_memory_however_often_it_is_drawn() -> None:
     four = {k: v.repeat_interleave(2, 0) if isinstance(v, Tensor) else v for k, v in given.items()}
     drawn = out(model, four, DiTMem(memory=each), rows=Rows.of("cond", samples=4))
     torch.testing.assert_close(drawn, found.repeat_interleave(2, 0), rtol=1e-6, atol=1e-7)
+
+
+def test_a_pipeline_under_guidance_shows_each_prompt_its_memory() -> None:
+    """Branches run one after the other; both see the memory, or the conditional one alone."""
+    pipe, each = tiny_wan(), memory(32, b=2, dtype=torch.float32)
+
+    def draw(*systems: Any) -> Tensor:
+        noise = [torch.Generator().manual_seed(i) for i in range(2)]
+        with attach(pipe, *systems):
+            return pipe(
+                ["a red circle", "a blue square"], negative_prompt=["", ""], height=32, width=32, num_frames=5,
+                num_inference_steps=2, guidance_scale=3.0, generator=noise, output_type="latent",
+                max_sequence_length=16,
+            ).frames  # fmt: skip
+
+    plain, both = draw(), draw(DiTMem(memory=each))
+    assert torch.equal(draw(DiTMem()), plain)
+    changed = draw(DiTMem(memory=torch.cat((each[:1], -each[1:]))))
+    torch.testing.assert_close(changed[0], both[0], rtol=1e-4, atol=1e-5)
+    assert (changed[1] - both[1]).abs().max() > 1e-3
+    one = draw(DiTMem(memory=each, negative="none"))
+    assert min((one - other).abs().max() for other in (plain, both)) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["wan", "ltx"])
