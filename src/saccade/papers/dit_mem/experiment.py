@@ -15,7 +15,7 @@ from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Note
 from saccade.experiments.claims import difference, higher
 from saccade.metrics.intervals import Interval
 from saccade.papers.dit_mem import exact as checks
-from saccade.papers.dit_mem.figures import plot_filters, plot_ways
+from saccade.papers.dit_mem.figures import plot_errors, plot_filters, plot_ways
 from saccade.papers.dit_mem.small_run import HIGH, LOW, NONE, OTHER, QUICK, RANDOM, RELEASED, RETRIEVED, SmallRun
 
 
@@ -85,6 +85,7 @@ SECTIONS = {
     "filters": (plot_filters,),
     "exact": (RowTable(table="exact", cells={"check": "{check}", "seed": "{seed}", "change": "{change:.1e}"}),),
     "arms": (
+        plot_errors,
         ArmTable(columns=COLUMNS, of="arms.arm"),
         Note(
             "{small[steps]} steps of {small[batch]} videos for each encoder, on one frozen model of "

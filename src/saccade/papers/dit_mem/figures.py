@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from saccade.data.scenes.video import DIRECTIONS
 from saccade.experiments import Figures, Results
+from saccade.metrics.intervals import t_interval
 from saccade.papers.dit_mem.frequency import frequency_weights
 from saccade.papers.dit_mem.rules import RULES, TRAVEL
 from saccade.papers.dit_mem.small_run import NONE, RANDOM, RETRIEVED
@@ -45,3 +46,16 @@ def plot_filters(results: Results, figures: Figures) -> str:
     figure.axes[0].set_ylabel("Re W")
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figures.save("filters", figure, "Gains of the filters along time, in both layouts of frequencies")
+
+
+def plot_errors(results: Results, figures: Figures) -> str:
+    """A line for each arm, over videos."""
+    figure, arms = Figure(figsize=(6, 2.9), layout="constrained"), results.distinct("arms.arm")
+    panel = figure.subplots()
+    for place, arm in enumerate(arms):
+        found = t_interval(list(results.by("arms.error", "video", arm=arm).values()))
+        panel.errorbar(found.mid, place, xerr=[[found.mid - found.low], [found.high - found.mid]], fmt="o", color="C0")
+    panel.axvline(TRAVEL / 2, ls="--", lw=1, color="gray")
+    panel.set(yticks=range(len(arms)), yticklabels=arms, xlabel="distance from the rule, in sides")
+    panel.invert_yaxis()
+    return figures.save("errors", figure, "How far things are from the rule's way; dashed a thing that stands still")
