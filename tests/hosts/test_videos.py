@@ -26,6 +26,7 @@ FAMILIES = {name: family_of(host.build()[0]) for name, host in HOSTS.items()}
 ROTATED = [name for name, family in FAMILIES.items() if family.rotary is not None]
 PROJECTED = [name for name, family in FAMILIES.items() if not {"project", "hidden"} & set(family.unsupported)]
 LONE = ("cosmos_controlnet", "mochi")  # it gives a list, and rows that see no other
+ENTERED = [name for name, family in FAMILIES.items() if family.enter is not None and "enter" not in family.unsupported]
 GUIDED = [name for name, family in FAMILIES.items() if family.guidance is not None and name not in LONE]
 ITEMS: dict[str, Callable[[AttentionCall], Any]] = {
     "hidden": lambda call: call.host.hidden,
@@ -80,6 +81,16 @@ def test_projecting_what_entered_gives_the_values_of_the_call(name: str) -> None
 
     for v, projected in calls_of(name, "host.hidden", "host.project", look=look).values():
         torch.testing.assert_close(v, projected, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ENTERED)
+def test_stream_tokens_entered_are_what_attention_sees(name: str) -> None:
+    def look(call: AttentionCall) -> tuple[Tensor, Tensor]:
+        image = call.layout_q.span("image")
+        return call.host.hidden[:, image], call.host.enter(call.host.stream[:, image])
+
+    for hidden, entered in calls_of(name, "host.hidden", "host.stream", "host.enter", look=look).values():
+        torch.testing.assert_close(entered, hidden, rtol=1e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -143,7 +143,9 @@ class AttentionRecord:
                 {"site": asdict(s.site), "queries": asdict(s.queries), "keys": asdict(s.keys)} for s in self.sites
             ],
         }
-        arrays = {f"{s.site.name}/{name}": x.numpy() for s in self.sites for name, x in s.values.items()}
+        arrays: dict[str, Any] = {
+            f"{s.site.name}/{name}": x.numpy() for s in self.sites for name, x in s.values.items()
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)
         return path.resolve()

@@ -13,6 +13,7 @@ from typing import Any
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.helios import AVERAGED
+from saccade.families.pixart import INLINE
 from saccade.families.wan_kin import ANYFLOW
 from saccade.seam.family import Inputs, Layouts
 
@@ -75,6 +76,6 @@ ANYFLOW_FAR = replace(
     rotary=None,
     backend="flex",
     batch_axis={"kv_cache": 1},
-    unsupported={**ANYFLOW.unsupported, "hidden": PADDED, "rotary": AVERAGED, "raw": AVERAGED},
+    unsupported={**INLINE, "hidden": PADDED, "rotary": AVERAGED, "raw": AVERAGED},
     aside=_fills_the_cache,
 )

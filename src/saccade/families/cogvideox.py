@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, joint_layouts, latent_grid, project_heads
 from saccade.seam.routes import diffusers_routes
 
@@ -18,6 +19,10 @@ def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
     return joint_layouts(Layout.joint(text=inputs["encoder_hidden_states"].shape[1], grid=grid))
 
 
+def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
+    return block.norm1(tokens, tokens[:, :0], condition)[0]
+
+
 COGVIDEOX = Family(
     name="CogVideoX",
     classes=("CogVideoXTransformer3DModel",),
@@ -26,8 +31,9 @@ COGVIDEOX = Family(
     routes=diffusers_routes,
     shared=("image_rotary_emb",),
     grid="video",
-    unsupported={"rotary": READY_MADE, "raw": READY_MADE, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    unsupported={"rotary": READY_MADE, "raw": READY_MADE},
     project=project_heads,
+    enter=_enter,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site
+from saccade.families.pixart import INLINE
 from saccade.families.wan import WAN
 from saccade.seam.family import Inputs, Layouts, apart_layouts, latent_grid
 
@@ -40,5 +41,5 @@ HELIOS = replace(
     classes=("HeliosTransformer3DModel",),
     layout=_layout,
     rotary=None,
-    unsupported={**WAN.unsupported, "rotary": AVERAGED, "raw": AVERAGED},
+    unsupported={**INLINE, "rotary": AVERAGED, "raw": AVERAGED},
 )

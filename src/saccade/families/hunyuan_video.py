@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, grid_ids, joint_layouts, project_heads
 from saccade.seam.rotary import Rotary
 from saccade.seam.routes import diffusers_routes
@@ -23,6 +24,14 @@ def _rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
     return Rotary(ids=ids, theta=model.rope.theta, axes_dim=tuple(model.rope.rope_dim))
 
 
+def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
+    """Where a first frame is known its tokens have a conditioning of their own; none of these is one of them."""
+    norm = block.norm if hasattr(block, "norm") else block.norm1
+    replaces = "TokenReplace" in type(norm).__name__
+    known = {"token_replace_emb": condition, "first_frame_num_tokens": 0} if replaces else {}
+    return norm(tokens, emb=condition, **known)[0]
+
+
 HUNYUAN_VIDEO = Family(
     name="HunyuanVideo",
     classes=("HunyuanVideoTransformer3DModel",),
@@ -35,6 +44,6 @@ HUNYUAN_VIDEO = Family(
     padding="encoder_attention_mask",
     rotary=_rotary,
     project=project_heads,
-    unsupported={"stream": NO_BLOCK, "enter": NO_BLOCK},
+    enter=_enter,
     guidance=Guidance(roles=("cond", "uncond"), stacked=False),
 )

@@ -13,7 +13,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.core.snapshot import Snapshot
-from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, apart_layouts, project_flat
 from saccade.seam.routes import diffusers_routes
 
@@ -56,6 +55,13 @@ def _grid(places: Tensor) -> Grid | None:
     return (t, h, w) if torch.equal(numbers, raster) else None
 
 
+def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
+    """`condition` is (b n 6c), of one token or of each."""
+    table = block.scale_shift_table
+    shift, scale = (table.to(condition.device) + condition.unflatten(-1, table.shape)).unbind(2)[:2]
+    return block.norm1(tokens) * (1 + scale) + shift
+
+
 LTX = Family(
     name="LTX-Video",
     classes=("LTXVideoTransformer3DModel",),
@@ -67,6 +73,7 @@ LTX = Family(
     shared=("rope_interpolation_scale",),
     padding="encoder_attention_mask",
     project=project_flat,
-    unsupported={"rotary": ACROSS_HEADS, "raw": ACROSS_HEADS, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    enter=_enter,
+    unsupported={"rotary": ACROSS_HEADS, "raw": ACROSS_HEADS},
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),
 )

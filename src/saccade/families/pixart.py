@@ -9,6 +9,7 @@ from saccade.seam.family import Family, Guidance, Inputs, Layouts, image_grid, j
 from saccade.seam.routes import diffusers_routes
 
 NO_BLOCK = "its blocks mix norm and modulation inline; use hidden, or a hook of your own"
+INLINE = {"stream": NO_BLOCK, "enter": NO_BLOCK}
 
 
 def _layout(model: Any, inputs: Inputs, site: Site) -> Layouts:
@@ -28,7 +29,7 @@ PIXART = Family(
     routes=diffusers_routes,
     text="apart",
     padding="encoder_attention_mask",
-    unsupported={"rotary": NO_ROTARY, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    unsupported={"rotary": NO_ROTARY, **INLINE},
     project=project_heads,
     guidance=Guidance(roles=("uncond", "cond"), stacked=True),
 )
@@ -40,7 +41,7 @@ DIT = Family(
     layout=_layout,
     routes=diffusers_routes,
     text="none",
-    unsupported={"rotary": NO_ROTARY, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    unsupported={"rotary": NO_ROTARY, **INLINE},
     project=project_heads,
     guidance=Guidance(roles=("cond", "uncond"), stacked=True),
 )

@@ -5,9 +5,10 @@ A first frame that is given enters as channels, or in 2.2 TI2V as latents whose 
 
 from typing import Any
 
+from torch import Tensor
+
 from saccade.core.layout import Layout
 from saccade.core.site import Site
-from saccade.families.pixart import NO_BLOCK
 from saccade.seam.family import (
     Family,
     Guidance,
@@ -35,6 +36,14 @@ def rotary(model: Any, inputs: Inputs, layout: Layout) -> Rotary:
     return Rotary(ids=ids, theta=10000.0, axes_dim=(channels - 2 * side, side, side))
 
 
+def _enter(block: Any, site: Site, tokens: Tensor, condition: Tensor) -> Tensor:
+    """`condition` is (b 6 c), or (b n 6 c) where tokens have a time each."""
+    shift, scale = (block.scale_shift_table + condition.float()).unbind(-2)[:2]
+    if condition.ndim == 3:
+        shift, scale = shift[:, None], scale[:, None]
+    return (block.norm1(tokens.float()) * (1 + scale) + shift).type_as(tokens)
+
+
 WAN = Family(
     name="Wan",
     classes=("WanTransformer3DModel",),
@@ -45,6 +54,6 @@ WAN = Family(
     grid="video",
     rotary=rotary,
     project=project_flat,
-    unsupported={"stream": NO_BLOCK, "enter": NO_BLOCK},
+    enter=_enter,
     guidance=Guidance(roles=("cond", "uncond"), stacked=False),
 )

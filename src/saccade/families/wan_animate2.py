@@ -12,7 +12,7 @@ from saccade.core.layout import Grid, Layout, Segment
 from saccade.core.site import Site
 from saccade.families.anyflow_far import MULTIPLE, PADDED
 from saccade.families.image_queries import TWO_TABLES
-from saccade.families.pixart import NO_BLOCK
+from saccade.families.pixart import INLINE
 from saccade.seam.family import Family, Guidance, Inputs, Layouts, batch_of, latent_grid, project_flat
 from saccade.seam.routes import diffusers_routes
 
@@ -63,7 +63,7 @@ WAN_ANIMATE2 = Family(
     text="apart",
     grid="video",
     project=project_flat,
-    unsupported={"hidden": PADDED, "rotary": TWO_TABLES, "raw": TWO_TABLES, "stream": NO_BLOCK, "enter": NO_BLOCK},
+    unsupported={"hidden": PADDED, "rotary": TWO_TABLES, "raw": TWO_TABLES, **INLINE},
     guidance=Guidance(roles=("cond", "uncond"), stacked=False),
     alone=KEPT,
     skipped=lambda model, inputs, site: bool(inputs.get("is_uncondtion")) and SKIPPED in site.name,

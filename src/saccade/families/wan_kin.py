@@ -11,6 +11,7 @@ import torch
 
 from saccade.core.layout import Layout, Segment
 from saccade.core.site import Site
+from saccade.families.pixart import INLINE
 from saccade.families.wan import WAN, rotary
 from saccade.seam.family import Guidance, Inputs, Layouts, apart_layouts, latent_grid
 from saccade.seam.rotary import Rotary
@@ -59,6 +60,7 @@ WAN_VACE = replace(
     sites={"vace_blocks.*.attn1": "self", "vace_blocks.*.attn2": "cross", **WAN.sites},
     stacks=("vace_blocks", "blocks"),
     shared=("control_hidden_states_scale",),  # one number for each control block
+    unsupported=INLINE,
 )
 
 WAN_ANIMATE = replace(
@@ -72,7 +74,7 @@ WAN_ANIMATE = replace(
 
 CHRONO_EDIT = replace(WAN, name="ChronoEdit", classes=("ChronoEditTransformer3DModel",), rotary=_chrono_rotary)
 
-SKYREELS = replace(WAN, name="SkyReels V2", classes=("SkyReelsV2Transformer3DModel",))
+SKYREELS = replace(WAN, name="SkyReels V2", classes=("SkyReelsV2Transformer3DModel",), unsupported=INLINE)
 
 ANYFLOW = replace(
     WAN,

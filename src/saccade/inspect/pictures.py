@@ -40,7 +40,7 @@ def scaled(heat: Float[np.ndarray, "f y x"], size: tuple[int, ...]) -> Float[np.
     from skimage.transform import resize
 
     frames = np.arange(size[0]) * len(heat) // size[0]
-    return resize(_stretched(heat)[frames], size, order=1, mode="edge").astype(np.float32)
+    return np.asarray(resize(_stretched(heat)[frames], size, order=1, mode="edge"), dtype=np.float32)
 
 
 def _stretched(heat: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:

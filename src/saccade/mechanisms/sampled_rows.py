@@ -53,7 +53,7 @@ class SampledRows(Mechanism):
         at = spread(looked_at(call.layout_q)[0], self.count).to(call.q.device)
         step = max(HELD // (call.q.shape[0] * call.q.shape[1] * call.k.shape[2]), 1)
         runs = [_Run(call, run, parts.lse[:, :, run], self.columns) for run in at.split(step)]
-        sums = {name: sum(getattr(run, name) for run in runs) / len(at) for name in (*MEANS, SHARES, "keys")}
+        sums = {name: _mean([getattr(run, name) for run in runs], len(at)) for name in (*MEANS, SHARES, "keys")}
         top, key = sums["keys"].max(-1)
         found = {
             **{name: sums[name] for name in (*MEANS, SHARES)},
@@ -88,6 +88,10 @@ class _Run:
         self.keys = shares.sum(2)
         mean = shares.mean(1)
         self.tiles = mean.new_zeros(*mean.shape[:2], columns).index_add(2, every * columns // m, mean)
+
+
+def _mean(sums: list[Tensor], count: int) -> Tensor:
+    return torch.stack(sums).sum(0) / count
 
 
 def _lengths(layout: Layout) -> list[int]:

@@ -11,7 +11,7 @@ from saccade.core.layout import Layout
 from saccade.core.rows import Rows
 from saccade.core.site import Site
 from saccade.run.attached_model import AttachedModel
-from saccade.seam.family import Inputs, Layouts
+from saccade.seam.family import Family, Inputs, Layouts
 from saccade.seam.rotary import Rotary
 
 
@@ -33,6 +33,13 @@ class ForwardContext:
         if key not in self.layouts:
             self.layouts[key] = family.layout(attached.model, self.inputs, site)
         return self.layouts[key]
+
+    def noisiest(self, family: Family) -> Tensor | None:
+        """The token (b) of each row with the latest time, where the host is given a time for each token (b n)."""
+        times = self.inputs.get(family.time_name)
+        if not isinstance(times, Tensor) or times.ndim != 2 or times.shape[1] == 1:
+            return None
+        return times.argmax(1)
 
     def sample_of(self, fold: int) -> Tensor:
         """A tensor like `sample` with as many rows as attention has."""

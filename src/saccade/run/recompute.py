@@ -115,7 +115,7 @@ class SavedForward:
             return
         self.forwards.standing = self
         for interceptor, settings in zip(self.interceptors, self.settings, strict=True):
-            interceptor.view.table = settings["table"]
+            interceptor.view.table, interceptor.view.noisiest = settings["table"], settings["noisiest"]
             for name in PER_FORWARD:
                 setattr(interceptor, name, settings[name])
 
@@ -134,7 +134,7 @@ class SavedForward:
 def _settings(interceptor: SiteInterceptor) -> dict[str, Any]:
     """What a site was given for this forward; memories as they are now, so that running again changes no state."""
     memories = {name: _as_now(memory) for name, memory in interceptor.memories.items()}
-    own = {"memories": memories, "table": interceptor.view.table}
+    own = {"memories": memories, "table": interceptor.view.table, "noisiest": interceptor.view.noisiest}
     return {name: getattr(interceptor, name) for name in PER_FORWARD} | own
 
 

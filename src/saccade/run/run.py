@@ -288,6 +288,8 @@ class Run:
             self._activation_hooks.ensure(interceptor.view, need)
         if {"host.rotary", "host.raw"} & asked:
             interceptor.view.table = now.table(attached, interceptor.layout_q, device)
+        if "host.enter" in asked:
+            interceptor.view.noisiest = now.noisiest(attached.family)
         if self.where.heads is not None and (interceptor.heads is None or interceptor.heads.device != device):
             interceptor.heads = interceptor.view.chosen = torch.tensor(self.where.heads, device=device)
         interceptor.added = self._projection_hooks.added(interceptor, plan.adapters, device, dtype)

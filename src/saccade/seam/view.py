@@ -25,7 +25,8 @@ class HostView:
     """One site's view of its host.
 
     `entered` and `block_entered` are what hooks caught in the running forward; `heads` counts all heads, `chosen` holds
-    those a run chose, if not all; `order` is that of the host's tokens, where it is not the layout's.
+    those a run chose, if not all; `order` is that of the host's tokens, where it is not the layout's; `noisiest` is the
+    token of each row with the latest time, where each has its own.
     """
 
     def __init__(self, family: Family, site: Site, module: nn.Module, block: nn.Module) -> None:
@@ -35,6 +36,7 @@ class HostView:
         self.block_entered: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self.table: Rotary | None = None
         self.order: TokenOrder | None = None
+        self.noisiest: Tensor | None = None
 
     @property
     def hidden(self) -> Tensor:
@@ -52,11 +54,27 @@ class HostView:
         return self._ordered(hidden, encoder)
 
     def enter(self, tokens: Tensor) -> Tensor:
-        """Stream tokens (b p c) through this site's own norm and modulation of the image stream."""
+        """Stream tokens (b p c) through this site's own norm and modulation of the image stream.
+
+        Where the host's tokens have a time each, these have that of the noisiest of their row.
+        Raises ValueError where there are more rows than times, as with weak rows.
+        """
         self._offer("enter")
         _, _, condition = self._caught("enter", self.block_entered)
         assert self.family.enter is not None
+        if self.noisiest is not None:
+            condition = self._at_noisiest(condition, self.noisiest)
         return self.family.enter(self.block, self.site, tokens, condition)
+
+    def _at_noisiest(self, condition: Tensor, noisiest: Tensor) -> Tensor:
+        """(b 1 ...) of conditioning by token (b n ...)."""
+        if len(condition) != len(noisiest):
+            raise ValueError(
+                f"site '{self.site.name}' has {len(condition)} rows and times by token for {len(noisiest)}; "
+                "give one time for all tokens, or leave out what adds weak rows"
+            )
+        at = noisiest.to(condition.device).reshape(-1, 1, *[1] * (condition.ndim - 2))
+        return condition.take_along_dim(at, dim=1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """k and v (b h p d) of tokens x (b p c) as the image stream makes them, normalised, unrotated."""

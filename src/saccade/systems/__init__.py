@@ -1,5 +1,4 @@
-"""Systems that are no paper's: dense, recorders of operands and of attention, where a word shows, moved keys, shifted
-scores."""
+"""Systems that are no paper's: dense, recorders of operands and attention, a word's map, moved keys, shifted scores."""
 
 from typing import TYPE_CHECKING
 
