@@ -18,12 +18,12 @@ from saccade.papers.ditctrl import DiTCtrl
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.sparsed import SparseD
 from tests.tiny_flux import tiny_flux
-from tests.tiny_videos import SIZES, tiny_cogvideox, tiny_wan
+from tests.tiny_videos import SIZES, tiny_cogvideox, tiny_hunyuan, tiny_wan
 
 pytestmark = pytest.mark.host
 PROMPTS = ("a red circle moving right", "a blue circle moving right")
 WIDE = DiTCtrl(deepest=1.0, where=at())
-PIPES = {"cogvideox": tiny_cogvideox, "wan": tiny_wan}
+PIPES = {"cogvideox": tiny_cogvideox, "hunyuan_video": tiny_hunyuan, "wan": tiny_wan}
 every_pipe = pytest.mark.parametrize("name", PIPES)
 
 

@@ -42,6 +42,7 @@ class Request:
     height: int
     width: int
     text_tokens: int | None
+    embedded_guidance: float | None = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in self.prompts):
@@ -58,7 +59,7 @@ class Request:
         check_word(get_args(GuidanceSchedule), schedule=self.schedule)
         check_word(get_args(Solver), solver=self.solver)
         check_whole(1, steps=self.steps)
-        check_numbers(guidance=self.guidance)
+        check_numbers(guidance=self.guidance, embedded_guidance=self.embedded_guidance)
         if not self.seeds or self.guidance < 0:
             raise ValueError(f"seeds={self.seeds} must name one at least, and guidance={self.guidance} be 0 or above")
         if self.word is not None and self.sharing is None:
