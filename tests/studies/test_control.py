@@ -20,6 +20,7 @@ def test_a_task_names_what_its_experiment_has(name: str) -> None:
     task = TASKS[name]
     experiment = import_module(experiments()[task.paper]).EXPERIMENT
     assert {*(task.parts or (task.table,))} <= {*experiment.parts} and hasattr(experiment.settings, task.cases)
+    assert {*task.fewer} <= {*vars(experiment.settings)}
     published = newest(RESULTS, task.paper)
     for arm in task.arms.values():
         (*_, row) = published.rows(task.table, arm=arm)
