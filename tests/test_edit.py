@@ -162,6 +162,7 @@ def test_the_pipeline_is_left_as_it_was() -> None:
         ({"strength": "all"}, "strength='all' must be a number"),
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ({"guidance": "strong"}, "guidance='strong' must be a number"),
+        ({"text_tokens": "all"}, "text_tokens='all' must be a whole number of at least 1"),
         ({"target": " "}, "target='' says nothing of the picture"),
         ({"source": ""}, "source='' says nothing of the picture"),
         ({"source": 3}, "source=3 must be a prompt, a picture"),

@@ -95,8 +95,8 @@ def test_progress_counts_pictures() -> None:
         ({"heads": (3,)}, "must be pairs"),
         ({"heads": ((1, 0),)}, "all of whose heads are given by layers; drop one"),
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
-        ({"steps": 0}, "steps=0 must be at least 1"),
-        ({"height": 0}, "height=0 must be at least 1"),
+        ({"steps": 0}, "steps=0 must be a whole number of at least 1"),
+        ({"height": 0}, "height=0 must be a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_is_named_before_anything_is_sampled(given: dict[str, Any], message: str) -> None:

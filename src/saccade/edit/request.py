@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from saccade.analysis.layers import LayerSets
-from saccade.core.checks import check_numbers, check_whole
+from saccade.core.checks import check_numbers, check_sizes, check_whole
 from saccade.core.site import Where
 from saccade.data.rgb import as_picture
 from saccade.metrics.fidelity import Picture
@@ -61,6 +61,7 @@ class Request:
     def __post_init__(self) -> None:
         check_whole(1, steps=self.steps)
         check_whole(0, seed=self.seed)
+        check_sizes(height=self.height, width=self.width, text_tokens=self.text_tokens)
         check_numbers(threshold=self.threshold, guidance=self.guidance)
         if self.smooth < 1 or self.smooth % 2 == 0:
             raise ValueError(f"smooth={self.smooth} must be an odd number of tokens, 1 for none")

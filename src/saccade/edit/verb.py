@@ -18,7 +18,7 @@ from torch import Tensor
 
 from saccade.attach import attach
 from saccade.compare.arms import same_stack, to_spec
-from saccade.core.mechanism import System, check_system
+from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.core.state import Tape
@@ -96,8 +96,6 @@ def edit(
     Raises ValueError for a word that is not in the prompt, and for sizes, masks and strengths that do not fit.
     """
     _check_kind(kind, layers, segment, strength, keep)
-    for system in systems:
-        check_system(system)
     if not isinstance(source, str | Image.Image | np.ndarray | Edited):
         raise ValueError(
             f"source={source!r:.80} must be a prompt, a picture (PIL or (h w 3) in [0, 1]), or an edit kept"

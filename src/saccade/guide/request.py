@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saccade.core.checks import check_numbers, check_whole
+from saccade.core.checks import check_numbers, check_sizes, check_whole
 from saccade.core.rows import Rows
 from saccade.papers.headhunter import SoftPAG
 from saccade.papers.headhunter.perturbations import Kind, Scope
@@ -51,6 +51,7 @@ class Request:
         for strength in self.w:
             check_numbers(w=strength)
         check_whole(0, seed=self.seed)
+        check_sizes(steps=self.steps, height=self.height, width=self.width)
         if not isinstance(self.prompt, str):
             raise ValueError(f"prompt={self.prompt!r:.80} must be one text")
         _ = self.systems_by_strength

@@ -11,7 +11,7 @@ from typing import Any
 from saccade.attach import attach
 from saccade.compare.arms import Setup, Visit, same_stack, to_spec
 from saccade.compare.verb import draw
-from saccade.core.mechanism import System, check_system
+from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.guide.request import Record, Request
 from saccade.metrics.fidelity import Picture
@@ -77,8 +77,6 @@ def guide(
     Raises ValueError for options out of range, SelectorError for heads the model does not have, MissingError where the
     rows are not known.
     """
-    for system in systems:
-        check_system(system)
     pairs: Any = tuple(tuple(head) if isinstance(head, list) else head for head in heads)
     strengths: Any = (w,) if isinstance(w, str | int | float) else tuple(w)
     asked = Request(

@@ -8,7 +8,8 @@ from typing import Any
 
 from saccade.attach import attach
 from saccade.compare.arms import same_stack, to_spec
-from saccade.core.mechanism import System, check_system
+from saccade.core.checks import seeds_of
+from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where
 from saccade.metrics.fidelity import Picture
@@ -100,8 +101,6 @@ def multi_prompt(
         raise ValueError(f"prompts='{prompts}' must be several texts, as ('a red circle', 'a blue circle')")
     if not isinstance(sharing, DiTCtrl | None):
         raise ValueError(f"sharing={sharing!r:.80} must be a DiTCtrl, or None to blend only")
-    for system in systems:
-        check_system(system)
     sizes = {"height": height, "width": width, "tile": tile, "text_tokens": text_tokens}
     parts = VideoParts(pipe=pipe, **sizes, embedded_guidance=embedded_guidance)
     usual = 1.0 if parts.distilled else GUIDANCE
@@ -110,7 +109,7 @@ def multi_prompt(
         sharing=None if sharing is None or isolated else to_spec(sharing), transitions=transitions, extra=extra,
         guidance=usual if guidance is None else guidance, embedded_guidance=embedded_guidance, schedule=schedule,
         solver=solver, systems=tuple(map(to_spec, systems)), tile=parts.frames,
-        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds), steps=steps, height=parts.size[0],
+        seeds=seeds_of(seeds), steps=steps, height=parts.size[0],
         width=parts.size[1], text_tokens=text_tokens,
     )  # fmt: skip
     return _draw(parts, asked, systems, progress)
