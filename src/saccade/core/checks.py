@@ -42,7 +42,7 @@ def check_truths(**named: Any) -> None:
 
 def seeds_of(seeds: Any) -> tuple[int, ...]:
     """One seed or several as a tuple. Raises `ValueError` for none, and for what is no whole number from 0."""
-    found = tuple(seeds) if isinstance(seeds, list | tuple | range) else (seeds,)
+    found: tuple[Any, ...] = tuple(seeds) if isinstance(seeds, list | tuple | range) else (seeds,)  # pyright: ignore
     if not found or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in found):
         raise ValueError(f"seeds={seeds!r:.60} must be a whole number of at least 0, or several, one at least")
     return found

@@ -99,7 +99,7 @@ EXPERIMENT = Experiment(
     name="ditctrl_words",
     settings=Settings(),
     quick=Settings(swaps=1, steps=4, factors=(0.0, 0.5), video=RANDOM),
-    hours=0.1,
+    hours=0.05,
     sections=SECTIONS,
     claims=CLAIMS,
     page="papers/ditctrl.md",
