@@ -1,6 +1,6 @@
 """One long video of two prompts by windows that share keys and values, on random weights: half a minute.
 
-python examples/ditctrl.py [folder of a CogVideoX or Wan pipeline]
+python examples/ditctrl.py [folder of a CogVideoX, HunyuanVideo or Wan pipeline]
 """
 
 import sys

@@ -186,6 +186,13 @@ def test_a_sheet_shows_before_places_and_after(pipe: Any, tmp_path: Path, name: 
         ({"fresh_noise": "never"}, "fresh_noise='never' is unknown"),
         ({"dilation": -1}, "dilation=-1 must be a whole number of at least 0"),
         ({"steps": 0}, "steps=0 must be a whole number of at least 1"),
+        ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        ({"text_tokens": 0}, "text_tokens=0 must be a whole number of at least 1"),
+        ({"guidance": "strong"}, "guidance='strong' must be a number"),
+        ({"nearest": "no"}, "nearest='no' must be True or False"),
+        ({"threshold": 2.0}, r"threshold=2.0 must be in \[0, 1\)"),
+        ({"source": 3, "prompt": PROMPT}, "a picture of int must be a PIL image or an array"),
+        ({"object": CROSS, "word": 3}, "word=3 must be words of the prompt"),
     ],
 )
 def test_what_does_not_fit_together_is_named_before_anything_is_drawn(

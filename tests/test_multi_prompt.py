@@ -18,12 +18,12 @@ from saccade.papers.ditctrl import DiTCtrl
 from saccade.papers.draft_attention import DraftAttention
 from saccade.papers.sparsed import SparseD
 from tests.tiny_flux import tiny_flux
-from tests.tiny_videos import SIZES, tiny_cogvideox, tiny_wan
+from tests.tiny_videos import SIZES, tiny_cogvideox, tiny_hunyuan, tiny_wan
 
 pytestmark = pytest.mark.host
 PROMPTS = ("a red circle moving right", "a blue circle moving right")
 WIDE = DiTCtrl(deepest=1.0, where=at())
-PIPES = {"cogvideox": tiny_cogvideox, "wan": tiny_wan}
+PIPES = {"cogvideox": tiny_cogvideox, "hunyuan_video": tiny_hunyuan, "wan": tiny_wan}
 every_pipe = pytest.mark.parametrize("name", PIPES)
 
 
@@ -144,9 +144,13 @@ def test_a_sheet_shows_frames_of_each_prompt(tmp_path: Path, name: str) -> None:
         ({"overlap": -1}, "overlap=-1 must be a whole number"),
         ({"transitions": -1}, "transitions=-1 must be a whole number"),
         ({"steps": 0}, "steps=0 must be a whole number of at least 1"),
-        ({"seeds": ()}, r"seeds=\(\) must name one at least"),
-        ({"guidance": -1.0}, "guidance=-1.0 be 0 or above"),
+        ({"seeds": ()}, r"seeds=\(\) must be a whole number of at least 0, or several"),
+        ({"guidance": -1.0}, "guidance=-1.0 must be 0 or above"),
         ({"guidance": "6"}, "guidance='6' must be a number"),
+        ({"seeds": "1"}, "seeds='1' must be a whole number of at least 0"),
+        ({"seeds": -1}, "seeds=-1 must be a whole number of at least 0"),
+        ({"text_tokens": 0}, "text_tokens=0 must be a whole number of at least 1"),
+        ({"embedded_guidance": 6.0}, "embedded_guidance=6.0 is read by distilled models"),
         ({"schedule": "falling"}, "schedule='falling' is unknown; choose one of constant, rising, official"),
         ({"solver": "euler"}, "solver='euler' is unknown"),
         ({"solver": "sde_dpmpp_2m"}, "needs alphas, FlowMatchEulerDiscreteScheduler has sigmas"),

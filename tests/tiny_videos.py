@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from saccade.models.scene_words import t5_tokenizer, word_ids
+from saccade.models.scene_words import clip_tokenizer, t5_tokenizer, word_ids
 from saccade.models.scenes_wan import ScenesWan
 
 TINY = ScenesWan(
@@ -22,6 +22,11 @@ def tiny_wan() -> Any:
 def tiny_cogvideox(rotary: bool = False) -> Any:
     """Three blocks, 2 x 2 tokens a latent frame; the same weights every time."""
     return _ready(lambda: _cogvideox(rotary))
+
+
+def tiny_hunyuan() -> Any:
+    """Two double and two single blocks, 2 x 2 tokens a latent frame; the same weights every time."""
+    return _ready(_hunyuan)
 
 
 def _ready(make: Any) -> Any:
@@ -63,4 +68,37 @@ def _cogvideox(rotary: bool) -> Any:
     return CogVideoXPipeline(
         tokenizer=t5_tokenizer(), text_encoder=T5EncoderModel(config).eval(), vae=vae.eval(),
         transformer=transformer.eval(), scheduler=scheduler,
+    )  # fmt: skip
+
+
+def _hunyuan() -> Any:
+    from diffusers import (
+        AutoencoderKLHunyuanVideo,
+        FlowMatchEulerDiscreteScheduler,
+        HunyuanVideoPipeline,
+        HunyuanVideoTransformer3DModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
+
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_single_layers=2,
+        num_refiner_layers=1, patch_size=2, patch_size_t=1, guidance_embeds=True, text_embed_dim=32,
+        pooled_projection_dim=16, rope_axes_dim=(4, 4, 8),
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4, down_block_types=("HunyuanVideoDownBlock3D",) * 4, block_out_channels=(8, 8, 8, 8),
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4, layers_per_block=1, norm_num_groups=4,
+    )  # fmt: skip
+    llama = LlamaConfig(
+        vocab_size=len(word_ids()), hidden_size=32, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
+        pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    clip = CLIPTextConfig(
+        vocab_size=len(word_ids()), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        projection_dim=16, max_position_embeddings=77, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    return HunyuanVideoPipeline(
+        text_encoder=LlamaModel(llama).eval(), tokenizer=t5_tokenizer(), transformer=transformer.eval(),
+        vae=vae.eval(), scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0), text_encoder_2=CLIPTextModel(clip).eval(),
+        tokenizer_2=clip_tokenizer(),
     )  # fmt: skip

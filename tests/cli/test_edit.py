@@ -86,6 +86,31 @@ def test_picture_and_mask_are_turned_and_laid_on_their_grounds(
     assert white[:8].all() and not white[8:].any()
 
 
+def test_a_record_of_two_rounds_is_drawn_again(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, record, sheet = tmp_path / "a.png", tmp_path / "r.safetensors", tmp_path / "s.html"
+    rounds = ("-t", TARGET, "-w", "circle", "-t", LAST, "-w", "square", "--seed", "3", "--system", "clear(radius=1)")
+    assert run(SOURCE, *rounds, "--model", model, "--out", str(out), "--record", str(record), *SMALL, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["record"] == str(record) and len(shown["digests"]) == 4
+    again = ("--replay", str(record), "--model", model, "--out", str(tmp_path / "b.png"), "--sheet", str(sheet))
+    assert run(*again, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["digests"], found["rounds"]) == (shown["digests"], shown["rounds"])
+    assert (tmp_path / "b.png").read_bytes() == out.read_bytes() and sheet.read_text().count("<img ") == 8
+
+
+@pytest.mark.bad_input
+def test_a_record_goes_alone_and_an_edit_has_a_source(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        ((SOURCE,), "give SOURCE and --target of the edit, or --replay with a record of one"),
+        ((), "give SOURCE and --target of the edit, or --replay with a record of one"),
+        (("--replay", "r", "-t", TARGET, "--seed", "0"), "--replay draws what the record says; leave out target, seed"),
+        (("--replay", "r"), "record='r' is no record of edit"),
+    ):
+        assert run(*words, "--model", model) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -56,6 +56,20 @@ def test_another_system_runs_beside_both_pictures(
     assert np.array_equal(np.asarray(Image.open(out)), to_bytes(beside.guided[2.0])[0])
 
 
+def test_a_record_is_drawn_again(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, record = tmp_path / "a.png", tmp_path / "r.safetensors"
+    words = ("--head", "0.1", "--w", "2", "--seed", "3", "--system", "clear(radius=1)", *SMALL)
+    assert run(PROMPT, *words, "--model", model, "--out", str(out), "--record", str(record), "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["record"] == str(record) and len(shown["digests"]) == 2
+    again = ("--replay", str(record), "--model", model, "--out", str(tmp_path / "b.png"))
+    assert run(*again, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["digests"] == shown["digests"]
+    assert (tmp_path / "b.png").read_bytes() == out.read_bytes()
+    assert run(*again, "--record", str(tmp_path / "c.safetensors")) == 0
+    assert "c.safetensors" in capsys.readouterr().out and (tmp_path / "c.safetensors").exists()
+
+
 @pytest.mark.bad_input
 def test_what_cannot_be_is_one_line(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ("--model", model, "--out", str(tmp_path / "a.png"), *SMALL)
@@ -67,3 +81,9 @@ def test_what_cannot_be_is_one_line(model: str, tmp_path: Path, capsys: pytest.C
     assert "weakens (7, 0), which is not attached; there are layers 0 to 1" in capsys.readouterr().err
     assert run(PROMPT, "--layer", "0", "--kind", "blur", *out) == 2
     assert "kind='blur' must be one of" in capsys.readouterr().err
+    assert run(*out[:4]) == 2
+    assert "give a PROMPT to draw, or --replay with a record of one" in capsys.readouterr().err
+    assert run("--replay", "r", "--layer", "0", *out) == 2
+    assert "leave out layers, num_inference_steps, height, width, option" in capsys.readouterr().err
+    assert run("--replay", "r", *out[:4]) == 2
+    assert "record='r' is no record of guide" in capsys.readouterr().err

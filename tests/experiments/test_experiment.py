@@ -1,5 +1,6 @@
 """What the harness promises: parts by seed, nothing done twice, other settings refused, the device named truly."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from saccade.experiments import Bench, Experiment, Row
-from saccade.experiments.results import Results, rounded
+from saccade.experiments.results import MANY, Results, rounded
 from saccade.metrics.machine import device_name
 
 
@@ -64,3 +65,17 @@ def test_results_come_back_as_they_were_kept(tmp_path: Path) -> None:
     kept = Results.load(tmp_path / "kept.json")
     assert kept.tables == rounded(found.tables) and kept.tables["rows"][0]["value"] == 0.123457
     assert (kept.device, kept.settings) == (device_name("cpu"), {"seeds": [0, 1], "steps": 3})
+
+
+def test_many_rows_are_kept_by_columns_and_come_back_as_rows(tmp_path: Path) -> None:
+    values = (0.5, None, [[1, 2]], "text")
+    rows: list[Row] = [{"arm": f"arm {i % 3}", "case": i // 3, "value": values[i % 4]} for i in range(MANY)]
+    rows.append({"arm": "arm 0", "case": 9, "more": 1})
+    found = Results(device="d", date="", versions={}, tables={"many": rows, "few": rows[:-2]})
+    found.save(tmp_path / "kept.json")
+    kept = Results.load(tmp_path / "kept.json")
+    assert kept.tables["few"] == found.tables["few"]
+    assert kept.tables["many"] == [dict.fromkeys(("arm", "case", "value", "more")) | row for row in rows]
+    text = json.loads((tmp_path / "kept.json").read_text())["tables"]
+    assert "rows" in text["few"] and text["many"]["values"][0]["of"] == ["arm 0", "arm 1", "arm 2"]
+    assert len(json.dumps(text["many"])) < len(json.dumps(text["few"])) / 1.5

@@ -22,7 +22,7 @@ from saccade.pipelines.long_video import LongVideo
 from saccade.pipelines.video import VideoParts
 from saccade.runs import Windows
 from tests.tiny_sd3 import tiny_sd3
-from tests.tiny_videos import tiny_cogvideox, tiny_wan
+from tests.tiny_videos import tiny_cogvideox, tiny_hunyuan, tiny_wan
 
 pytestmark = pytest.mark.host
 PROMPTS = ("a red circle moving right", "a blue circle moving right")
@@ -37,6 +37,7 @@ CASES = {
     "euler": (tiny_wan, FlowMatchEulerDiscreteScheduler(shift=3.0)),
     "stochastic": (tiny_wan, FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)),
     "unipc": (tiny_wan, UniPCMultistepScheduler(**UNIPC)),
+    "hunyuan": (tiny_hunyuan, FlowMatchEulerDiscreteScheduler(shift=7.0)),
 }
 
 
@@ -60,15 +61,41 @@ def test_one_window_is_what_the_pipeline_draws(name: str) -> None:
     parts = opened(name)
     one = {"windows": Windows(prompts=1, tile=3, overlap=1), "prompts": PROMPTS[:1], "negatives": ("",)}
     found = long(parts, **one).video(3)
-    given = {} if name != "stochastic" else {}
+    given = {"true_cfg_scale": 4.0, "negative_prompt": ""} if name == "hunyuan" else {"guidance_scale": 4.0}
     wanted = parts.pipe(
-        PROMPTS[0], height=32, width=32, num_frames=1 + 2 * parts.factor, num_inference_steps=3, guidance_scale=4.0,
-        max_sequence_length=16, generator=torch.Generator().manual_seed(3), output_type="np", **given,
+        PROMPTS[0], height=32, width=32, num_frames=1 + 2 * parts.factor, num_inference_steps=3, max_sequence_length=16,
+        generator=torch.Generator().manual_seed(3), output_type="np", **given,
     ).frames[0]  # fmt: skip
     if name == "stochastic":  # the pipeline leaves this noise to torch's own generator
         assert found.shape == wanted.shape and np.isfinite(found).all()
     else:
         np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+def test_a_distilled_model_reads_its_scale_and_runs_one_branch() -> None:
+    pipe, seen = tiny_hunyuan(), []
+    hook = pipe.transformer.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["guidance"].tolist()), with_kwargs=True
+    )
+    given: dict[str, Any] = {"windows": Windows(prompts=1, tile=3, overlap=1), "prompts": PROMPTS[:1]}
+    for scale in (None, 2.0):
+        parts = VideoParts(pipe=pipe, height=32, width=32, tile=3, text_tokens=16, embedded_guidance=scale)
+        found = long(parts, **given, negatives=("",), guidance=1.0, steps=2).video(0)
+    wanted = pipe(
+        PROMPTS[0], height=32, width=32, num_frames=9, num_inference_steps=2, max_sequence_length=16,
+        guidance_scale=2.0, generator=torch.Generator().manual_seed(0), output_type="np",
+    ).frames[0]  # fmt: skip
+    hook.remove()
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
+    assert seen == [[6000.0]] * 2 + [[2000.0]] * 4
+
+
+def test_windows_between_prompts_read_the_tokens_of_both() -> None:
+    """HunyuanVideo says which tokens are text: a window of two prompts has as many as the longer one."""
+    parts = opened("hunyuan")
+    made = long(parts, prompts=("a red circle", PROMPTS[1]), paired=True)
+    counts = [int(given["encoder_attention_mask"].sum()) for given, _ in made._conditions]
+    assert counts == [10, 12, 12] and len({made.video(0).std(), long(parts, paired=True).video(0).std()}) == 2
 
 
 @pytest.mark.parametrize("name", ["dpm", "unipc"])
@@ -185,6 +212,10 @@ def test_what_is_not_known_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             VideoParts(pipe=tiny_wan(), **{"height": 32, "width": 32, "tile": 3, **given})
+    with pytest.raises(
+        ValueError, match="embedded_guidance=3.0 is read by distilled models, as HunyuanVideo's, and Wan"
+    ):
+        VideoParts(pipe=tiny_wan(), height=32, width=32, tile=3, embedded_guidance=3.0)
     pipe = tiny_wan()
     pipe.scheduler = DPMSolverMultistepScheduler()
     with pytest.raises(ValueError, match="the scheduler DPMSolverMultistepScheduler is not known here; give a flow"):
@@ -196,7 +227,9 @@ def test_what_is_not_known_is_named() -> None:
 
 
 def test_sizes_are_the_pipelines_own() -> None:
-    cog, wan = VideoParts(pipe=tiny_cogvideox()), VideoParts(pipe=tiny_wan())
+    cog, wan, hunyuan = (VideoParts(pipe=make()) for make in (tiny_cogvideox, tiny_wan, tiny_hunyuan))
+    assert (hunyuan.size, hunyuan.frames, hunyuan.side, hunyuan.stacked) == ((720, 1280), 33, 16, False)
     assert (cog.size, cog.frames, cog.side, cog.stacked) == ((32, 32), 3, 16, True)
     assert (wan.size, wan.frames, wan.side, wan.stacked) == ((480, 832), 1 + 80 // wan.factor, 8, False)
-    assert [tuple(parts.embeddings(PROMPTS).shape) for parts in (cog, wan)] == [(2, 226, 32), (2, 512, 32)]
+    read = [parts.texts(PROMPTS)["encoder_hidden_states"] for parts in (cog, wan)]
+    assert [tuple(words.shape) for words in read] == [(2, 226, 32), (2, 512, 32)]

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from saccade.models.scene_words import MAX_CLIP
-from saccade.pipelines.words import word_tokens
+from saccade.pipelines.words import count_tokens, word_tokens
 from tests.tiny_flux import tiny_flux
 from tests.tiny_sd3 import tiny_sd3
+from tests.tiny_videos import tiny_hunyuan
 
 pytestmark = pytest.mark.host
 CAPTION = "a large red circle left of a blue square"
@@ -37,6 +38,18 @@ def test_sd3_reads_clip_and_then_t5() -> None:
     assert word_tokens(pipe, CAPTION, "circle") == (1 + 3, MAX_CLIP + 3)  # CLIP's begin mark, then T5's own numbers
     pipe.text_encoder_3 = None
     assert word_tokens(pipe, CAPTION, "circle") == (4,)
+
+
+def test_hunyuan_video_reads_a_prompt_within_a_text_of_its_own() -> None:
+    pipe = tiny_hunyuan()
+    prompts = (CAPTION, CAPTION.replace("circle", "star"))
+    read = [pipe.encode_prompt(prompt, max_sequence_length=32)[0][0] for prompt in prompts]
+    before = [i for i, (one, other) in enumerate(zip(*read, strict=True)) if not one.equal(other)][0]
+    (at,) = word_tokens(pipe, CAPTION, "circle", 32)
+    assert at == before == word_tokens(pipe, "a circle", "circle")[0] + 2
+    assert count_tokens(pipe, CAPTION) == int(pipe.encode_prompt(CAPTION)[2].sum())
+    with pytest.raises(ValueError, match="word='circle' lies beyond the 7 tokens read of the prompt"):
+        word_tokens(pipe, CAPTION, "circle", 7)
 
 
 def test_a_word_that_is_not_there_is_named() -> None:

@@ -102,3 +102,11 @@ def test_what_does_not_fit_is_named() -> None:
         Windows(prompts=2).conditions(torch.zeros(3, 1))
     with pytest.raises(ValueError, match=r"visits=\(\(0,\),\) leave frame 13 of Windows.* out"):
         visit_shares(Windows(prompts=2), ((0,),))
+
+
+def test_a_mask_of_tokens_holds_those_of_either_prompt() -> None:
+    masks = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+    windows = Windows(prompts=3, tile=3, overlap=1)
+    own = [masks[0], masks[0], masks[1], masks[2], masks[2]]  # between two prompts the longer one's
+    assert torch.equal(windows.conditions(masks), torch.stack(own))
+    assert torch.equal(windows.unconditions(masks), masks[[0, 1, 1, 2, 2]])

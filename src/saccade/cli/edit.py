@@ -1,4 +1,4 @@
-"""`saccade edit`: change a word of a picture, drawn or given, in one or several rounds."""
+"""`saccade edit`: change a word of a picture, drawn or given, in rounds, and draw a record of it again."""
 
 import time
 from dataclasses import asdict
@@ -13,8 +13,10 @@ from saccade.cli.options import (
     Device,
     Dtype,
     Height,
+    KeepRecord,
     Model,
     MoreSystems,
+    Replay,
     Steps,
     Width,
     one_stack,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
 SIDE = 64  # pixels the bundled model draws well
 
-Targets = Annotated[list[str], typer.Option("--target", "-t", help="what to make of it; again for another round")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", "-t", help="what to make of it; again for another round")
+]
 Words = Annotated[
     list[str] | None,
     typer.Option("--word", "-w", help="of the source: what to edit, one for each --target; 'circle,square' for two"),
@@ -46,8 +50,10 @@ Kind = Annotated[
 
 
 def edit(
-    source: Annotated[str, typer.Argument(help="what to draw first; with --picture, what the picture shows")],
-    target: Targets,
+    source: Annotated[
+        str | None, typer.Argument(help="what to draw first; with --picture, what the picture shows")
+    ] = None,
+    target: Targets = None,
     word: Words = None,
     picture: Annotated[Path | None, typer.Option(help="edit this picture of yours instead")] = None,
     mask: Annotated[Path | None, typer.Option(help="picture, white where to edit, instead of --word")] = None,
@@ -58,9 +64,11 @@ def edit(
     threshold: Annotated[float | None, typer.Option(help="of a word's map, in [0, 1); higher edits less")] = None,
     model: Model = DEFAULT_MODEL,
     system: MoreSystems = None,
+    replay: Replay = None,
+    record: KeepRecord = None,
     out: Annotated[Path, typer.Option(help="the edited picture")] = Path("edited.png"),
     sheet: Annotated[Path | None, typer.Option(help="before, after and mask on one .png or .html")] = None,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    seed: Annotated[int | None, typer.Option(help="of the noise")] = None,
     guidance: Annotated[float | None, typer.Option(help="the pipeline's guidance_scale")] = None,
     steps: Steps = None,
     height: Height = None,
@@ -75,21 +83,40 @@ def edit(
     check_format(out)
     if sheet is not None and sheet.suffix != ".html":
         check_format(sheet, "sheet")
-    rounds = _rounds(target, word, strength)
+    if (replay is None) == (source is None or not target):
+        raise ValueError("give SOURCE and --target of the edit, or --replay with a record of one")
+    given = {
+        "steps": steps, "threshold": threshold, "guidance": guidance, "height": height, "width": width, "seed": seed,
+        "systems": one_stack(system) or None,
+    }  # fmt: skip
+    said = {name: value for name, value in given.items() if value is not None}
+    more = {"source": source, "target": target, "word": word, "picture": picture, "mask": mask, "strength": strength}
+    if replay is not None:
+        more |= {"kind": kind, "by": by, "layers": layers, **said}
+        if asked := [name for name, value in more.items() if value is not None]:
+            raise ValueError(f"--replay draws what the record says; leave out {', '.join(asked)}")
+    rounds = _rounds(target or [], word, strength)
     first = {"source": source}
     if picture is not None:
         first = {"source": _open(picture, height, width), "prompt": source}
-    given = {"steps": steps, "threshold": threshold, "guidance": guidance, "height": height, "width": width}
-    said = {k: v for k, v in given.items() if v is not None}
-    common = {**_defaults(model, picture), **said, "seed": seed, "systems": one_stack(system)}
     where = {**({} if mask is None else {"mask": _white(mask)}), **_kind(kind, by, layers, rounds)}
-    pipe = open_pipeline(model, device, dtype)
-    start = time.perf_counter()
-    edits = _run(pipe, rounds, first, {**common, **where})
-    _write(edits, out, sheet, time.perf_counter() - start, as_json)
+    pipe, start = open_pipeline(model, device, dtype), time.perf_counter()
+    edits = (
+        _again(pipe, replay) if replay else _run(pipe, rounds, first, {**_defaults(model, picture), **said, **where})
+    )
+    _write(edits, out, sheet, record, time.perf_counter() - start, as_json)
 
 
-def _run(pipe: Any, rounds: list[dict[str, Any]], first: dict[str, Any], common: dict[str, Any]) -> "list[Edited]":
+def _again(pipe: Any, record: Path) -> "tuple[Edited, ...]":
+    from saccade.edit import Record, replay
+
+    with progress_bar() as progress:
+        return replay(pipe, Record.load(record), progress=progress)
+
+
+def _run(
+    pipe: Any, rounds: list[dict[str, Any]], first: dict[str, Any], common: dict[str, Any]
+) -> "tuple[Edited, ...]":
     """Each round goes on from the one before."""
     from saccade.edit import edit as run
 
@@ -98,7 +125,7 @@ def _run(pipe: Any, rounds: list[dict[str, Any]], first: dict[str, Any], common:
         begun = first if number == 0 else {"source": edits[-1]}
         with progress_bar() as progress:
             edits.append(run(pipe, **begun, **one, **common, keep=number + 1 < len(rounds), progress=progress))
-    return edits
+    return tuple(edits)
 
 
 def _rounds(targets: list[str], words: list[str] | None, strengths: list[float] | None) -> list[dict[str, Any]]:
@@ -169,7 +196,9 @@ def _white(path: Path) -> Any:
     return np.asarray(open_picture(path, f"mask='{path}'", background=BLACK).convert("L")) > 127
 
 
-def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float, as_json: bool) -> None:
+def _write(
+    edits: "tuple[Edited, ...]", out: Path, sheet: Path | None, record: Path | None, seconds: float, as_json: bool
+) -> None:
     from PIL import Image
 
     from saccade.edit.sheet import write_sheet
@@ -179,15 +208,18 @@ def _write(edits: "list[Edited]", out: Path, sheet: Path | None, seconds: float,
     Image.fromarray(to_bytes(edits[-1].after)[0]).save(out)
     scores = [score_edit(one.before, one.after, one.changed, one.target) for one in edits]
     drawn = None if sheet is None else str(write_sheet(edits, sheet, scores))
+    kept = None if record is None else str(edits[-1].record.save(record).resolve())
     rounds = [_scored(one, score) for one, score in zip(edits, scores, strict=True)]
     if as_json:
-        print_json({"path": str(out.resolve()), "sheet": drawn, "seconds": seconds, "rounds": rounds})
+        said = {"path": str(out.resolve()), "sheet": drawn, "record": kept, "seconds": seconds, "rounds": rounds}
+        print_json({**said, "digests": edits[-1].record.digests})
         return
     for one in rounds:
         kept = "" if one["kept_psnr"] is None else f", the rest kept at {one['kept_psnr']:.1f} dB"
         line = f"{one['target']}: {one['edited']:.0%} edited{kept}, edges {one['canny_ssim']:.2f}"
         console().print(line, highlight=False)
-    console().print(f"{out} in {seconds:.1f} s" + (f", sheet {sheet}" if drawn else ""), highlight=False)
+    files = "".join(f", {what} {where}" for what, where in (("sheet", sheet), ("record", kept)) if where)
+    console().print(f"{out} in {seconds:.1f} s{files}", highlight=False)
 
 
 def _scored(edited: "Edited", scores: "EditScores") -> dict[str, Any]:

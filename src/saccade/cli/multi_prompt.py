@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from saccade.multi_prompt import MultiPrompt
 
 VIDEO_MODEL = "scenes-wan"
-Model = Annotated[str, typer.Option(help=f"a CogVideoX or Wan pipeline of diffusers: a directory, or {VIDEO_MODEL}")]
+Model = Annotated[
+    str, typer.Option(help=f"a CogVideoX, HunyuanVideo or Wan pipeline of diffusers: a directory, or {VIDEO_MODEL}")
+]
 Sharing = Annotated[
     str | None, typer.Option(help="what a window takes of the one before, as 'ditctrl(deepest=0.3)', or 'none'")
 ]
@@ -46,6 +48,7 @@ def multi_prompt(
     transitions: Annotated[int | None, typer.Option(help="windows between two prompts")] = None,
     extra: Annotated[int | None, typer.Option(help="further windows of each inner prompt")] = None,
     guidance: Annotated[float | None, typer.Option(help="scale of classifier-free guidance")] = None,
+    embedded_guidance: Annotated[float | None, typer.Option(help="scale that a distilled model reads")] = None,
     schedule: Annotated[str | None, typer.Option(help="of the guidance: constant, rising or official")] = None,
     solver: Annotated[str | None, typer.Option(help="pipeline, or sde_dpmpp_2m")] = None,
     system: MoreSystems = None,
@@ -77,8 +80,9 @@ def multi_prompt(
     given = {
         **_sharing(sharing), "isolated": isolated or None, "word": word, "negative": _one_or_all(negative),
         "tile": tile, "overlap": overlap, "transitions": transitions, "extra": extra, "guidance": guidance,
-        "schedule": schedule, "solver": solver, "systems": one_stack(system) or None,
-        "seeds": seed, "steps": steps, "height": height, "width": width, "text_tokens": text_tokens,
+        "embedded_guidance": embedded_guidance, "schedule": schedule, "solver": solver,
+        "systems": one_stack(system) or None, "seeds": seed, "steps": steps, "height": height, "width": width,
+        "text_tokens": text_tokens,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if value is not None or name == "sharing"}
     if replay is not None and asked:

@@ -6,7 +6,7 @@ from typing import Any
 
 from saccade.compare.comparison import Role
 from saccade.core.catalogue import lookup
-from saccade.core.mechanism import System
+from saccade.core.mechanism import System, check_system
 from saccade.core.specs import parse_stack
 
 Stack = tuple[System, ...]
@@ -75,7 +75,11 @@ def candidates(systems: Systems, floor: str | None) -> tuple[Candidate, ...]:
 
 
 def to_spec(system: System) -> str:
-    """A system as one writes it: its name and the options that differ from their defaults."""
+    """A system as one writes it: its name and the options that differ from their defaults.
+
+    Raises TypeError for what is no system.
+    """
+    check_system(system)
     if not is_dataclass(system):
         return system.name
     changed = [f.name for f in fields(system) if f.init and getattr(system, f.name) != _default(f)]

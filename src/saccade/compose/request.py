@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from saccade.core.checks import check_word
+from saccade.core.checks import check_numbers, check_sizes, check_whole, check_word, seeds_of
 from saccade.data.rgb import as_picture
 from saccade.mechanisms.canvas import Unit
 from saccade.metrics.fidelity import Picture
@@ -61,11 +61,18 @@ class Request:
                 raise ValueError(f"'{text}' has a box and a mask; give one of them")
             if mask is not None and (mask.ndim != 2 or not 0 <= mask.min() <= mask.max() <= 1):
                 raise ValueError(f"the mask of '{text}', {mask.shape}, must be (h w) in [0, 1]")
+        if not all(isinstance(text, str) for text in (*self.texts, self.interaction)):
+            raise ValueError(f"texts={self.texts} and interaction={self.interaction!r} must be texts")
         check_word(("hub", "isolated", "dropped"), padding=self.padding)
+        if self.unit is not None:
+            check_word(get_args(Unit), unit=self.unit)
+        check_numbers(first_stage=self.first_stage, guidance=self.guidance)
+        for strength in self.strengths:
+            check_numbers(strengths=strength)
+        check_whole(1, steps=self.steps)
+        check_sizes(height=self.height, width=self.width, text_tokens=self.text_tokens)
         if self.compat not in (None, "official"):
             raise ValueError(f"compat='{self.compat}' must be 'official' or None")
-        if self.steps < 1 or not self.seeds:
-            raise ValueError(f"steps={self.steps} and seeds={self.seeds} must be at least one of each")
 
 
 def request(
@@ -83,7 +90,9 @@ def request(
     if isinstance(texts, str):
         raise ValueError(f"texts='{texts}' must be a text for each entity, as ('a red circle', 'a blue square')")
     none = (None,) * len(texts)
-    if unknown := [number for number in apart or {} if not 0 <= number < len(texts)]:
+    if wrong := [one for one in (apart or {}).items() if not isinstance(one[1], tuple | list)]:
+        raise ValueError(f"apart={dict(wrong)} must name entities from each, as {{0: (1,)}}")
+    if unknown := [number for number in apart or {} if number not in range(len(texts))]:
         raise ValueError(f"apart={apart} names entity {unknown[0]}, and there are {len(texts)}, counted from 0")
     return Request(
         texts=tuple(texts),
@@ -92,7 +101,7 @@ def request(
         references=tuple(None if picture is None else as_picture(picture) for picture in references or none),
         strengths=(float(strengths),) * len(texts) if isinstance(strengths, int | float) else tuple(strengths),
         apart=tuple(tuple((apart or {}).get(number, ())) for number in range(len(texts))),
-        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
+        seeds=seeds_of(seeds),
         **rest,
     )
 

@@ -51,8 +51,10 @@ def as_rgb(image: Image.Image, name: str = "picture", *, background: Background 
 def as_picture(image: Image.Image | np.ndarray) -> Float[np.ndarray, "1 h w 3"]:
     """A picture in [0, 1], of a PIL image, or of an array (h w 3) of bytes or of floats in [0, 1].
 
-    Raises ValueError for an array of another shape or type.
+    Raises ValueError for an array of another shape or type, and for what is neither.
     """
+    if not isinstance(image, Image.Image | np.ndarray):
+        raise ValueError(f"a picture of {type(image).__name__} must be a PIL image or an array (h w 3)")
     array = np.asarray(as_rgb(image)) if isinstance(image, Image.Image) else image
     scaled = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
     if array.ndim != 3 or array.shape[-1] != 3 or not array.size or not (0 <= scaled.min() <= scaled.max() <= 1):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from saccade.core.checks import check_whole
+from saccade.core.checks import check_numbers, check_sizes, check_truths, check_whole
 from saccade.mechanisms.canvas import Box, Size
 from saccade.metrics.fidelity import Picture
 from saccade.papers.diffuhaul.blobs import Blob, Blobs
@@ -52,7 +52,10 @@ class Request:
         if not self.prompt.strip() or not self.target_prompt.strip():
             raise ValueError("prompt='' says nothing of the picture; describe it, as 'a red circle on white'")
         check_whole(1, steps=self.steps)
-        check_whole(0, dilation=self.dilation)
+        check_whole(0, dilation=self.dilation, seed=self.seed)
+        check_numbers(guidance=self.guidance)
+        check_sizes(text_tokens=self.text_tokens)
+        check_truths(**{name: getattr(self, name) for name in ("masked", "share", "nearest", "carry", "blend")})
         check_buckets(self.buckets, self.fresh_noise)
         if self.schedule is not None and not isinstance(self.schedule, str):
             raise ValueError("a schedule must be a name for its record; attach DiffUHaul yourself to give a function")

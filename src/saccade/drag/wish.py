@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from saccade.core.checks import check_numbers
 from saccade.core.mechanism import System
 from saccade.data.rgb import as_picture
 from saccade.drag.drawing import Counted, Dragged, clean_of, draw, guidance_of, host_of, words_of
@@ -28,6 +29,7 @@ class Wish:
 
     options   of the request, by name
     settings  sizes, steps, and how words are found, where they are given
+    Raises ValueError for a threshold that is none.
     """
 
     pipe: Any
@@ -37,6 +39,12 @@ class Wish:
     to: Any
     options: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        threshold = self.settings.get("threshold", 0.0)
+        check_numbers(threshold=threshold)
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold={threshold} must be in [0, 1), a share of the highest attention")
 
     @property
     def size(self) -> Size:
@@ -103,6 +111,8 @@ def as_objects(object: Any, word: str | None, others: Mapping[str, Any], size: S
 
     Raises ValueError where one is named twice.
     """
+    if not isinstance(word, str | None):
+        raise ValueError(f"word={word!r:.60} must be words of the prompt")
     if isinstance(object, str) and word is not None:
         raise ValueError(f"object='{object}' are words already; leave word='{word}' out, or give the object's place")
     name = object if isinstance(object, str) else word or getattr(object, "name", "")

@@ -20,6 +20,7 @@ from saccade.core.rows import Rows
 from saccade.core.site import EVERYWHERE, Where, at
 from saccade.data.rgb import as_picture
 from saccade.edit.passes import Edited, Grid, Passes, Source
+from saccade.edit.request import Kind, Request
 from saccade.mechanisms.token_regions import erode, move, region, spread_points
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures
@@ -31,7 +32,6 @@ from saccade.runs.inversion import inverted_path, sample_euler
 from saccade.systems.word_map import WordMap
 
 T = TypeVar("T")
-Kind = AddObject | Reshape | KeepRegion
 Layers = LayerSets | LayerScores
 Segment = Callable[[Picture, Int[np.ndarray, "p 2"]], Bool[np.ndarray, "h w"]]  # picture (h w 3), clicks (x, y)
 THRESHOLD = 0.3
@@ -42,39 +42,26 @@ GUIDANCE = 3.5  # of a target row beside a real picture's
 CLICKS, EROSIONS = 4, 3
 
 
-def edit_by_layers(
-    run: Passes,
-    kind: Kind,
-    *,
-    source: Source,
-    target: str,
-    prompt: str | None,
-    words: tuple[str, ...],
-    mask: Grid | None,
-    seed: int,
-    layers: Layers | None,
-    segment: Segment | None,
-    threshold: float | None,
-    watch: Where | None,
-    where: Where | None,
-) -> Edited:
-    """An edit of this kind; arguments as `edit` takes them, the mask on image tokens."""
+def edit_by_layers(run: Passes, asked: Request, source: Source, mask: Grid | None, segment: Segment | None) -> Edited:
+    """An edit of the kind that is asked for, its mask on image tokens."""
+    kind, words, target = asked.kind, asked.words, asked.target
+    assert kind is not None
     _check(kind, source, words, mask, segment)
-    sets = _sets(run.flow.pipe, kind, layers)
-    threshold = THRESHOLD if threshold is None else threshold
-    run = replace(run, watch=_at_a_step(watch or WATCH, run.steps), where=where or EVERYWHERE)
+    run = replace(run, watch=_at_a_step(asked.watch or WATCH, run.steps), where=asked.where or EVERYWHERE)
     run.total = _calls(run, kind, words, not isinstance(source, str), segment is not None)
     with no_progress_bar(run.flow.pipe):
-        origin = _origin(run, source, prompt, seed)
-        heat = _heat(run, origin, kind, target, words, sets)
+        origin = _origin(run, source, asked.prompt, asked.seed)
+        heat = _heat(run, origin, kind, target, words, asked.layers)
+        threshold = THRESHOLD if asked.threshold is None else asked.threshold
         places = [region(one, threshold=threshold) for one in heat.values()]
         edit = _placed(
             run, origin, kind, mask if mask is not None else _union(places), given=mask is not None, segment=segment
         )
-        system = FreeFlux(edit=edit, layers=sets, where=run.where)
+        system = FreeFlux(edit=edit, layers=asked.layers, where=run.where)
         drawn = _draw(run, origin, [origin.prompt, target], "edit", [system, *run.systems], _pictures)
+    before = drawn[0] if origin.picture is None else origin.picture
     return Edited(
-        before=drawn[0] if origin.picture is None else origin.picture,
+        before=before,
         after=drawn[1],
         rebuilt=drawn[0],
         mask=_edited(edit),
@@ -82,6 +69,7 @@ def edit_by_layers(
         source=origin.prompt,
         target=target,
         start=origin.start,
+        record=run.record(before, drawn[1]),
     )
 
 
@@ -99,9 +87,7 @@ def _origin(run: Passes, source: Source, prompt: str | None, seed: int) -> _Orig
     flow = run.flow
     if isinstance(source, str):
         return _Origin(prompt=source, start=flow.noise(seed))
-    if prompt is None:
-        raise ValueError("prompt=None says nothing of the picture; describe it, as prompt='a red circle on white'")
-    assert not isinstance(source, Edited)  # refused before
+    assert prompt is not None and not isinstance(source, Edited)  # refused before
     picture, velocity = as_picture(source), flow.velocity([prompt])
 
     def counted(z: Tensor, sigma: float) -> Tensor:
@@ -208,9 +194,12 @@ def _check(kind: Kind, source: Source, words: tuple[str, ...], mask: Grid | None
         raise ValueError("segment refines the region of a word that KeepRegion keeps; leave it out here")
 
 
-def _sets(pipe: Any, kind: Kind, layers: Layers | None) -> LayerSets | None:
-    """The layers given, or those of the last probe known; none where all share."""
-    if kind.layers == "all":
+def layer_sets(pipe: Any, kind: Kind | None, layers: Layers | None) -> LayerSets | None:
+    """The layers given, or those of the last probe known; none where all share, and where nothing goes by layers.
+
+    Raises ValueError where there is no probe of this model.
+    """
+    if kind is None or kind.layers == "all":
         return None
     found = known_layers(pipe) if layers is None else layers
     if found is None:

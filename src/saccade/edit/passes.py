@@ -13,6 +13,7 @@ from saccade.core.mechanism import System
 from saccade.core.site import Where
 from saccade.core.state import Tape
 from saccade.data.rgb import as_picture
+from saccade.edit.record import Record
 from saccade.metrics.fidelity import Picture
 from saccade.pipelines.flow import Flow
 
@@ -30,6 +31,7 @@ class Edited:
     heat             for each word, how much image tokens attend to it in the source
     source, target   prompts
     start            latent from which both were drawn
+    record           what was done, in all rounds; `record.save(path)` keeps it, `replay` makes it again
     tape             operands of the edit, for another round; None unless kept
     """
 
@@ -41,6 +43,7 @@ class Edited:
     source: str
     target: str
     start: Float[Tensor, "1 ..."]
+    record: Record
     tape: Tape | None = None
 
     @property
@@ -66,6 +69,7 @@ class Passes:
     watch: Where
     where: Where
     progress: Progress | None
+    record: Callable[[Picture, Picture], Record]  # of source and result
     systems: tuple[System, ...] = ()  # that the edit's own pass runs with as well
     smooth: int = 1  # side of the square over which maps of words are averaged
     done: int = 0

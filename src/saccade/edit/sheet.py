@@ -1,5 +1,6 @@
 """An edit on one sheet: before, after, where it was edited, and where the words were seen. PNG, or HTML with scores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def shaded(picture: Picture, where: np.ndarray) -> Picture:
     return np.where(where[None, :, :, None], (picture + SHADE) / 2, picture)
 
 
-def write_sheet(edits: list[Edited], path: Path, scores: list[EditScores] | None = None) -> Path:
+def write_sheet(edits: Sequence[Edited], path: Path, scores: list[EditScores] | None = None) -> Path:
     """One row an edit; a page that needs nothing else where the name ends in .html, else a picture."""
     captions = [_caption(number, score) for number, score in enumerate(scores or [], start=1)]
     return write_rows([panels(edited) for edited in edits], path, title="saccade edit", captions=captions)

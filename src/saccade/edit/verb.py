@@ -2,11 +2,11 @@
 
 By ConsistEdit, or by a kind of FreeFlux (`edit.by_layers`). ConsistEdit takes two passes over the model: the source
 alone, which finds where the picture shows the word, and source and target side by side. The source pass of a picture
-you have is its inversion (UniInv), and its operands go on a tape.
+you have is its inversion (UniInv), and its operands go on a tape. A record makes an edit again bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,18 +17,21 @@ from PIL import Image
 from torch import Tensor
 
 from saccade.attach import attach
+from saccade.compare.arms import same_stack, to_spec
 from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where, at
 from saccade.core.state import Tape
 from saccade.data.rgb import as_picture
-from saccade.edit.by_layers import Layers, Segment, edit_by_layers
+from saccade.edit.by_layers import Layers, Segment, edit_by_layers, layer_sets
 from saccade.edit.passes import Edited, Grid, Passes, Progress, Source, open_flow
+from saccade.edit.record import Record
+from saccade.edit.request import Kind, Request, request
 from saccade.metrics.fidelity import Picture
 from saccade.metrics.output import pictures
-from saccade.papers.consistedit import ConsistEdit, Region, check_strength
-from saccade.papers.freeflux import AddObject, KeepRegion, Reshape
+from saccade.papers.consistedit import ConsistEdit, Region
 from saccade.pipelines.no_progress_bar import no_progress_bar
+from saccade.pipelines.records import check_model, digest, made_by, warn_of_other_bits
 from saccade.pipelines.words import word_tokens
 from saccade.runs.inversion import invert_uni
 from saccade.systems.operand_recorder import OperandRecorder
@@ -36,7 +39,6 @@ from saccade.systems.word_map import HEARING, WordMap, edit_mask, smoothed
 
 SHARING = at(stage="last")
 THRESHOLD = 0.1
-STRENGTH, STRENGTH_OF_PICTURE = 1.0, 0.1  # the paper's: inverted noise still holds the picture's structure
 BUNDLED_SETTINGS = MappingProxyType(  # settings for `scenes-flux`: its double-stream blocks know best where a word is
     {"watch": Where(kinds=("joint",)), "threshold": 0.4, "smooth": 3, "steps": 20, "text_tokens": 32}
 )
@@ -51,7 +53,7 @@ def edit(
     word: str | Sequence[str] | None = None,
     mask: Bool[np.ndarray, "h w"] | Bool[Tensor, "h w"] | None = None,
     strength: float | Sequence[float] | None = None,
-    kind: AddObject | Reshape | KeepRegion | None = None,
+    kind: Kind | None = None,
     layers: Layers | None = None,
     segment: Segment | None = None,
     threshold: float | None = None,
@@ -93,33 +95,81 @@ def edit(
     keep         tape the edit for another round: steps x sites x 3 x tokens x channels numbers
     Raises ValueError for a word that is not in the prompt, and for sizes, masks and strengths that do not fit.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps} must be at least 1")
-    if smooth < 1 or smooth % 2 == 0:
-        raise ValueError(f"smooth={smooth} must be an odd number of tokens, 1 for none")
     _check_kind(kind, layers, segment, strength, keep)
     if not isinstance(source, str | Image.Image | np.ndarray | Edited):
         raise ValueError(
             f"source={source!r:.80} must be a prompt, a picture (PIL or (h w 3) in [0, 1]), or an edit kept"
         )
-    words = (word,) if isinstance(word, str) else tuple(word or ())
-    if words and mask is not None:
-        raise ValueError("word and mask both say where to edit; give one of them")
-    own = STRENGTH_OF_PICTURE if isinstance(source, Image.Image | np.ndarray) else STRENGTH
-    strengths = _strengths(own if strength is None else strength, words)
-    flow = open_flow(pipe, source, height, width, text_tokens)
-    given = None if mask is None else flow.on_tokens(torch.as_tensor(mask))
-    run = Passes(
-        flow=flow, steps=steps, guidance=guidance, watch=watch or HEARING, where=where or SHARING, progress=progress,
-        systems=tuple(systems), smooth=smooth,
+    asked = request(
+        source, word=word, mask=mask, strength=strength, prompt=prompt, target=target, kind=kind,
+        layers=layer_sets(pipe, kind, layers), threshold=threshold, smooth=smooth, watch=watch, where=where,
+        steps=steps, seed=seed, guidance=guidance, height=height, width=width, text_tokens=text_tokens,
+        systems=tuple(map(to_spec, systems)), keep=keep,
     )  # fmt: skip
-    if kind is not None:
-        asked = {"source": source, "target": target, "prompt": prompt, "words": words, "mask": given, "seed": seed}
-        chosen = {"layers": layers, "segment": segment, "threshold": threshold, "watch": watch, "where": where}
-        return edit_by_layers(run, kind, **asked, **chosen)
+    return _draw(pipe, asked, source if isinstance(source, Edited) else None, segment, systems, progress)
+
+
+def replay(
+    pipe: Any, record: Record, *, systems: Sequence[System] | None = None, progress: Progress | None = None
+) -> tuple[Edited, ...]:
+    """Make all rounds of an edit again. Pictures are those of the record bit for bit on the machine it was made on.
+
+    systems  those each round was stacked with, where text does not say all of them
+    Where they are others, a warning names what differs: device, threads, versions.
+    Raises SaccadeError for another pipeline or other weights, ValueError for systems that are not the record's.
+    """
+    check_model(record.made_by, made_by(pipe))
+    found: list[Edited] = []
+    for asked in record.rounds:
+        before = found[-1] if asked.goes_on else None
+        found.append(_draw(pipe, asked, before, None, same_stack(asked.systems, systems), progress))
+    if found[-1].record.digests != record.digests:
+        warn_of_other_bits("pictures", record.differs(found[-1].record))
+    return tuple(found)
+
+
+def _draw(
+    pipe: Any,
+    asked: Request,
+    before: Edited | None,
+    segment: Segment | None,
+    systems: Sequence[System],
+    progress: Progress | None,
+) -> Edited:
+    """One round. What a segmenter says is noted; one that is replayed says it again."""
+    segmented: list[np.ndarray] = [] if asked.segmented is None else [asked.segmented]
+
+    def noted(picture: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+        if not segmented and segment is not None:
+            segmented.append(np.asarray(segment(picture, clicks)))
+        return segmented[0]
+
+    def record(source: Picture, result: Picture) -> Record:
+        rounds, digests = ((), ()) if before is None else (before.record.rounds, before.record.digests)
+        last = replace(asked, segmented=segmented[0]) if segmented else asked
+        now = tuple(map(digest, (source, result)))
+        return Record(rounds=(*rounds, last), made_by=made_by(pipe), digests=(*digests, *now))
+
+    source = _source(asked, before)
+    flow = open_flow(pipe, source, asked.height, asked.width, asked.text_tokens)
+    given = None if asked.mask is None else flow.on_tokens(torch.as_tensor(asked.mask))
+    run = Passes(
+        flow=flow, steps=asked.steps, guidance=asked.guidance, watch=asked.watch or HEARING,
+        where=asked.where or SHARING, progress=progress, record=record, systems=tuple(systems), smooth=asked.smooth,
+    )  # fmt: skip
+    if asked.kind is not None:
+        refines = segment is not None or asked.segmented is not None
+        return edit_by_layers(run, asked, source, given, noted if refines else None)
     with no_progress_bar(pipe):
-        origin = _origin(run, source, prompt, words, seed)
-        return _edited(run, origin, target, given, strengths, THRESHOLD if threshold is None else threshold, keep)
+        origin = _origin(run, source, asked.prompt, asked.words, asked.seed)
+        return _edited(run, origin, asked, given)
+
+
+def _source(asked: Request, before: Edited | None) -> Source:
+    """What a round sets out from."""
+    if before is not None:
+        return before
+    return asked.source if asked.picture is None else asked.picture[0]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,30 +183,25 @@ class _Origin:
     picture: Picture | None = None
 
 
-def _edited(
-    run: Passes,
-    origin: _Origin,
-    target: str,
-    given: Grid | None,
-    strengths: tuple[float, ...],
-    threshold: float,
-    keep: bool,
-) -> Edited:
+def _edited(run: Passes, origin: _Origin, asked: Request, given: Grid | None) -> Edited:
     """By ConsistEdit, within a mask that was given or those of the words."""
     maps = [smoothed(heat, run.smooth) for heat in origin.heat.values()]
+    threshold = THRESHOLD if asked.threshold is None else asked.threshold
     masks = [edit_mask(heat, threshold) for heat in maps] if given is None else [given]
-    tape = Tape() if keep else None
-    system = _system(masks, strengths, origin.tape, run.where)
-    drawn = _side_by_side(run, origin, target, system, tape)
+    tape = Tape() if asked.keep else None
+    system = _system(masks, asked.strengths, origin.tape, run.where)
+    drawn = _side_by_side(run, origin, asked.target, system, tape)
+    before = drawn[0] if origin.picture is None else origin.picture
     return Edited(
-        before=drawn[0] if origin.picture is None else origin.picture,
+        before=before,
         after=drawn[1],
         rebuilt=drawn[0],
         mask=torch.stack(masks).any(0) if masks else None,
         heat=origin.heat,
         source=origin.prompt,
-        target=target,
+        target=asked.target,
         start=origin.start,
+        record=run.record(before, drawn[1]),
         tape=tape,
     )
 
@@ -169,8 +214,7 @@ def _origin(run: Passes, source: Source, prompt: str | None, words: tuple[str, .
         return _from_edit(run, source, source.tape, words)
     if isinstance(source, str):
         return _from_prompt(run, source, words, seed)
-    if prompt is None:
-        raise ValueError("prompt=None says nothing of the picture; describe it, as prompt='a red circle on white'")
+    assert prompt is not None  # refused before
     return _from_picture(run, as_picture(source), prompt, words)
 
 
@@ -243,17 +287,6 @@ def _system(masks: list[Grid], strengths: tuple[float, ...], tape: Tape | None, 
         return ConsistEdit(strength=strengths[0], tape=tape, where=where)
     regions = (Region(mask=mask, strength=s) for mask, s in zip(masks, strengths, strict=True))
     return ConsistEdit(regions=tuple(regions), tape=tape, where=where)
-
-
-def _strengths(strength: float | Sequence[float], words: tuple[str, ...]) -> tuple[float, ...]:
-    """One for each region."""
-    regions = max(len(words), 1)
-    given = tuple(strength) if isinstance(strength, Sequence) else (strength,) * regions
-    if len(given) != regions:
-        raise ValueError(f"strength={given} gives {len(given)} values for {regions} regions; give one, or one for each")
-    for value in given:
-        check_strength(value)
-    return given
 
 
 def _check_kind(kind: object, layers: object, segment: object, strength: object, keep: bool) -> None:

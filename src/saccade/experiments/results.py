@@ -1,7 +1,8 @@
 """What an experiment found: tables of rows, with the settings, the machine and the versions they were made with.
 
-Kept as one compact file for each device, `docs/results/NAME/DEVICE.json`: a table is its column names and its rows, and
-numbers are rounded to more digits than any interval over seeds carries.
+Kept as one compact file for each device, `docs/results/NAME/DEVICE.json`: a table is its column names and its rows, or
+its columns where there are many rows, and numbers are rounded to more digits than any interval over seeds carries.
+A column whose values recur is kept as those values and which of them each row has.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Row = dict[str, Any]
+MANY = 100  # rows from which a table is kept by columns
 DIGITS = 6  # figures are shown with three or four: rounded twice, fewer would now and then change the last
 
 
@@ -60,7 +62,7 @@ class Results:
         return list(dict.fromkeys(row[name] for row in self.rows(table, **where)))
 
     def save(self, path: Path) -> None:
-        """Write the file; a row stands on one line."""
+        """Write the file; a row stands on one line, or a column where there are many rows."""
         about = {name: getattr(self, name) for name in ("device", "date", "versions", "settings", "seconds")}
         lines = [f" {json.dumps(name)}: {_plain(value)}" for name, value in about.items()]
         tables = ",\n".join(f"  {json.dumps(name)}: {_table(rows)}" for name, rows in self.tables.items())
@@ -71,10 +73,7 @@ class Results:
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
         found = json.loads(path.read_text())
-        tables = {
-            name: [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-            for name, table in found.pop("tables").items()
-        }
+        tables = {name: _rows(table) for name, table in found.pop("tables").items()}
         return cls(tables=tables, **found)
 
 
@@ -110,9 +109,30 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
 
 
 def _table(rows: list[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = ",\n".join(f"   {_plain([row.get(name) for name in columns])}" for row in rows)
-    return f'{{"columns": {json.dumps(columns)}, "rows": [\n{lines}\n  ]}}'
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [[row.get(name) for row in rows] for name in names]
+    by_row = len(rows) < MANY
+    lines = [_plain(row) for row in zip(*columns, strict=True)] if by_row else [_column(values) for values in columns]
+    kept = ",\n".join(f"   {line}" for line in lines)
+    return f'{{"columns": {json.dumps(names)}, "{"rows" if by_row else "values"}": [\n{kept}\n  ]}}'
+
+
+def _column(values: list[Any]) -> str:
+    """All values, or each of them once and the number of the one that a row has, whichever is shorter."""
+    texts = [_plain(value) for value in values]
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    whole = f"[{','.join(texts)}]"
+    coded = f'{{"of":[{",".join(number)}],"at":{_plain([number[text] for text in texts])}}}'
+    return min(whole, coded, key=len)
+
+
+def _rows(table: Mapping[str, Any]) -> list[Row]:
+    """What `_table` wrote, as rows."""
+    names = table["columns"]
+    if "rows" in table:
+        return [dict(zip(names, row, strict=True)) for row in table["rows"]]
+    columns = [c if isinstance(c, list) else [c["of"][i] for i in c["at"]] for c in table["values"]]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _plain(value: Any) -> str:

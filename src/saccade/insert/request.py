@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from saccade.core.checks import check_word
+from saccade.core.checks import check_numbers, check_sizes, check_truths, check_whole, check_word, seeds_of
 from saccade.data.rgb import as_picture
 from saccade.mechanisms.canvas import Box, Size
 from saccade.metrics.fidelity import Picture
@@ -53,12 +53,14 @@ class Request:
         for name, mask, picture in (("mask", self.mask, self.into), ("subject_mask", self.subject_mask, self.subject)):
             if mask is not None:
                 _checked(name, mask, picture)
-        if not self.prompt.strip():
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise ValueError("prompt='' says nothing of the result; describe it, as 'a barn in the snow'")
         check_word(get_args(Words), words=self.words)
         check_word(get_args(MaskRule), mask_rule=self.mask_rule)
-        if self.steps < 1 or not self.seeds:
-            raise ValueError(f"steps={self.steps} and seeds={self.seeds} must be at least one of each")
+        check_truths(blend=self.blend)
+        check_numbers(guidance=self.guidance)
+        check_whole(1, steps=self.steps)
+        check_sizes(height=self.height, width=self.width, text_tokens=self.text_tokens)
         self.system()
 
     def system(self, words: tuple[int, ...] | None = None) -> InContextBrush:
@@ -91,7 +93,7 @@ def request(
         subject_mask=_subject_mask(shown, subject_mask, phrase, detect, segment),
         into=target,
         mask=as_mask(mask, target.shape[1:3]),
-        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
+        seeds=seeds_of(seeds),
         **rest,
     )
 

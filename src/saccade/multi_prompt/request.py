@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 
-from saccade.core.checks import check_numbers, check_whole, check_word
+from saccade.core.checks import check_numbers, check_sizes, check_whole, check_word
 from saccade.pipelines.long_video import GuidanceSchedule, Solver
 from saccade.pipelines.records import differences, read_record, write_record
 from saccade.runs.windows import Windows
@@ -42,6 +42,7 @@ class Request:
     height: int
     width: int
     text_tokens: int | None
+    embedded_guidance: float | None = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in self.prompts):
@@ -58,9 +59,10 @@ class Request:
         check_word(get_args(GuidanceSchedule), schedule=self.schedule)
         check_word(get_args(Solver), solver=self.solver)
         check_whole(1, steps=self.steps)
-        check_numbers(guidance=self.guidance)
-        if not self.seeds or self.guidance < 0:
-            raise ValueError(f"seeds={self.seeds} must name one at least, and guidance={self.guidance} be 0 or above")
+        check_numbers(guidance=self.guidance, embedded_guidance=self.embedded_guidance)
+        check_sizes(text_tokens=self.text_tokens)
+        if self.guidance < 0:
+            raise ValueError(f"guidance={self.guidance} must be 0 or above")
         if self.word is not None and self.sharing is None:
             raise ValueError(f"word='{self.word}' is for masks of what is shared; leave it out without sharing")
         _ = self.windows

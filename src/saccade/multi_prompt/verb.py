@@ -8,7 +8,8 @@ from typing import Any
 
 from saccade.attach import attach
 from saccade.compare.arms import same_stack, to_spec
-from saccade.core.mechanism import System, check_system
+from saccade.core.checks import seeds_of
+from saccade.core.mechanism import System
 from saccade.core.rows import Rows
 from saccade.core.site import Where
 from saccade.metrics.fidelity import Picture
@@ -26,6 +27,7 @@ SHARING = DiTCtrl()
 BUNDLED_SETTINGS: Mapping[str, Any] = MappingProxyType(  # for `scenes-wan`, whose videos have nine frames
     {"height": 48, "width": 48, "text_tokens": 32, "tile": 5, "overlap": 2, "steps": 28, "guidance": 2.0}
 )
+GUIDANCE = 6.0  # of models that run both branches; a distilled one runs without
 ALL = Where(kinds=("joint", "self", "cross"))  # words may be heard by cross-attention
 
 
@@ -62,7 +64,8 @@ def multi_prompt(
     overlap: int = 6,
     transitions: int = 1,
     extra: int = 0,
-    guidance: float = 6.0,
+    guidance: float | None = None,
+    embedded_guidance: float | None = None,
     schedule: GuidanceSchedule = "constant",
     solver: Solver = "pipeline",
     systems: Sequence[System] = (),
@@ -75,7 +78,7 @@ def multi_prompt(
 ) -> MultiPrompt:
     """Draw a video that shows one prompt after the other, in windows that are blended and share keys and values.
 
-    pipe            a CogVideoX or Wan pipeline of diffusers
+    pipe            a CogVideoX, HunyuanVideo or Wan pipeline of diffusers
     prompts         two or more, of like length and build; the same one again makes a longer video of it
     negative        the negative prompt of all, or one for each
     sharing         what a window takes of the one before, a `DiTCtrl`; None blends only
@@ -84,7 +87,8 @@ def multi_prompt(
     tile, overlap   latent frames of a window, as the pipeline has them by default, and of its overlap with the next
     transitions     windows between two prompts, of mixed embeddings
     extra           further windows of each prompt that is neither the first nor the last
-    guidance        scale of classifier-free guidance; 1 runs without
+    guidance        scale of classifier-free guidance, 6 by default; 1 runs without, the default of distilled models
+    embedded_guidance  the scale that a distilled model reads (HunyuanVideo), 6 by default
     schedule        "rising" from 1 to 1 + guidance by sampler step, "official" by training timestep, as released
     solver          the pipeline's scheduler, or "sde_dpmpp_2m" for models of alphas, after the paper
     systems         more systems to run with, an accelerating one say
@@ -97,14 +101,15 @@ def multi_prompt(
         raise ValueError(f"prompts='{prompts}' must be several texts, as ('a red circle', 'a blue circle')")
     if not isinstance(sharing, DiTCtrl | None):
         raise ValueError(f"sharing={sharing!r:.80} must be a DiTCtrl, or None to blend only")
-    for system in systems:
-        check_system(system)
-    parts = VideoParts(pipe=pipe, height=height, width=width, tile=tile, text_tokens=text_tokens)
+    sizes = {"height": height, "width": width, "tile": tile, "text_tokens": text_tokens}
+    parts = VideoParts(pipe=pipe, **sizes, embedded_guidance=embedded_guidance)
+    usual = 1.0 if parts.distilled else GUIDANCE
     asked = Request(
         prompts=tuple(prompts), negatives=_each(negative, len(prompts)), isolated=isolated, word=word, overlap=overlap,
         sharing=None if sharing is None or isolated else to_spec(sharing), transitions=transitions, extra=extra,
-        guidance=guidance, schedule=schedule, solver=solver, systems=tuple(map(to_spec, systems)), tile=parts.frames,
-        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds), steps=steps, height=parts.size[0],
+        guidance=usual if guidance is None else guidance, embedded_guidance=embedded_guidance, schedule=schedule,
+        solver=solver, systems=tuple(map(to_spec, systems)), tile=parts.frames,
+        seeds=seeds_of(seeds), steps=steps, height=parts.size[0],
         width=parts.size[1], text_tokens=text_tokens,
     )  # fmt: skip
     return _draw(parts, asked, systems, progress)
@@ -121,8 +126,9 @@ def replay(
     """
     check_model(record.made_by, made_by(pipe))
     asked = record.request
-    sizes = {"height": asked.height, "width": asked.width, "tile": asked.tile, "text_tokens": asked.text_tokens}
-    made = _draw(VideoParts(pipe=pipe, **sizes), asked, same_stack(asked.systems, systems), progress)
+    names = ("height", "width", "tile", "text_tokens", "embedded_guidance")
+    parts = VideoParts(pipe=pipe, **{name: getattr(asked, name) for name in names})
+    made = _draw(parts, asked, same_stack(asked.systems, systems), progress)
     if made.record.digests != record.digests:
         warn_of_other_bits("videos", record.differs(made.record))
     return made

@@ -1,6 +1,6 @@
 """A video of several prompts, longer than one call of its pipeline makes: windows over one latent, a pass each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.metrics.fidelity import Picture
-from saccade.pipelines.video import VideoParts
+from saccade.pipelines.video import Texts, VideoParts
 from saccade.runs.latent_blending import rising_guidance, sample_windows
 from saccade.runs.sde_solver import sde_dpmpp_2m
 from saccade.runs.windows import Windows, pairs, singles
 
 GuidanceSchedule = Literal["constant", "rising", "official"]
 Solver = Literal["pipeline", "sde_dpmpp_2m"]
-Condition = tuple[Tensor, Tensor]  # the conditional and the unconditional embedding (p c) of a window
+Condition = tuple[Texts, Texts]  # what the conditional and the unconditional branch read in a window
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,8 +80,8 @@ class LongVideo:
 
     @cached_property
     def _conditions(self) -> list[Condition]:
-        given = self.windows.conditions(self.parts.embeddings(self.prompts))
-        without = self.windows.unconditions(self.parts.embeddings(self.negatives))
+        given = _each({name: self.windows.conditions(x) for name, x in self.parts.texts(self.prompts).items()})
+        without = _each({name: self.windows.unconditions(x) for name, x in self.parts.texts(self.negatives).items()})
         return list(zip(given, without, strict=True))
 
     def _clean(
@@ -90,15 +90,15 @@ class LongVideo:
         """What the windows would be without noise, after guidance."""
         if self.run is not None:
             self.run.part(f"windows {', '.join(map(str, windows))}")
-        given, without = (torch.stack(side) for side in zip(*conditions, strict=True))
+        given, without = (_together(torch.stack, side) for side in zip(*conditions, strict=True))
         found = self._guided(x, given, without, step) if self.guided else self.parts.predict(x, given, step)
         self.tell()
         return self.parts.clean(found, x, step)
 
-    def _guided(self, x: Tensor, given: Tensor, without: Tensor, step: int) -> Tensor:
+    def _guided(self, x: Tensor, given: Texts, without: Texts, step: int) -> Tensor:
         parts, weight = self.parts, self._weight(step)
         if parts.stacked:
-            no, yes = parts.predict(torch.cat((x, x)), torch.cat((without, given)), step).chunk(2)
+            no, yes = parts.predict(torch.cat((x, x)), _together(torch.cat, (without, given)), step).chunk(2)
         else:
             yes, no = parts.predict(x, given, step), parts.predict(x, without, step)
         return no + weight * (yes - no)
@@ -120,6 +120,16 @@ class LongVideo:
         return sde_dpmpp_2m(
             x, clean, noise, alpha=alpha, alpha_next=alpha_next, before=before, alpha_before=alpha_before
         )
+
+
+def _each(texts: Texts) -> list[Texts]:
+    """The rows of some texts one by one."""
+    return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+
+
+def _together(join: Callable[[list[Tensor]], Tensor], rows: Sequence[Texts]) -> Texts:
+    """Some texts joined, argument by argument."""
+    return {name: join([row[name] for row in rows]) for name in rows[0]}
 
 
 @dataclass(kw_only=True, eq=False)

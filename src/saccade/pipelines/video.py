@@ -1,7 +1,7 @@
 """A diffusers video pipeline in pieces, for videos longer than a call makes: texts, noise, predictions, steps, frames.
 
 Everything comes from the pipeline's own parts. Latents are (frames c h w) here, whatever order the model has. CogVideoX
-with schedulers of alphas (DPM, DDIM), Wan with flow-matching ones (Euler, UniPC).
+with schedulers of alphas (DPM, DDIM), Wan with flow-matching ones (Euler, UniPC), HunyuanVideo with Euler.
 """
 
 import inspect
@@ -20,9 +20,11 @@ from torch import Tensor
 from saccade.pipelines.words import text_length
 from saccade.runs.latent_blending import PredictionKind, from_clean, to_clean
 
-COG, WAN = "CogVideoXPipeline", "WanPipeline"
-KNOWN = (COG, WAN)
-OWN = {WAN: (480, 832, 81)}  # height, width and frames of a call that names none
+COG, WAN, HUNYUAN = "CogVideoXPipeline", "WanPipeline", "HunyuanVideoPipeline"
+KNOWN = (COG, WAN, HUNYUAN)
+OWN = {WAN: (480, 832, 81), HUNYUAN: (720, 1280, 129)}  # height, width and frames of a call that names none
+EMBEDDED_GUIDANCE = 6.0  # the default of HunyuanVideo's call
+Texts = dict[str, Tensor]  # of some prompts, as the model takes them: arguments by name, a row for each prompt
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +34,7 @@ class VideoParts:
     height, width  pixels, multiples of what one video token covers; None for the pipeline's own
     tile           latent frames of a window; None for the pipeline's own
     text_tokens    the pipeline's `max_sequence_length`; None for its default
+    embedded_guidance  the scale that a distilled model reads; None for the pipeline's own
     Raises ValueError for options out of range, and for pipelines and schedulers that are not known here.
     """
 
@@ -40,6 +43,7 @@ class VideoParts:
     width: int | None = None
     tile: int | None = None
     text_tokens: int | None = None
+    embedded_guidance: float | None = None
 
     def __post_init__(self) -> None:
         name = type(self.pipe).__name__
@@ -53,6 +57,11 @@ class VideoParts:
                 raise ValueError(f"{what}={value} must be a multiple of {self.side} pixels, the side of a video token")
         if self.frames % self._patch_t:
             raise ValueError(f"tile={self.frames} must be a multiple of {self._patch_t}, the frames of a video token")
+        if self.embedded_guidance is not None and not self.distilled:
+            raise ValueError(
+                f"embedded_guidance={self.embedded_guidance} is read by distilled models, as HunyuanVideo's, and "
+                f"{name} runs none; give guidance="
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,6 +91,11 @@ class VideoParts:
         return COG in self._kinds
 
     @property
+    def distilled(self) -> bool:
+        """Whether the model reads a scale of guidance and runs without an unconditional branch."""
+        return HUNYUAN in self._kinds
+
+    @property
     def kind(self) -> PredictionKind:
         """What the model predicts."""
         if not self._by_alphas:
@@ -94,11 +108,18 @@ class VideoParts:
         return slice(first, last)
 
     @torch.no_grad()
-    def embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n p c"]:
-        """Of each prompt, in the model's type."""
+    def texts(self, prompts: Sequence[str]) -> Texts:
+        """What the model reads of each prompt, in its type; for HunyuanVideo, which tokens are text as well."""
         length = text_length(self.pipe, self.text_tokens)  # of a call; `encode_prompt` has a default of its own
-        found = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False, max_sequence_length=length)[0]
-        return found.to(self.pipe.transformer.dtype)
+        one_branch = {} if self.distilled else {"do_classifier_free_guidance": False}
+        words, *more = self.pipe.encode_prompt(list(prompts), max_sequence_length=length, **one_branch)
+        words = words.to(self.pipe.transformer.dtype)
+        if not self.distilled:
+            return {"encoder_hidden_states": words}
+        pooled, mask = more
+        return {
+            "encoder_hidden_states": words, "pooled_projections": pooled.to(words), "encoder_attention_mask": mask > 0
+        }  # fmt: skip
 
     def noise(self, frames: int, generator: torch.Generator) -> Float[Tensor, "f c h w"]:
         """The latent that a video of so many latent frames begins with, drawn where the generator lives."""
@@ -110,7 +131,8 @@ class VideoParts:
 
     def begin(self, steps: int) -> None:
         """Set the scheduler's timesteps for a video."""
-        self.pipe.scheduler.set_timesteps(steps, device=self.device)
+        given = {"sigmas": np.linspace(1.0, 0.0, steps + 1)[:-1]} if self.distilled else {"num_inference_steps": steps}
+        self.pipe.scheduler.set_timesteps(**given, device=self.device)
         if hasattr(self.pipe.scheduler, "set_begin_index"):
             self.pipe.scheduler.set_begin_index(0)
 
@@ -130,16 +152,17 @@ class VideoParts:
         return sqrt(kept), sqrt(1 - kept)
 
     @torch.no_grad()
-    def predict(
-        self, x: Float[Tensor, "r t c h w"], embeddings: Float[Tensor, "r p e"], step: int
-    ) -> Float[Tensor, "r t c h w"]:
+    def predict(self, x: Float[Tensor, "r t c h w"], texts: Texts, step: int) -> Float[Tensor, "r t c h w"]:
         """What the model predicts for some windows, a row each, in float32."""
         model, time = self._model(step), self.pipe.scheduler.timesteps[step].expand(len(x))
         given = self._turned(x).to(model.dtype)
-        rotary = {"image_rotary_emb": self._rotary} if self.stacked and self._rotary is not None else {}
-        found = model(
-            hidden_states=given, timestep=time, encoder_hidden_states=embeddings, return_dict=False, **rotary
-        )[0]
+        own: dict[str, Any] = {}
+        if self.stacked and self._rotary is not None:
+            own["image_rotary_emb"] = self._rotary
+        if self.distilled:
+            scale = EMBEDDED_GUIDANCE if self.embedded_guidance is None else self.embedded_guidance
+            own["guidance"] = torch.full((len(x),), scale, dtype=model.dtype, device=self.device) * 1000.0
+        found = model(hidden_states=given, timestep=time, return_dict=False, **texts, **own)[0]
         return self._turned(found).float()
 
     def clean(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
@@ -174,6 +197,8 @@ class VideoParts:
         given = latents[None].to(vae.dtype)
         if self.stacked:
             found = self.pipe.decode_latents(given)
+        elif self.distilled:
+            found = vae.decode(given.transpose(1, 2) / vae.config.scaling_factor, return_dict=False)[0]
         else:
             mean, std = (
                 torch.tensor(v).view(1, -1, 1, 1, 1).to(given)
@@ -225,8 +250,8 @@ class VideoParts:
 
     @cached_property
     def _own(self) -> tuple[int, int, int]:
-        if WAN in self._kinds:
-            height, width, frames = OWN[WAN]
+        if own := [sizes for name, sizes in OWN.items() if name in self._kinds]:
+            height, width, frames = own[0]
         else:
             config, scale = self.pipe.transformer.config, self.pipe.vae_scale_factor_spatial
             height, width, frames = config.sample_height * scale, config.sample_width * scale, config.sample_frames

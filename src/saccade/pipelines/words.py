@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -13,11 +14,13 @@ class Reader:
 
     longest  tokens it is cut to, unless `max_sequence_length` says otherwise; None for the tokenizer's own, always
     lower    the pipeline puts prompts in lower case
+    within   the pipeline writes prompts into a text of its own, whose first tokens attention does not see
     """
 
     suffix: str = ""
     longest: int | None = None
     lower: bool = False
+    within: bool = False
 
     def length(self, pipe: Any, asked: int | None) -> int:
         """Tokens it gives for any prompt."""
@@ -29,9 +32,10 @@ class Reader:
         """Those whose characters overlap a place in the prompt; none where the encoder is left out."""
         if getattr(pipe, f"text_encoder{self.suffix}", None) is None:
             return []
-        text, tokenizer = prompt.lower() if self.lower else prompt, getattr(pipe, f"tokenizer{self.suffix}")
-        spans = tokenizer(text, truncation=True, max_length=length, return_offsets_mapping=True)["offset_mapping"]
-        return [i for i, (start, end) in enumerate(spans) if start < place[1] and end > place[0]]
+        (text, before, cut), tokenizer = self._written(pipe, prompt), getattr(pipe, f"tokenizer{self.suffix}")
+        spans = tokenizer(text, truncation=True, max_length=cut + length, return_offsets_mapping=True)["offset_mapping"]
+        first, last = (before + at for at in place)
+        return [i for i, (start, end) in enumerate(spans[cut:]) if start < last and end > first]
 
     def pieces(self, pipe: Any, pieces: Sequence[str], separator: str, length: int) -> list[list[int]]:
         """Those of each piece of a joined prompt; a token that reaches into two belongs to the first."""
@@ -58,7 +62,16 @@ class Reader:
         """Of a text, uncut."""
         if getattr(pipe, f"text_encoder{self.suffix}", None) is None:
             return []
-        return getattr(pipe, f"tokenizer{self.suffix}")(text.lower() if self.lower else text)["input_ids"]
+        written, _, cut = self._written(pipe, text)
+        return getattr(pipe, f"tokenizer{self.suffix}")(written)["input_ids"][cut:]
+
+    def _written(self, pipe: Any, prompt: str) -> tuple[str, int, int]:
+        """What is read, the characters before the prompt in it, and the tokens that attention does not see."""
+        text = prompt.lower() if self.lower else prompt
+        if not self.within:
+            return text, 0, 0
+        frame = signature(pipe.encode_prompt).parameters["prompt_template"].default
+        return frame["template"].format(text), frame["template"].index("{}"), frame["crop_start"]
 
 
 READERS = {  # in the order of their tokens
@@ -66,6 +79,7 @@ READERS = {  # in the order of their tokens
     "FluxPipeline": (Reader(suffix="_2", longest=512),),
     "FluxKontextPipeline": (Reader(suffix="_2", longest=512),),
     "FluxFillPipeline": (Reader(suffix="_2", longest=512),),
+    "HunyuanVideoPipeline": (Reader(longest=256, within=True),),
     "PixArtAlphaPipeline": (Reader(longest=120, lower=True),),
     "PixArtSigmaPipeline": (Reader(longest=300, lower=True),),
     "StableDiffusion3Pipeline": (Reader(), Reader(suffix="_3", longest=256)),

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.core.checks import check_whole
 
 Mix = tuple[int, int, float]  # a prompt, the next one, and how much of the next
+ByPrompt = Float[Tensor, "n ..."] | Bool[Tensor, "n ..."]
+ByWindow = Float[Tensor, "S ..."] | Bool[Tensor, "S ..."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +80,15 @@ class Windows:
         """The frames of a window."""
         return slice(window * self.stride, window * self.stride + self.tile)
 
-    def conditions(self, embeddings: Float[Tensor, "n ..."]) -> Float[Tensor, "S ..."]:
-        """Embeddings of all windows, mixed from one for each prompt.
+    def conditions(self, embeddings: ByPrompt) -> ByWindow:
+        """Embeddings of all windows, mixed from one for each prompt; a mask of tokens holds those of either prompt.
 
         Raises ValueError for another number of them.
         """
         self._check(embeddings)
         return torch.stack([_mixed(embeddings[i], embeddings[j], share) for i, j, share in self.mixes])
 
-    def unconditions(self, embeddings: Float[Tensor, "n ..."]) -> Float[Tensor, "S ..."]:
+    def unconditions(self, embeddings: ByPrompt) -> ByWindow:
         """Unconditional embeddings of all windows, never mixed: those of the prompt that weighs more, or of the next.
 
         Raises ValueError for another number of them.
@@ -143,4 +145,6 @@ def visit_shares(windows: Windows, visits: Sequence[Sequence[int]]) -> Float[Ten
 
 
 def _mixed(one: Tensor, other: Tensor, share: float) -> Tensor:
+    if one.dtype == torch.bool:
+        return one | other if share else one
     return one if share == 0 else (1 - share) * one + share * other

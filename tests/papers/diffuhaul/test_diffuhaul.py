@@ -200,6 +200,14 @@ def test_a_model_without_gates_is_warned_of() -> None:
             pass
 
 
+@pytest.mark.bad_input
+def test_a_model_grounded_by_pictures_too_is_refused() -> None:
+    pipe = tiny_unet(gated=True)
+    pipe.unet.register_to_config(attention_type="gated-text-image")
+    with pytest.raises(ValueError, match="is grounded by a phrase and a picture of each object, and here by phrases"):
+        UNetHost(pipe=pipe, height=16, width=16, steps=2)
+
+
 def test_several_pictures_are_dragged_alike_as_each_by_itself() -> None:
     host, noise = flow_host(tiny_flux()), [flow_host(tiny_flux()).start(seed) for seed in (0, 1)]
     both = replace(how("flux"), prompts=((PROMPT, "a blue square"), (PROMPT, "a blue square")))

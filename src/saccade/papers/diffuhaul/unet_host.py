@@ -30,7 +30,8 @@ class UNetHost:
 
     grounded  share of the steps, from the first, in which GLIGEN's gates are open (its scheduled sampling)
     Warns of sizes the model was not trained on.
-    Raises ValueError for sizes its grids do not divide, and for another prediction than of noise.
+    Raises ValueError for sizes its grids do not divide, for another prediction than of noise, and for GLIGEN's form
+    that is grounded by pictures too.
     """
 
     pipe: Any
@@ -52,13 +53,18 @@ class UNetHost:
                 "not trained on them",
                 stacklevel=3,
             )
+        if self.pipe.unet.config.attention_type == "gated-text-image":
+            raise ValueError(
+                f"{type(self.pipe).__name__} is grounded by a phrase and a picture of each object, and here by phrases "
+                "alone; give a StableDiffusionGLIGENPipeline"
+            )
         if (kind := self.pipe.scheduler.config.prediction_type) != "epsilon":
             raise ValueError(f"a model that predicts '{kind}' cannot be stepped here; give one that predicts epsilon")
 
     @property
     def gated(self) -> bool:
         """Whether the model has gated self-attention."""
-        return self.pipe.unet.config.attention_type in ("gated", "gated-text-image")
+        return self.pipe.unet.config.attention_type == "gated"
 
     @cached_property
     def schedule(self) -> Times:

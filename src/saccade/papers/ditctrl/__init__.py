@@ -46,6 +46,8 @@ PAPER = Paper(
         "guidance that rises counts sampler steps; rising_guidance(index='official') feeds training timesteps",
         "with embeddings mixed the unconditional one is the pipeline's own for the negative prompt, not zeros",
         "noise is drawn once a step by our solver; the released one draws twice and throws one away",
+        "on HunyuanVideo a window between two prompts reads the tokens that are text in either, its pooled text is "
+        "mixed, and the distilled model runs without an unconditional branch: an extension",
         "CSCV's formula is after the paper's figures: no code of it was released",
     ),
 )

@@ -17,7 +17,19 @@ import torch
 from saccade.analysis.layer_plot import plot_layers
 from saccade.analysis.layers import LayerScores, LayerSets
 from saccade.data.scenes import parse, prompts
-from saccade.experiments import ArmTable, Bench, Claim, Column, Experiment, Figures, Results, Row, Verdicts, higher
+from saccade.experiments import (
+    ArmTable,
+    Bench,
+    Claim,
+    Column,
+    Experiment,
+    Figures,
+    Note,
+    Results,
+    Row,
+    Verdicts,
+    higher,
+)
 from saccade.metrics.intervals import Interval, t_interval
 from saccade.papers.freeflux.kinds import AddObject, KeepRegion, Reshape
 from saccade.papers.freeflux.probe import probe_layers
@@ -36,7 +48,7 @@ class Settings:
     """`captions` probed, `edits` of each kind, in so many `steps`; words are looked for after a share `look`."""
 
     captions: int = 8
-    edits: int = 12
+    edits: int = 100
     steps: int = 10
     look: float = 0.14
 
@@ -140,7 +152,8 @@ EXPERIMENT: Experiment[Settings] = Experiment(
     sections={
         "probe": (layer_plot, agreement, Verdicts(CLAIMS, differences=True)),
         "move": (arms("move", stays=("IoU with the source", SHARE), moved=("at the place asked", SHARE),
-                      colour=("colour", SHARE), all=("whole caption", SHARE)),),
+                      colour=("colour", SHARE), all=("whole caption", SHARE)),
+                 Note("{edits} edits of each kind, {steps} steps, 64 x 64 pixels; means.")),
         "add": (places_table, arms("add", made=("whole caption", SHARE), kept=("PSNR elsewhere, dB", DECIBEL))),
         "background": (arms("background", made=("background", SHARE), kept=("PSNR of the object, dB", DECIBEL),
                             all=("whole caption", SHARE)),),

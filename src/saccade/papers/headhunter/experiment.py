@@ -30,7 +30,8 @@ class Settings:
     """What is searched and judged.
 
     model        a pipeline of the scenes: a bundled name or a directory
-    captions     of the search, its strengths too; from `search_seed` on
+    captions     of the search, its strengths too; from `search_seed` on; `round_captions` of that in rounds, which
+                 draws four times as many pictures of each
     w, scope     of the search, at u = 1
     sizes        how many of the best heads are weakened together
     weights      strengths tried with these
@@ -41,7 +42,7 @@ class Settings:
     """
 
     model: str = "scenes-flux"
-    captions: int = 12
+    captions: int = 100
     search_seed: int = 101
     side: int = 64
     steps: int = 8
@@ -56,11 +57,11 @@ class Settings:
         ("identity", "all"),
     )
     seeds: tuple[int, ...] = (201, 202, 203, 204, 205, 206)
-    held: int = 10
+    held: int = 17
     large: int = 128
     large_steps: int = 6
     cfg: float = 2.0
-    round_captions: int = 3
+    round_captions: int = 12
     rounds: int = 2
     best: int = 1
 
@@ -72,7 +73,7 @@ EXPERIMENT = Experiment(
         captions=1, steps=1, side=48, sizes=(1,), weights=(1.0,), seeds=(201,), held=1, large=48, large_steps=1,
         round_captions=1, rounds=2, best=1,
     ),
-    hours=0.15,
+    hours=0.25,
     sections=SECTIONS,
     claims=CLAIMS,
 )  # fmt: skip

@@ -24,10 +24,14 @@ NONE, SHIFT, FIGURE, OFFICIAL, BLEND = "none", "B", "C figure", "C official", "D
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`cases` drawn in `steps` steps; `strong` is both alphas of one arm more."""
+    """`cases` drawn in `steps` steps, every second scored by its caption; `strong` is both alphas of one arm more.
+
+    Norms and velocities, which differ little from case to case, are measured on `forwards` cases.
+    """
 
     model: str = "scenes-flux"
-    cases: int = 12
+    cases: int = 100
+    forwards: int = 24
     steps: int = 8
     strong: float = 1.0
 
@@ -92,8 +96,8 @@ SECTIONS = {
 EXPERIMENT = Experiment(
     name="in_context_brush",
     settings=Settings(),
-    quick=Settings(cases=2, steps=1),
-    hours=0.05,
+    quick=Settings(cases=2, forwards=2, steps=1),
+    hours=0.1,
     sections=SECTIONS,
     claims=CLAIMS,
 )
@@ -102,7 +106,7 @@ EXPERIMENT = Experiment(
 @EXPERIMENT.part()
 def insertion(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm and case."""
-    studio, strong = opened(bench.settings), bench.settings.strong
+    studio, strong = opened(bench.settings, bench.settings.cases), bench.settings.strong
     arms = {
         named(shift, weights, BLEND if blend else ""): (systems(shift, weights), blend)
         for blend in (False, True)
@@ -117,15 +121,15 @@ def insertion(bench: Bench[Settings]) -> Iterable[Row]:
 @EXPERIMENT.part(tables=True)
 def drift(bench: Bench[Settings]) -> Iterable[Row]:
     """A row for each arm, layer and case, and one for each arm and case."""
-    forward = Forward(opened(bench.settings))
+    forward = Forward(opened(bench.settings, bench.settings.forwards))
     for shift, weights in COMBINATIONS[1:]:
         yield from forward.rows(named(shift, weights), *systems(shift, weights))
 
 
-def opened(said: Settings) -> Studio:
-    """The bundled model and the cases."""
+def opened(said: Settings, count: int) -> Studio:
+    """The bundled model and so many cases."""
     from saccade.pipelines.loading import load_pipeline
 
     pipe = load_pipeline(said.model)
     pipe.set_progress_bar_config(disable=True)
-    return Studio(pipe=pipe, cases=cases(said.cases), steps=said.steps)
+    return Studio(pipe=pipe, cases=cases(count), steps=said.steps)

@@ -30,7 +30,7 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     model: str = "scenes-flux"
-    pairs: int = 12
+    pairs: int = 100
     steps: int = 20
     first_stages: tuple[float, ...] = (0.0, 0.05, 0.2, 0.5, 1.0)
 

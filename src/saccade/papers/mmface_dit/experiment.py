@@ -15,6 +15,7 @@ from torch import Tensor
 from saccade.data.labelled.controlled import KINDS, ControlledScenes
 from saccade.data.scenes import Scene, describe
 from saccade.experiments import Bench, Experiment, Note, Row, Verdicts, fitted
+from saccade.experiments.kept_pictures import encoded
 from saccade.models.sizing import parameters
 from saccade.nn.eval_mode import eval_mode
 from saccade.papers.mmface_dit.config import MMFaceDiTConfig
@@ -28,12 +29,11 @@ from saccade.papers.mmface_dit.report import (
     DUAL,
     ORDERED,
     OURS,
+    SAMPLES,
     SINGLE,
     STEP_LINES,
     conflict_table,
-    encoded,
     little,
-    samples,
 )
 from saccade.papers.mmface_dit.scores import colours_kept, follows, mean_iou, other_shape
 from saccade.runs.denoising import toward_noise
@@ -80,7 +80,7 @@ EXPERIMENT = Experiment(
     sections={
         "arms": (ARM_TABLE, Note("{steps} steps of {batch} scenes, width {width}; {pictures} held-out scenes.")),
         "verdicts": (Verdicts(CLAIMS, differences=True), little),
-        "samples": (samples,),
+        "samples": (SAMPLES,),
         "steps": (STEP_LINES,),
         "conflicts": (conflict_table,),
     },

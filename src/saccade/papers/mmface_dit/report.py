@@ -1,17 +1,10 @@
 """Claims on MMFace-DiT's parts, and the pieces of its page: intervals over held-out scenes, of one training each."""
 
-from base64 import b64decode, b64encode
-from io import BytesIO
-from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
-
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from saccade.experiments import ArmTable, Claim, Column, Figures, Lines, Results, higher, margin
 from saccade.experiments.claims import difference
+from saccade.experiments.kept_pictures import KeptPicture
 from saccade.metrics.intervals import Interval, affine, share, t_interval
 from saccade.ui.markdown import markdown_table
 
@@ -108,15 +101,6 @@ def conflict_table(results: Results, figures: Figures) -> str:
     return markdown_table(["given", "followed against the caption"], rows)
 
 
-def encoded(picture: UInt8[np.ndarray, "h w 3"]) -> str:
-    """A picture as text, of which results are made."""
-    Image.fromarray(picture).save(file := BytesIO(), format="PNG", optimize=True)
-    return b64encode(file.getvalue()).decode()
-
-
-def samples(results: Results, figures: Figures) -> str:
-    """The sheet of the whole model."""
-    (row,) = results.rows("sheets")
-    with TemporaryDirectory() as folder:
-        (file := Path(folder) / "samples.png").write_bytes(b64decode(row["png"]))
-        return figures.copy("samples", file, "Masks and sketches, what was drawn under them, and the scenes")
+SAMPLES = KeptPicture(
+    source="sheets.png", name="samples", about="Masks and sketches, what was drawn under them, and the scenes"
+)

@@ -4,8 +4,8 @@ The cases, arms and scores are those that each paper's own experiment declares; 
 each other.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from math import nan
 from pathlib import Path
@@ -30,6 +30,7 @@ class Task:
     arms           ours by the experiment's own names: nothing attached, and each system
     scores         columns of the table, by what they mean
     cases          the setting that counts them, of which there are `each` times as many
+    fewer          other settings, of what comes before the cases, where the experiment's own would take long
     """
 
     paper: str
@@ -39,6 +40,7 @@ class Task:
     cases: str
     parts: tuple[str, ...] = ()
     each: int = 1
+    fewer: Mapping[str, int] = field(default_factory=dict)
 
 
 WHOLE = "caption kept"
@@ -86,6 +88,7 @@ TASKS = {
     ),
     "guide": Task(
         paper="headhunter", table="held", parts=("heads", "strengths", "held"), cases="held", each=6,
+        fewer={"captions": 12},
         arms={PLAIN: "no guidance", "SoftPAG": "heads found", "CFG": "classifier-free guidance"},
         scores={"kept": WHOLE},
     ),
@@ -131,7 +134,7 @@ class ControlCases:
     def measured(self, task: Task, work: Path, progress: Progress) -> Results:
         """Those parts of the paper's experiment that the task needs, with as many cases as asked."""
         experiment: Any = import_module(experiments()[task.paper]).EXPERIMENT
-        usual = experiment.quick if self.quick else experiment.settings
+        usual = experiment.quick if self.quick else replace(experiment.settings, **task.fewer)
         settings = replace(usual, **{task.cases: max(1, self.count // task.each)})
         own = replace(experiment, settings=settings)
         return own.run(work / task.paper, only=task.parts or (task.table,), progress=progress)
