@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saccade.cli.catalogue import record
+from saccade.cli.class_source import class_in, docstrings, options
 from saccade.cli.options import AsJson
 from saccade.cli.printing import console, print_json
 from saccade.core.catalogue import Entry, lookup
@@ -29,19 +30,33 @@ def show(name: Annotated[str, typer.Argument(help="as `saccade list` prints it")
 
 def full_record(entry: Entry) -> dict[str, Any]:
     """All that is known of a system, as plain values."""
-    made = entry.load()
+    paper = entry.paper
     return {
         **record(entry),
-        "options": options(getattr(made, "config_class", made)),
+        "options": known_options(entry),
         "symbols": entry.about,
-        "claims": list(entry.paper.claims),
-        "deviations": list(entry.paper.deviations),
-        "bibtex": entry.paper.bibtex,
+        "claims": list(paper.claims),
+        "deviations": list(paper.deviations),
+        "bibtex": paper.bibtex,
     }
 
 
-def options(make: Any) -> list[dict[str, Any]]:
+def known_options(entry: Entry) -> list[dict[str, Any]]:
     """Each option's name, type, default (None where it must be given) and what the class's docstring says of it."""
+    return _of_class(entry.make) if isinstance(entry.make, type) else _of_source(entry)
+
+
+def _of_source(entry: Entry) -> list[dict[str, Any]]:
+    path, _, name = str(entry.make).partition(":")
+    where, made = class_in(f"{entry.door}.{path}", name)
+    about: dict[str, str] = {}
+    for text in docstrings(where, made):
+        about |= described(text)
+    return [{**asdict(option), "about": about.get(option.name, "")} for option in options(where, made)]
+
+
+def _of_class(made: type) -> list[dict[str, Any]]:
+    make: Any = getattr(made, "config_class", made)
     about: dict[str, str] = {}
     for cls in reversed(make.__mro__):
         about |= described(inspect.cleandoc(cls.__doc__ or ""))
@@ -68,18 +83,18 @@ def described(doc: str) -> dict[str, str]:
 
 
 def _sheet(entry: Entry) -> Group:
-    known = full_record(entry)
+    paper = entry.paper
     sections = (
         Text(f"{entry.name}: {entry.summary}", style="bold"),
-        Text(f"{known['paper']} ({known['year']}, arXiv {known['arxiv']})" if known["arxiv"] else known["paper"]),
+        Text(f"{paper.title} ({paper.year}, arXiv {paper.arxiv})" if paper.arxiv else paper.title),
         Text(f"{entry.kind} · seam {entry.seam} · {entry.status} · hosts: {said(entry.hosts)}", style="dim"),
         _heading("Options"),
-        _options(known["options"]),
+        _options(known_options(entry)),
         _heading("Symbols"),
-        Text(known["symbols"]),
-        *_bullets("Claims of the paper", known["claims"]),
-        *_bullets("Where ours differs", known["deviations"]),
-        *((_heading("Cite"), Text(known["bibtex"])) if known["bibtex"] else ()),
+        Text(entry.about),
+        *_bullets("Claims of the paper", paper.claims),
+        *_bullets("Where ours differs", paper.deviations),
+        *((_heading("Cite"), Text(paper.bibtex)) if paper.bibtex else ()),
     )
     return Group(*sections)
 
@@ -99,7 +114,7 @@ def _heading(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
 
-def _bullets(title: str, lines: list[str]) -> tuple[Text, ...]:
+def _bullets(title: str, lines: tuple[str, ...]) -> tuple[Text, ...]:
     return (_heading(title), *(Text(f"- {line}") for line in lines)) if lines else ()
 
 
