@@ -1,4 +1,4 @@
-"""Options read from source are those of the classes, for every system there is; and none of torch is loaded for them."""
+"""Options read from source are those of the classes, for every system there is; no torch is loaded for them."""
 
 import subprocess
 import sys
