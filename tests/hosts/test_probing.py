@@ -22,7 +22,7 @@ from tests.hosts.tiny import BY_NAME, DRAWING
 
 pytestmark = pytest.mark.host
 EVERY = DRAWING
-SHARE = 0.8  # of the hosts that draw, variants of a class each for itself, whose proposed family must pass
+SHARE = 0.8  # of the hosts that draw, variants of a class each for itself, whose proposed family must keep the contract
 
 
 def tokens(layout: Layout) -> list[Any]:
@@ -54,9 +54,41 @@ def disagreement(host: Host) -> str | None:
     return None
 
 
+def breach(host: Host) -> str | None:
+    """What the family a probe writes does not keep of the contract, None where it keeps all.
+
+    Every site is there, and attends to its own tokens or to others as it does; images stand where they stand, on their
+    grids, so that no text or padding is taken for them; an empty stack is the host, and a window acts as it should.
+    What the other tokens are called is not part of it: a reference may be `extra`.
+    """
+    model, inputs = host.build()
+    own, proposed = family_of(model), probe(model, inputs).family
+    read, known = (
+        {site.name: (site.kind == "cross", *(images(x) for x in family.layout(model, inputs, site)))
+         for site, _ in sites_of(model, family)}
+        for family in (proposed, own)
+    )  # fmt: skip
+    if read != known:
+        return f"{sorted(set(read.items()) ^ set(known.items()), key=str)[:4]}"
+    before = output(model, inputs)
+    with attach(model, family=proposed, where=EVERY_KIND):
+        if not torch.equal(output(model, inputs), before):
+            return "an empty stack is not the host"
+    with attach(model, Masked(host.window), where=EVERY_KIND):
+        wanted = output(model, inputs)
+    with attach(model, Masked(host.window), family=proposed, where=EVERY_KIND):
+        return None if torch.equal(output(model, inputs), wanted) else "a window gives another output"
+
+
+def images(layout: Layout) -> tuple[tuple[int, int, Any], ...]:
+    """Where images stand in the sequence, and their grids."""
+    spans = [(layout.span(segment.name), segment.grid) for segment in layout.of("image")]
+    return tuple((span.start, span.stop, grid) for span, grid in spans)
+
+
 def tried(host: Host) -> str | None:
     try:
-        return disagreement(host)
+        return breach(host)
     except Exception as error:  # what a probe cannot read counts against it
         return f"{type(error).__name__}: {error}"
 
