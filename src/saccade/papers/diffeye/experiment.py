@@ -55,8 +55,8 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    discs: Training = field(default_factory=lambda: Training(steps=320, rate=3e-3))
-    osie: Training = field(default_factory=lambda: Training(steps=400, rate=3e-3))
+    discs: Training = field(default_factory=lambda: Training(steps=2000, rate=3e-3))
+    osie: Training = field(default_factory=lambda: Training(steps=2000, rate=3e-3))
     photographs: Literal["osie", "discs"] = "osie"
     pictures: int = 4000
     held: int = 24
@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
         held=2,
         observers=2,
     ),
-    hours=0.2,
+    hours=0.4,
     sections={
         "discs": (drawn_discs, disc_table, sizes("discs")),
         "osie": (osie_table, speed_lines, sizes("osie")),
