@@ -67,7 +67,7 @@ PAPER = Paper(
         "missing videos are counted and named; latents of different shapes are an error, where the released code "
         "leaves them out",
         "negative='zeros' is the released code's merged batch; negative='none' hides memory from unconditional rows",
-        "the study before it, steering by one band of a reference's features, is left out: its design is not published, "
+        "the study before it, steering by one band of a reference's features, is left out: its design is unpublished, "
         "and the mean over places of what a high-pass leaves is zero",
         "FLUX, SD3, HunyuanVideo, CogVideoX and LTX: extensions; in joint attention text reads the memory too, under "
         "the modulation of the picture",
