@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=# what one pass of the tests compiles the next 
 define tests
 status=0; run() { $(PYTEST) "$$@" || [ $$? -eq 5 ] || status=1; }; \
 run -m "$(1) and not compile and not timing" -n $(WORKERS) $(2) $(CHECKED) $(3); \
-run -m "$(1) and compile and not timing" -n $(WORKERS) --dist loadgroup $$(grep -rl --include='*.py' 'mark\.compile' tests); \
+run -m "$(1) and compile and not timing" -n $(WORKERS) $(2) $$(grep -rl --include='*.py' 'mark\.compile' tests); \
 run -m "$(1) and timing" $$(grep -rl --include='*.py' 'mark\.timing' tests); \
 exit $$status
 endef

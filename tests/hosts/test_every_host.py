@@ -31,11 +31,6 @@ EVERY = (*DIFFUSERS, *MORE)
 every_host = pytest.mark.parametrize("host", EVERY, ids=lambda host: host.name)
 COMPILED: set[str] = set()  # names of families
 more_hosts = pytest.mark.parametrize("host", MORE, ids=lambda host: host.name)
-halves = pytest.mark.parametrize(  # a core each; kin, who are compiled once, begin with the same letters
-    "host",
-    [pytest.param(host, marks=pytest.mark.xdist_group("first" if host.name < "k" else "second")) for host in MORE],
-    ids=lambda host: host.name,
-)
 
 
 class Keep(Mechanism):
@@ -203,7 +198,7 @@ def test_padded_text_weighs_nothing(host: Host) -> None:
 @pytest.mark.compile
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch, of torch's own code
-@halves
+@more_hosts
 def test_compiled_agrees_with_eager(host: Host) -> None:
     """Once for each family: a graph takes long, and what is read alike compiles alike."""
     family = family_of(host.build()[0])
