@@ -110,8 +110,7 @@ def replay(
     check_model(record.made_by, made_by(opened))
     stack = same_stack(asked.systems, systems)
     made = draw(host_of(opened, asked), asked, stack, Counted(progress, asked.steps))
-    if made.record.digests != record.digests:
-        warn_of_other_bits("pictures", record.differs(made.record))
+    warn_of_other_bits("pictures", record, made.record)
     return made
 
 

@@ -123,8 +123,7 @@ def replay(
     for asked in record.rounds:
         before = found[-1] if asked.goes_on else None
         found.append(_draw(pipe, asked, before, None, same_stack(asked.systems, systems), progress))
-    if found[-1].record.digests != record.digests:
-        warn_of_other_bits("pictures", record.differs(found[-1].record))
+    warn_of_other_bits("pictures", record, found[-1].record)
     return tuple(found)
 
 

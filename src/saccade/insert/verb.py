@@ -133,8 +133,7 @@ def replay(
     """
     check_model(record.made_by, made_by(pipe))
     made = _draw(pipe, record.request, same_stack(record.request.systems, systems), progress)
-    if made.record.digests != record.digests:
-        warn_of_other_bits("pictures", record.differs(made.record))
+    warn_of_other_bits("pictures", record, made.record)
     return made
 
 

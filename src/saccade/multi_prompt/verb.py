@@ -129,8 +129,7 @@ def replay(
     names = ("height", "width", "tile", "text_tokens", "embedded_guidance")
     parts = VideoParts(pipe=pipe, **{name: getattr(asked, name) for name in names})
     made = _draw(parts, asked, same_stack(asked.systems, systems), progress)
-    if made.record.digests != record.digests:
-        warn_of_other_bits("videos", record.differs(made.record))
+    warn_of_other_bits("videos", record, made.record)
     return made
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from warnings import warn
 
 import numpy as np
@@ -96,10 +96,19 @@ def check_model(made: Mapping[str, str], now: Mapping[str, str]) -> None:
             raise SaccadeError(f"the record was made with another {name} ({said}); open that pipeline to replay it")
 
 
-def warn_of_other_bits(what: str, differs: Mapping[str, tuple[str, str]]) -> None:
-    """Warn that pictures or videos made again are not those of the record, with what is known to differ."""
-    changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differs.items())
-    warn(f"the {what} are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=3)
+class Digested(Protocol):
+    """A record: digests of its results, and what of another's making differs."""
+
+    @property
+    def digests(self) -> tuple[str, ...]: ...
+    def differs(self, other: Any) -> dict[str, tuple[str, str]]: ...
+
+
+def warn_of_other_bits(what: str, record: Digested, again: Digested) -> None:
+    """Warn, naming what is known to differ, where pictures or videos made again are not those of the record."""
+    if again.digests != record.digests:
+        changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in record.differs(again).items())
+        warn(f"the {what} are not those of the record bit for bit: {changed or 'nothing known differs'}", stacklevel=3)
 
 
 def weights_of(pipe: Any) -> str:
